@@ -1,0 +1,39 @@
+# Each target that needs the environment asks for `setup` first, which is instant once it is done.
+PYTHON ?= python3
+PATH ?= /usr/local/bin:/usr/bin:/bin
+export PATH
+# Another project's Python settings must not reach into this one's environment.
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.SILENT:
+.PHONY: help setup demo up test check pins clean
+
+help: ## List what can be done
+	grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+
+setup: ## Prepare .venv with everything in it (about 6 minutes the first time, then instant)
+	$(PYTHON) -I setup
+
+demo: setup ## Quantize a small model on the whole stack and print what was lost
+	.venv/bin/python -m demo
+
+up: setup ## Run the service on this machine until Ctrl-C
+	.venv/bin/fewbitsd up
+
+test: setup ## Run all tests
+	.venv/bin/pytest
+
+check: setup ## Lint, check types and layers, and compare the migrations with the tables
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/fewbitsd migrate --check
+
+pins: ## Renew constraints.txt after a dependency was changed in pyproject.toml
+	$(PYTHON) -I setup pins
+
+clean: ## Remove .venv, .data and caches here; llama.cpp's wheel stays in ~/.cache/fewbits
+	rm -rf .venv .data build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name .git -prune -o \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +

@@ -1,0 +1,155 @@
+"""Rows of Postgres as the API's objects."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from api import responses
+from core.errors import RequestError
+from db.states import StepStatus
+from db.tables import Artifact, Event, Execution, Job, LogChunk, Step
+from engines.methods.base import Method
+from engines.recipe import Recipe, parse_recipe
+
+
+def job_object(job: Job) -> responses.Job:
+    """Return a job with its steps and what is known of its result."""
+    recipe, parameters = _recipe(job)
+    return responses.Job(
+        id=job.id,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        status=job.status,
+        source=job.source,
+        method=job.method,
+        recipe=recipe,
+        parameters=parameters,
+        evaluation=responses.Evaluation(**job.evaluation),
+        priority=job.priority,
+        metadata=job.job_metadata,
+        max_runtime_seconds=job.max_runtime_seconds,
+        max_pending_seconds=job.max_pending_seconds,
+        error=_error(job.error),
+        steps=[step_object(step) for step in job.steps],
+        result=_result(job),
+    )
+
+
+def step_object(step: Step) -> responses.Step:
+    """Return one step; its progress only while it runs."""
+    execution = step.execution
+    progress = execution.progress if execution is not None and step.status == StepStatus.RUNNING else None
+    return responses.Step(
+        id=step.id,
+        kind=step.kind,
+        status=step.status,
+        pool=step.pool,
+        attempt=execution.attempt if execution is not None else 0,
+        reused=step.reused,
+        progress=None if progress is None else responses.Progress(**progress),
+        started_at=step.started_at,
+        finished_at=step.finished_at,
+        error=_error(step.error),
+    )
+
+
+def event_object(event: Event) -> responses.Event:
+    """Return one event."""
+    return responses.Event(
+        id=event.number,
+        created_at=event.created_at,
+        level=event.level,
+        type=event.type,
+        message=event.message,
+        data=event.data,
+    )
+
+
+def log_object(step: Step, chunk: LogChunk) -> responses.LogChunk:
+    """Return one piece of a step's log."""
+    return responses.LogChunk(
+        id=chunk.id, step=step.kind, attempt=chunk.attempt, created_at=chunk.created_at, text=chunk.text
+    )
+
+
+def artifact_object(artifact: Artifact) -> responses.Artifact:
+    """Return an artifact with its files."""
+    return responses.Artifact(
+        id=artifact.id,
+        created_at=artifact.created_at,
+        format=artifact.format,
+        digest=f"sha256:{artifact.digest}",
+        size_bytes=artifact.size_bytes,
+        files=[
+            responses.ArtifactFile(name=file.name, size_bytes=file.size_bytes, sha256=file.sha256)
+            for file in artifact.files
+        ],
+    )
+
+
+def method_object(method: Method) -> responses.Method:
+    """Return a method with the JSON Schema of its parameters."""
+    return responses.Method(
+        name=method.name,
+        summary=method.summary,
+        pool=method.pool,
+        engine=method.engine,
+        needs_calibration=method.needs_calibration,
+        default=parse_recipe(method.name).short,
+        parameters=method.Params.model_json_schema(),
+    )
+
+
+def _recipe(job: Job) -> tuple[str, Mapping[str, Any]]:
+    """Return the short form and the parameters; as they were stored where the method does not know them any more."""
+    try:
+        recipe: Recipe = parse_recipe(job.recipe)
+    except RequestError:
+        parameters = {name: value for name, value in job.recipe.items() if name != "method"}
+        return json.dumps(job.recipe), parameters
+    return recipe.short, recipe.parameters
+
+
+def _error(document: Mapping[str, Any] | None) -> responses.JobError | None:
+    if document is None:
+        return None
+    return responses.JobError(code=document["code"], message=document["message"], param=document.get("param"))
+
+
+def _result(job: Job) -> responses.Result | None:
+    """Return what the finished steps found out, None where none of them finds out anything."""
+    done = {
+        step.kind: step.execution
+        for step in job.steps
+        if step.status == StepStatus.SUCCEEDED and step.execution is not None
+    }
+    if not done.keys() & {"quantize", "reference", "evaluate"}:
+        return None
+    written = _facts(done.get("quantize"))
+    baseline = _perplexity(done.get("reference"))
+    return responses.Result(
+        size_bytes=written.get("size_bytes"),
+        bits_per_weight=written.get("bits_per_weight"),
+        tensor_types=written.get("tensor_types"),
+        source_size_bytes=_facts(done.get("fetch")).get("model", {}).get("weight_bytes"),
+        baseline=None if baseline is None else responses.Baseline(perplexity=baseline),
+        perplexity=_perplexity(done.get("evaluate")),
+        seconds=_seconds(job),
+    )
+
+
+def _seconds(job: Job) -> float | None:
+    if job.started_at is None or job.finished_at is None:
+        return None
+    return (job.finished_at - job.started_at).total_seconds()
+
+
+def _facts(execution: Execution | None) -> Mapping[str, Any]:
+    return {} if execution is None else execution.facts or {}
+
+
+def _perplexity(execution: Execution | None) -> dict[str, float] | None:
+    if execution is None:
+        return None
+    return {row.domain: row.perplexity for row in execution.evaluations}

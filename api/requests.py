@@ -1,0 +1,99 @@
+"""What a client may send: bodies and query parameters. What is not named here is refused."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import PydanticCustomError
+
+from db.states import JobStatus
+
+INT4_MAX = 2**31 - 1  # event numbers are Postgres integers
+INT8_MAX = 2**63 - 1  # log chunks are counted over all jobs
+YEAR_SECONDS = 366 * 24 * 3600
+
+Seconds = Annotated[int, Field(ge=1, le=YEAR_SECONDS)]
+Limit = Annotated[int, Field(ge=1, le=100, description="The most items that one page holds")]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+Domain = Literal["prose", "code"]
+
+
+def _text_or_object(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    if not isinstance(value, str | dict):
+        raise PydanticCustomError("recipe", 'Input should be a text such as "gguf:Q4_K_M" or an object with a method')
+    return check(value)
+
+
+def _without_repetition(domains: list[Domain]) -> list[Domain]:
+    if len(set(domains)) < len(domains):
+        raise PydanticCustomError("repetition", "No domain may be named twice")
+    return domains
+
+
+class _Body(BaseModel):
+    # Strict: "5" is no number and true is not 1.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EvaluationRequest(_Body):
+    """On what text the result is judged, beside full precision."""
+
+    domains: Annotated[list[Domain], Field(min_length=1), AfterValidator(_without_repetition)] = ["prose", "code"]
+    windows: int = Field(default=40, ge=1, le=10_000, description="Windows of 512 tokens of each domain's text")
+
+
+class JobRequest(_Body):
+    """One recipe on one source."""
+
+    source: str = Field(min_length=1, max_length=4096, examples=["file:///models/llama-3-8b"])
+    recipe: Annotated[str | dict[str, Any], WrapValidator(_text_or_object)] = Field(
+        description="A method and its parameters, in short form or as an object; GET /v1/methods lists them",
+        examples=["gguf:Q4_K_M", {"method": "gguf", "type": "Q4_K_M"}],
+    )
+    evaluation: EvaluationRequest = EvaluationRequest()
+    metadata: dict[MetadataKey, MetadataValue] = Field(default={}, max_length=16)
+    priority: int = Field(default=0, ge=-100, le=100, description="Within the team; the highest is served first")
+    max_runtime_seconds: Seconds | None = Field(default=None, description="The job fails if it runs for longer")
+    max_pending_seconds: Seconds | None = Field(default=None, description="The job fails if it waits for longer")
+
+
+class JobQuery(_Query):
+    """Which jobs a page holds."""
+
+    limit: Limit = 50
+    after: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]{1,64}$", description="The last job seen so far")
+    status: JobStatus | None = None
+    method: str | None = Field(default=None, pattern=r"^[a-z0-9_.-]{1,64}$")
+    created_after: AwareDatetime | None = None
+
+
+class EventQuery(_Query):
+    """Which events a page holds, or a stream begins with."""
+
+    limit: Limit = 50
+    after: int = Field(default=0, ge=0, le=INT4_MAX, description="The number of the last event seen so far")
+
+
+class LogQuery(_Query):
+    """Which chunks of the log a page holds."""
+
+    limit: Limit = 50
+    after: int = Field(default=0, ge=0, le=INT8_MAX, description="The id of the last chunk seen so far")
+    step: str | None = Field(default=None, pattern=r"^[a-z0-9_-]{1,64}$", description="The kind of one step")
+
+
+class NoQuery(_Query):
+    """No parameter is taken."""

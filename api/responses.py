@@ -1,0 +1,190 @@
+"""What a client is sent: the API's objects, as docs and OpenAPI show them."""
+
+import datetime as dt
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from db.states import JobStatus, StepStatus
+
+
+class JobError(BaseModel):
+    """Why a job or a step failed, and what to do."""
+
+    code: str
+    message: str
+    param: str | None
+
+
+class Progress(BaseModel):
+    """How far a running step is."""
+
+    done: float
+    total: float | None
+    unit: str
+    message: str
+
+
+class Step(BaseModel):
+    """One stage of one job."""
+
+    id: str
+    kind: str
+    status: StepStatus
+    pool: str
+    attempt: int
+    reused: bool = Field(description="Whether the work had been done before, for another job of the team")
+    progress: Progress | None
+    started_at: dt.datetime | None
+    finished_at: dt.datetime | None
+    error: JobError | None
+
+
+class Baseline(BaseModel):
+    """What full precision scores."""
+
+    perplexity: dict[str, float]
+
+
+class Result(BaseModel):
+    """What is known so far; each field is null until its step has finished."""
+
+    size_bytes: int | None
+    bits_per_weight: float | None
+    tensor_types: dict[str, int] | None = Field(description="Tensors of each storage type, as really written")
+    source_size_bytes: int | None
+    baseline: Baseline | None
+    perplexity: dict[str, float] | None
+    seconds: float | None
+
+
+class Evaluation(BaseModel):
+    """On what text the result is judged."""
+
+    domains: list[str]
+    windows: int
+
+
+class Job(BaseModel):
+    """One recipe on one source, with its evaluation."""
+
+    id: str
+    object: Literal["job"] = "job"
+    created_at: dt.datetime
+    started_at: dt.datetime | None
+    finished_at: dt.datetime | None
+    status: JobStatus
+    source: str
+    method: str
+    recipe: str = Field(description="In short form")
+    parameters: dict[str, Any]
+    evaluation: Evaluation
+    priority: int
+    metadata: dict[str, str]
+    max_runtime_seconds: int | None
+    max_pending_seconds: int | None
+    error: JobError | None
+    steps: list[Step]
+    result: Result | None
+
+
+class Event(BaseModel):
+    """Something that happened to a job; numbered from 1 within it, without gaps."""
+
+    id: int
+    object: Literal["job.event"] = "job.event"
+    created_at: dt.datetime
+    level: Literal["info", "warn", "error"]
+    type: Literal["message", "metrics", "state"]
+    message: str
+    data: dict[str, Any]
+
+
+class LogChunk(BaseModel):
+    """A piece of what a step printed, at most 64 KiB."""
+
+    id: int
+    object: Literal["job.log"] = "job.log"
+    step: str
+    attempt: int
+    created_at: dt.datetime
+    text: str
+
+
+class ArtifactFile(BaseModel):
+    """One file of an artifact."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class Artifact(BaseModel):
+    """An immutable set of files."""
+
+    id: str
+    object: Literal["artifact"] = "artifact"
+    created_at: dt.datetime
+    format: str
+    digest: str = Field(description="sha256: and the SHA-256 of the manifest")
+    size_bytes: int
+    files: list[ArtifactFile]
+
+
+class Method(BaseModel):
+    """A way to quantize."""
+
+    name: str
+    object: Literal["method"] = "method"
+    summary: str
+    pool: str
+    engine: str
+    needs_calibration: bool
+    default: str = Field(description="The recipe that the bare name stands for, in short form")
+    parameters: dict[str, Any] = Field(description="JSON Schema")
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Job]
+    has_more: bool
+
+
+class EventPage(BaseModel):
+    """Events, oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Event]
+    has_more: bool
+
+
+class LogPage(BaseModel):
+    """Pieces of the log, oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[LogChunk]
+    has_more: bool
+
+
+class ArtifactPage(BaseModel):
+    """What a job has made."""
+
+    object: Literal["list"] = "list"
+    data: list[Artifact]
+    has_more: bool
+
+
+class MethodPage(BaseModel):
+    """Every method there is."""
+
+    object: Literal["list"] = "list"
+    data: list[Method]
+    has_more: bool
+
+
+class Health(BaseModel):
+    """That the process answers, or that it is ready to work."""
+
+    status: Literal["ok"] = "ok"

@@ -1,0 +1,21 @@
+"""One file for each kind of object: parse, one verb, respond."""
+
+from apiflask import APIBlueprint
+from werkzeug.routing import BaseConverter
+
+from api.routes import artifacts, docs, events, health, jobs, methods
+
+BLUEPRINTS: tuple[APIBlueprint, ...] = (
+    jobs.routes,
+    events.routes,
+    artifacts.routes,
+    methods.routes,
+    health.routes,
+    docs.routes,
+)
+
+
+class IdConverter(BaseConverter):
+    """Takes what can be an id, so that no other text reaches Postgres: it refuses NUL, for one."""
+
+    regex = "[A-Za-z0-9_]{1,64}"

@@ -1,0 +1,61 @@
+"""A job's story and its log: by the page, or as a stream."""
+
+from typing import Any
+
+from apiflask import APIBlueprint
+from flask import Response, request
+
+from api import responses
+from api.auth import team_id
+from api.event_stream import stream_events
+from api.openapi import problems
+from api.presenting import event_object, log_object
+from api.requests import INT4_MAX, EventQuery, LogQuery
+from api.services import services
+from core.errors import InvalidRequest
+from db import events, jobs, logs
+
+EVENT_STREAM = "text/event-stream"
+
+routes = APIBlueprint("events", __name__, url_prefix="/v1", tag="Events and logs")
+
+
+@routes.get("/jobs/<id:job_id>/events")
+@routes.input(EventQuery, location="query", arg_name="wanted")
+@routes.output(responses.EventPage)
+@routes.doc(responses={200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}, **problems(404, 422)})
+def list_events(job_id: str, wanted: EventQuery) -> Any:
+    """Read a job's events.
+
+    With `Accept: text/event-stream` they are streamed as they happen: frames `job.event` with the event's number as
+    their id, frames `progress` with the steps, and at the end `done` with the job. `Last-Event-ID` resumes a stream.
+    """
+    team, database = team_id(), services().database
+    database.run(lambda session: jobs.require(session, team, job_id))
+    if request.accept_mimetypes.best_match(["application/json", EVENT_STREAM]) == EVENT_STREAM:
+        body = stream_events(services(), team, job_id, _last_event_id(wanted.after))
+        return Response(body, mimetype=EVENT_STREAM, headers={"X-Accel-Buffering": "no"})
+    rows = database.run(lambda session: events.after(session, job_id, wanted.after, wanted.limit + 1))
+    shown = [event_object(event) for event in rows[: wanted.limit]]
+    return responses.EventPage(data=shown, has_more=len(rows) > wanted.limit)
+
+
+@routes.get("/jobs/<id:job_id>/logs")
+@routes.input(LogQuery, location="query", arg_name="wanted")
+@routes.output(responses.LogPage)
+@routes.doc(responses=problems(404, 422))
+def list_logs(job_id: str, wanted: LogQuery) -> Any:
+    """Read what a job's steps printed."""
+    team, database = team_id(), services().database
+    database.run(lambda session: jobs.require(session, team, job_id))
+    rows, has_more = database.run(lambda session: logs.page(session, job_id, wanted.step, wanted.after, wanted.limit))
+    return responses.LogPage(data=[log_object(step, chunk) for step, chunk in rows], has_more=has_more)
+
+
+def _last_event_id(otherwise: int) -> int:
+    given = request.headers.get("Last-Event-ID", "")
+    if not given:
+        return otherwise
+    if not (given.isascii() and given.isdigit() and len(given) <= len(str(INT4_MAX)) and int(given) <= INT4_MAX):
+        raise InvalidRequest("Last-Event-ID must be the number of an event.", param="Last-Event-ID")
+    return int(given)

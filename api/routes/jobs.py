@@ -1,0 +1,93 @@
+"""Jobs: submit, list, read, cancel."""
+
+from typing import Any
+
+from apiflask import APIBlueprint
+from flask import url_for
+
+from api import responses
+from api.auth import team_id
+from api.openapi import problems
+from api.presenting import job_object
+from api.requests import JobQuery, JobRequest, NoQuery
+from api.services import services
+from core.ids import TeamId
+from db import jobs
+from engines.recipe import parse_recipe
+from pipeline.plan import plan
+from pipeline.sources import check_source
+
+routes = APIBlueprint("jobs", __name__, url_prefix="/v1", tag="Jobs")
+
+
+@routes.post("/jobs")
+@routes.input(NoQuery, location="query", arg_name="_query")
+@routes.input(JobRequest, arg_name="wanted")
+@routes.output(responses.Job, status_code=201)
+@routes.doc(responses=problems(400, 413, 415, 422))
+def submit_job(wanted: JobRequest, _query: NoQuery) -> Any:
+    """Submit a job.
+
+    It is written down and waits for a worker; the answer does not wait for any work.
+    """
+    team, new = team_id(), _new_job(wanted)
+    row = services().database.run(lambda session: jobs.get(session, team, jobs.submit(session, team, new)))
+    job = job_object(row)
+    return job, 201, {"Location": url_for("jobs.get_job", job_id=job.id)}
+
+
+@routes.get("/jobs")
+@routes.input(JobQuery, location="query", arg_name="wanted")
+@routes.output(responses.JobPage)
+@routes.doc(responses=problems(422))
+def list_jobs(wanted: JobQuery) -> Any:
+    """List the team's jobs, newest first."""
+    team = team_id()
+    shown = jobs.JobFilter(wanted.status, wanted.method, wanted.created_after)
+    rows, has_more = services().database.run(
+        lambda session: jobs.list_page(session, team, shown, wanted.after, wanted.limit)
+    )
+    return responses.JobPage(data=[job_object(job) for job in rows], has_more=has_more)
+
+
+@routes.get("/jobs/<id:job_id>")
+@routes.input(NoQuery, location="query", arg_name="_query")
+@routes.output(responses.Job)
+@routes.doc(responses=problems(404, 422))
+def get_job(job_id: str, _query: NoQuery) -> Any:
+    """Read a job."""
+    return _read(team_id(), job_id)
+
+
+@routes.post("/jobs/<id:job_id>/cancel")
+@routes.input(NoQuery, location="query", arg_name="_query")
+@routes.output(responses.Job)
+@routes.doc(responses=problems(404, 409, 413, 422))
+def cancel_job(job_id: str, _query: NoQuery) -> Any:
+    """Cancel a job.
+
+    Its status is then cancelling, until the step that runs has been stopped, or cancelled. Again changes nothing.
+    """
+    team = team_id()
+    services().database.run(lambda session: jobs.request_cancel(session, team, job_id))
+    return _read(team, job_id)
+
+
+def _read(team: TeamId, job_id: str) -> responses.Job:
+    return job_object(services().database.run(lambda session: jobs.get(session, team, job_id)))
+
+
+def _new_job(wanted: JobRequest) -> jobs.NewJob:
+    recipe = parse_recipe(wanted.recipe)
+    evaluation = wanted.evaluation.model_dump()
+    return jobs.NewJob(
+        source=check_source(wanted.source, services().settings.source_roots),
+        method=recipe.method.name,
+        recipe=recipe.document(),
+        evaluation=evaluation,
+        metadata=wanted.metadata,
+        priority=wanted.priority,
+        max_runtime_seconds=wanted.max_runtime_seconds,
+        max_pending_seconds=wanted.max_pending_seconds,
+        steps=plan(recipe, evaluation),
+    )

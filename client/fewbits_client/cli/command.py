@@ -1,0 +1,65 @@
+"""What every command shares: how it finds its server, and how its errors become an exit status."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from fewbits_client.cli.exits import Exit, exit_for_error
+from fewbits_client.cli.output import Output
+from fewbits_client.client import Client
+from fewbits_client.connection import identifier
+from fewbits_client.errors import FewbitsError, InvalidArgument
+
+_MISSING = "say where the server is: set {variable} or give {option}; `make up` prints both the address and a key"
+
+
+def _checked_id(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    try:
+        return identifier(value)
+    except InvalidArgument as error:
+        raise click.BadParameter(str(error)) from None
+
+
+job_argument = click.argument("job_id", metavar="JOB", callback=_checked_id)
+
+
+def talks_to_server(function: Callable[..., Exit]) -> Callable[..., None]:
+    """Give a command ``--url``, ``--api-key`` and ``--json``, and call it with a `Client` and an `Output`.
+
+    The function returns its exit status; an error of the SDK or of the disk is said on stderr, stands as one JSON
+    object on stdout where JSON was asked for, and ends the command with its own status.
+    """
+
+    @click.option("--url", envvar="FEWBITS_URL", metavar="URL", help="The server.  [env: FEWBITS_URL]")
+    @click.option(
+        "--api-key",
+        envvar="FEWBITS_API_KEY",
+        metavar="KEY",
+        help="The team's key; other users can see a command line, so prefer the variable.  [env: FEWBITS_API_KEY]",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Write JSON on stdout and nothing else there.")
+    @click.pass_context
+    @functools.wraps(function)
+    def command(
+        ctx: click.Context, /, *args: Any, url: str | None, api_key: str | None, as_json: bool, **options: Any
+    ) -> None:
+        if not url:
+            raise click.UsageError(_MISSING.format(variable="FEWBITS_URL", option="--url"), ctx)
+        if not api_key:
+            raise click.UsageError(_MISSING.format(variable="FEWBITS_API_KEY", option="--api-key"), ctx)
+        output = Output(as_json)
+        try:
+            with Client(url, api_key) as client:
+                status = function(client, output, *args, **options)
+        except BrokenPipeError:
+            raise
+        except (FewbitsError, OSError) as error:
+            output.complain(f"fewbits: {error}")
+            if as_json:
+                output.document(output.failure(error))
+            status = exit_for_error(error)
+        ctx.exit(status)
+
+    return command

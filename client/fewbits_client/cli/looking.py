@@ -1,0 +1,149 @@
+"""`jobs`, `show`, `logs` and `methods`: what there is."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from fewbits_client.cli.command import job_argument, talks_to_server
+from fewbits_client.cli.exits import Exit
+from fewbits_client.cli.following import say_how_to_go_on
+from fewbits_client.cli.output import Output, table
+from fewbits_client.cli.wording import (
+    NOTHING,
+    baseline_perplexity,
+    domains_of,
+    number,
+    one_line,
+    perplexity,
+    printable,
+    size,
+)
+from fewbits_client.client import Client
+from fewbits_client.objects import Job, Result, Step
+
+
+def results_table(jobs: Sequence[Job]) -> None:
+    """Print jobs with what was measured, perplexity with full precision's in brackets."""
+    domains = domains_of(jobs)
+    columns = ["job", "status", "recipe", "size", "bits/weight", *domains, "seconds", "source"]
+    rows = []
+    for job in jobs:
+        result: Any = job["result"] or {}
+        measured = [perplexity(job["result"], domain) for domain in domains]
+        facts = [size(result.get("size_bytes")), number(result.get("bits_per_weight"), 2), *measured]
+        rows.append([job["id"], job["status"], job["recipe"], *facts, number(result.get("seconds"), 1), job["source"]])
+    table(columns, rows)
+
+
+@click.command()
+@click.option("--status", help="Only jobs of this status.")
+@click.option("--method", help="Only jobs of this method.")
+@click.option("--created-after", metavar="TIME", help="Only jobs made after this time, as 2026-01-31T12:00:00Z.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, the newest.")
+@talks_to_server
+def jobs(client: Client, output: Output, *, limit: int, **filters: str | None) -> Exit:
+    """List jobs, newest first; perplexity with full precision's in brackets."""
+    found = list(itertools.islice(client.jobs(**filters), limit + 1))
+    shown, has_more = found[:limit], len(found) > limit
+    if output.as_json:
+        output.document({"object": "list", "data": shown, "has_more": has_more})
+    elif shown:
+        results_table(shown)
+    if has_more:
+        output.complain(f"there are more than {limit}; --limit shows them")
+    return Exit.OK
+
+
+@click.command()
+@job_argument
+@talks_to_server
+def show(client: Client, output: Output, job_id: str) -> Exit:
+    """Show one job: what was asked, its steps, what was measured."""
+    job = client.job(job_id)
+    if output.as_json:
+        output.document(job)
+        return Exit.OK
+    fields: dict[str, Any] = {name: job[name] for name in ("id", "status", "recipe", "source")}
+    fields |= {name.removesuffix("_at"): job[name] for name in ("created_at", "started_at", "finished_at")}
+    fields |= {f"metadata {name}": value for name, value in job["metadata"].items()}
+    if job["error"]:
+        fields["error"] = job["error"]["message"]
+    for name, value in fields.items():
+        output.line(f"{name:<11} {one_line(str(value or NOTHING))}")
+    output.line("")
+    table(["step", "status", "attempt", "progress", "error"], [_step_row(step) for step in job["steps"]])
+    if job["result"]:
+        output.line("")
+        _show_result(job, job["result"])
+    return Exit.OK
+
+
+def _step_row(step: Step) -> list[str]:
+    progress, error = step["progress"], step["error"]
+    done = f"{progress['done']:g}/{progress['total']:g} {progress['unit']}" if progress and progress["total"] else ""
+    status = f"{step['status']} (reused)" if step["reused"] else step["status"]
+    return [step["kind"], status, str(step["attempt"]), done, error["message"] if error else ""]
+
+
+def _show_result(job: Job, result: Result) -> None:
+    """Print the measured result and full precision as two rows of one table."""
+    domains = domains_of([job])
+    scores, baseline = result.get("perplexity") or {}, baseline_perplexity(result)
+    bits = number(result.get("bits_per_weight"), 2)
+    rows = [
+        ["full precision", size(result.get("source_size_bytes")), "", *(number(baseline.get(d), 3) for d in domains)],
+        [job["recipe"], size(result.get("size_bytes")), bits, *(number(scores.get(d), 3) for d in domains)],
+    ]
+    table(["", "size", "bits/weight", *(f"perplexity {domain}" for domain in domains)], rows)
+    types = ", ".join(f"{count} {name}" for name, count in (result.get("tensor_types") or {}).items())
+    if types:
+        click.echo(f"tensors: {one_line(types)}")
+
+
+@click.command()
+@job_argument
+@click.option("--step", help="Only this kind of step, such as quantize.")
+@click.option("--follow", is_flag=True, help="Go on until the job is over.")
+@talks_to_server
+def logs(client: Client, output: Output, job_id: str, *, step: str | None, follow: bool) -> Exit:
+    """Print what a job's steps printed.
+
+    With --json one list of pieces; with --follow as well, one piece a line.
+    """
+    pieces = client.logs(job_id, step=step, follow=follow)
+    try:
+        if output.as_json and not follow:
+            output.document({"object": "list", "data": list(pieces), "has_more": False})
+            return Exit.OK
+        printed, ends_line = None, True
+        for piece in pieces:
+            if output.as_json:
+                output.document(piece)
+                continue
+            heading = f"== {piece['step']}, attempt {piece['attempt']} =="
+            if heading != printed:
+                output.line(heading if ends_line else f"\n{heading}")
+                printed = heading
+            click.echo(printable(piece["text"]), nl=False)
+            ends_line = piece["text"].endswith("\n")
+    except KeyboardInterrupt:
+        say_how_to_go_on(output, job_id)
+        return Exit.INTERRUPTED
+    return Exit.OK
+
+
+@click.command()
+@talks_to_server
+def methods(client: Client, output: Output) -> Exit:
+    """List the ways to quantize that the server knows."""
+    found = client.methods()
+    if output.as_json:
+        output.document({"object": "list", "data": found, "has_more": False})
+        return Exit.OK
+    table(
+        ["method", "for example", "pool", "summary"],
+        [[method["name"], method["default"], method["pool"], method["summary"]] for method in found],
+    )
+    return Exit.OK

@@ -1,0 +1,64 @@
+"""Where a command's words go: text or JSON on stdout, complaints on stderr."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fewbits_client.cli.wording import printable
+from fewbits_client.errors import FewbitsError, Problem
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command says, and whether it says it in JSON.
+
+    Args:
+        as_json: stdout gets JSON and nothing else.
+    """
+
+    as_json: bool
+
+    def line(self, text: str) -> None:
+        """Say one line to a person; with JSON there is none to say it to."""
+        if not self.as_json:
+            click.echo(printable(text))
+
+    def document(self, value: Any) -> None:
+        """Write one JSON value on one line, flushed."""
+        click.echo(json.dumps(value))
+
+    def complain(self, text: str) -> None:
+        """Say on stderr what went wrong or what to do."""
+        click.echo(printable(text), err=True)
+
+    def failure(self, error: FewbitsError | OSError) -> dict[str, Any]:
+        """Return an error as the object that stands for it in JSON."""
+        document: dict[str, Any] = {"object": "error", "kind": type(error).__name__, "message": str(error)}
+        if isinstance(error, Problem):
+            document["problem"] = error.document
+        return document
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: drawn on a terminal, aligned plain text in a pipe, where nothing is cut to a width."""
+    cells = [[" ".join(printable(cell).split()) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        widths = [max(len(row[index]) for row in [list(columns), *cells]) for index in range(len(columns))]
+        for row in [list(columns), *cells]:
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in cells:
+        # Text, not str: a recipe or a path with brackets is not rich's markup.
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console(file=sys.stdout).print(drawn)

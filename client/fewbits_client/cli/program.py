@@ -1,0 +1,61 @@
+"""The `fewbits` command: its group, and the edges where it meets a shell."""
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from fewbits_client.cli.downloading import download
+from fewbits_client.cli.exits import HELP, Exit
+from fewbits_client.cli.following import cancel, watch
+from fewbits_client.cli.looking import jobs, logs, methods, show
+from fewbits_client.cli.submitting import submit
+
+
+class Program(click.Group):
+    """A group that ends as a shell expects when its reader or its user goes away."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # What is still buffered has no reader: the interpreter must not try to write it when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(Exit.PIPE_CLOSED)
+        except KeyboardInterrupt:
+            ctx.exit(Exit.INTERRUPTED)
+
+
+@click.group(
+    cls=Program,
+    help="Ask a fewbits server for smaller models.\n\nFEWBITS_URL and FEWBITS_API_KEY say which server and as whom.",
+    epilog=HELP,
+)
+@click.version_option(package_name="fewbits-client")
+def program() -> None:
+    """Only a group: the commands do the work."""
+
+
+for command in (submit, jobs, show, watch, logs, cancel, download, methods):
+    program.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and end the process with its exit status.
+
+    Args:
+        arguments: the command line after the program's name; the process's own where None.
+
+    Raises:
+        SystemExit: always; `exits` says which statuses there are.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character gets its escape, not a traceback.
+            stream.reconfigure(errors="backslashreplace")
+    program.main(args=arguments, prog_name="fewbits")
+    raise SystemExit(Exit.OK)

@@ -1,0 +1,99 @@
+"""`submit`: from a folder and recipes to jobs."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from fewbits_client.cli.command import talks_to_server
+from fewbits_client.cli.display import display_for
+from fewbits_client.cli.exits import Exit, exit_for_error, exit_for_jobs
+from fewbits_client.cli.following import Interrupted, wait_for
+from fewbits_client.cli.looking import results_table
+from fewbits_client.cli.output import Output
+from fewbits_client.client import Client
+from fewbits_client.errors import FewbitsError
+from fewbits_client.objects import Job, SubmitOptions
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def _source_url(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """Return the source as a URL; only the server can judge one that was given as such."""
+    if _SCHEME.match(value):
+        return value
+    # Links are followed, as the server does with the folders that it allows.
+    path = Path(value).expanduser().resolve()
+    if not path.is_dir():
+        problem = "is not a folder" if path.exists() else "does not exist"
+        raise click.BadParameter(f"{path} {problem} on this machine; a folder of the server's is {path.as_uri()}")
+    return path.as_uri()
+
+
+def _pairs(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    for value, (name, equals, _) in zip(values, pairs, strict=True):
+        if not name or not equals:
+            raise click.BadParameter(f"{value!r} is not of the form NAME=VALUE")
+    return {name: text for name, _, text in pairs}
+
+
+@click.command()
+@click.argument("source", callback=_source_url)
+@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True)
+@click.option("--windows", type=click.IntRange(1, 10000), help="Windows of 512 tokens to score in each domain.")
+@click.option("--domain", "domains", multiple=True, help="A text to judge by, such as prose; may be repeated.")
+@click.option(
+    "--metadata", metavar="NAME=VALUE", multiple=True, callback=_pairs, help="A note on the job; may be repeated."
+)
+@click.option("--priority", type=click.IntRange(-100, 100), help="Above 0 goes first within the team.")
+@click.option("--max-runtime", "max_runtime_seconds", type=click.IntRange(1), help="Seconds the work may take.")
+@click.option("--max-pending", "max_pending_seconds", type=click.IntRange(1), help="Seconds it may wait to begin.")
+@click.option("--wait", is_flag=True, help="Stay until the jobs are over; the exit status says how they ended.")
+@talks_to_server
+def submit(client: Client, output: Output, source: str, recipes: Sequence[str], *, wait: bool, **options: Any) -> Exit:
+    """Quantize SOURCE by each RECIPE, one job for each.
+
+    SOURCE is a folder of this machine that the server sees under the same path, or a URL that is sent as it is:
+    file:///…, hf://org/name@revision, s3://bucket/prefix.  RECIPE is a short form such as gguf:Q4_K_M; `fewbits
+    methods` lists them.  With --json one list of the jobs.
+    """
+    jobs, error = _submit_each(client, output, source, recipes, _given(options))
+    status = exit_for_error(error) if error else Exit.OK
+    if wait and jobs and error is None:
+        try:
+            jobs = wait_for(client, output, jobs, display_for(output, jobs))
+            status = exit_for_jobs(jobs)
+            if not output.as_json:
+                results_table(jobs)
+        except Interrupted:
+            status = Exit.INTERRUPTED
+    if output.as_json:
+        page: dict[str, Any] = {"object": "list", "data": jobs, "has_more": False}
+        output.document(page if error is None else {**page, "error": output.failure(error)})
+    return status
+
+
+def _submit_each(
+    client: Client, output: Output, source: str, recipes: Sequence[str], options: SubmitOptions
+) -> tuple[list[Job], FewbitsError | None]:
+    """Submit until one is refused; the jobs made until then are not lost from sight."""
+    jobs: list[Job] = []
+    for recipe in recipes:
+        try:
+            job = client.submit(source, recipe, **options)
+        except FewbitsError as error:
+            output.complain(f"fewbits: {recipe}: {error}")
+            if jobs:
+                output.complain(f"submitted before that: {' '.join(job['id'] for job in jobs)}")
+            return jobs, error
+        jobs.append(job)
+        output.line(f"{job['id']} {job['recipe']} {job['status']}")
+    return jobs, None
+
+
+def _given(options: Mapping[str, Any]) -> SubmitOptions:
+    """Return the options that were said; the server has the defaults of the others."""
+    return cast("SubmitOptions", {name: value for name, value in options.items() if value not in (None, (), {})})

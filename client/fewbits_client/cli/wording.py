@@ -1,0 +1,89 @@
+"""How values are written for a person: sizes, numbers, and text that came from elsewhere."""
+
+from collections.abc import Iterable, Sequence
+
+from fewbits_client.objects import STEP_OVER, Job, Result, Step
+
+_KEPT = {"\n", "\t"}
+NOTHING = "-"
+
+
+def printable(text: str) -> str:
+    """Return text that cannot steer a terminal: control characters are dropped, but for line ends and tabs.
+
+    What a server sends, names, messages and logs alike, may hold what a model's author wrote.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(c for c in text if c in _KEPT or not (c < " " or "\x7f" <= c < "\xa0"))
+
+
+def one_line(text: str) -> str:
+    """Return printable text without line ends."""
+    return " ".join(printable(text).split())
+
+
+def size(size_bytes: float | None) -> str:
+    """Return a number of bytes in decimal units, as disks and hubs count."""
+    if size_bytes is None:
+        return NOTHING
+    amount = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:  # noqa: PLR2004  # the step between decimal units
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def number(value: float | None, digits: int) -> str:
+    """Return a number with so many digits after the point, or a dash where there is none."""
+    return NOTHING if value is None else f"{value:.{digits}f}"
+
+
+def perplexity(result: Result | None, domain: str) -> str:
+    """Return a domain's perplexity with full precision's in brackets."""
+    if result is None:
+        return NOTHING
+    measured = (result.get("perplexity") or {}).get(domain)
+    baseline = baseline_perplexity(result).get(domain)
+    if measured is None and baseline is None:
+        return NOTHING
+    return f"{number(measured, 3)} ({number(baseline, 3)})"
+
+
+def baseline_perplexity(result: Result) -> dict[str, float]:
+    """Return full precision's perplexity by domain, empty before it was measured."""
+    baseline = result.get("baseline")
+    return baseline["perplexity"] if baseline else {}
+
+
+def domains_of(jobs: Iterable[Job]) -> list[str]:
+    """Return every domain that one of the jobs is judged on, in the order of first mention."""
+    return list(dict.fromkeys(domain for job in jobs for domain in job["evaluation"]["domains"]))
+
+
+def outcome(job: Job) -> str:
+    """Return one line on how a job ended."""
+    error, result = job["error"], job["result"]
+    if error is not None:
+        return f"{job['status']}: {one_line(error['message'])}"
+    if result is None or result.get("size_bytes") is None:
+        return job["status"]
+    measured = [f"{domain} {perplexity(result, domain)}" for domain in job["evaluation"]["domains"]]
+    parts = [size(result["size_bytes"]), f"{number(result.get('bits_per_weight'), 2)} bits per weight"]
+    if result.get("perplexity"):
+        parts.append(f"perplexity {', '.join(measured)}")
+    return f"{job['status']}: {', '.join(parts)}"
+
+
+def completed(steps: Sequence[Step]) -> float:
+    """Return how many steps' worth of a job is done, a running step counting by its fraction."""
+    return sum(_fraction(step) for step in steps)
+
+
+def _fraction(step: Step) -> float:
+    if step["status"] in STEP_OVER:
+        return 1.0
+    progress = step["progress"]
+    if progress is None or not progress.get("total"):
+        return 0.0
+    return min(1.0, max(0.0, progress["done"] / (progress["total"] or 1)))

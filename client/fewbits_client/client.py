@@ -1,0 +1,222 @@
+"""The client: one method for each thing that the API can do."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, Unpack, cast
+
+from fewbits_client import download
+from fewbits_client.backoff import Backoff
+from fewbits_client.connection import Connection, identifier
+from fewbits_client.errors import UnexpectedAnswer
+from fewbits_client.objects import Artifact, ArtifactFile, Event, Job, LogChunk, Method, Page, SubmitOptions, is_over
+from fewbits_client.stream import Done, Update, follow, follow_all
+
+_PAGE_LIMIT = 100
+
+
+class Client:
+    """A team's access to one fewbits server. Use it as a context manager, or call `close`.
+
+    Args:
+        url: where the server is, as ``make up`` prints it.
+        api_key: the team's key.
+        timeout_seconds: how long the answer to an ordinary request may take.
+        retry_seconds: the longest first wait before a dropped stream or download is taken up again.
+        patience_seconds: how long such a connection may fail before it is given up.
+        poll_seconds: how often followed logs are looked at.
+
+    Raises:
+        InvalidArgument: the URL or the key cannot be used.
+    """
+
+    def __init__(  # noqa: PLR0913  # all but two have defaults and are given by name
+        self,
+        url: str,
+        api_key: str,
+        *,
+        timeout_seconds: float = 60.0,
+        retry_seconds: float = 0.5,
+        patience_seconds: float = 120.0,
+        poll_seconds: float = 1.0,
+    ) -> None:
+        self._connection = Connection(url, api_key, timeout_seconds=timeout_seconds)
+        self._retry_seconds = retry_seconds
+        self._patience_seconds = patience_seconds
+        self._poll_seconds = poll_seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._connection.close()
+
+    def submit(self, source: str, recipe: str | Mapping[str, Any], **options: Unpack[SubmitOptions]) -> Job:
+        """Ask for one recipe on one source.
+
+        Args:
+            source: ``file:///…`` on the server, ``hf://…`` or ``s3://…``.
+            recipe: short form such as ``gguf:Q4_K_M``, or the long form as a mapping.
+            **options: see `SubmitOptions`; what is absent is left to the server.
+
+        Returns:
+            The job as it was accepted.
+
+        Raises:
+            Problem: the server refused; its errors name the fields.
+            Unreachable: no answer came. The job may exist nevertheless: look before submitting again.
+        """
+        body: dict[str, Any] = {"source": source, "recipe": recipe, **options}
+        evaluation = {name: body.pop(name) for name in ("domains", "windows") if name in body}
+        if evaluation:
+            body["evaluation"] = evaluation
+        return _a_job(self._connection.call("POST", "/v1/jobs", body=body))
+
+    def job(self, job_id: str) -> Job:
+        """Return a job as it is now."""
+        return _a_job(self._connection.call("GET", _job_path(job_id)))
+
+    def jobs(
+        self, *, status: str | None = None, method: str | None = None, created_after: str | None = None
+    ) -> Iterator[Job]:
+        """Yield the team's jobs, newest first, page by page as they are needed."""
+        return self._pages("/v1/jobs", None, {"status": status, "method": method, "created_after": created_after})
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask for a job to be stopped; it may be `cancelling` for a while.
+
+        Raises:
+            Problem: with status 409, where the job has already succeeded or failed.
+        """
+        return _a_job(self._connection.call("POST", f"{_job_path(job_id)}/cancel"))
+
+    def events(self, job_id: str, *, after: int = 0, limit: int = _PAGE_LIMIT) -> Page[Event]:
+        """Return one page of a job's events, those numbered above `after`."""
+        query = {"after": after or None, "limit": limit}
+        return cast("Page[Event]", self._connection.call("GET", f"{_job_path(job_id)}/events", query=query))
+
+    def stream(self, job_id: str, *, after: int = 0) -> Iterator[Update]:
+        """Yield what happens to a job as it happens, over dropped connections, and `Done` at its end.
+
+        Args:
+            job_id: which job.
+            after: the number of the last event already seen; 0 begins with the first.
+
+        Raises:
+            Unreachable: the server was never there, or stayed away for `patience_seconds`.
+            Problem: the server refused.
+        """
+        return follow(self._connection, job_id, after=after, backoff=self._backoff())
+
+    def stream_all(self, job_ids: Sequence[str]) -> Iterator[tuple[str, Update]]:
+        """Yield what happens to several jobs, each with its id, until all are over."""
+        return follow_all(job_ids, self.stream)
+
+    def wait(self, job_id: str) -> Job:
+        """Return the job once it is over, however it ended."""
+        for update in self.stream(job_id):
+            if isinstance(update, Done):
+                return update.job
+        raise UnexpectedAnswer(f"the stream of {job_id} ended without the job")
+
+    def logs(self, job_id: str, *, step: str | None = None, follow: bool = False) -> Iterator[LogChunk]:
+        """Yield what the job's steps printed, in order.
+
+        Args:
+            job_id: which job.
+            step: only this kind of step, such as ``quantize``.
+            follow: go on until the job is over instead of ending with what is there now.
+        """
+        last = 0
+        while True:
+            # Asked before the page is read: what was printed up to the job's end is then in that page.
+            ended = not follow or is_over(self.job(job_id))
+            for chunk in self._pages(f"{_job_path(job_id)}/logs", last or None, {"step": step}):
+                last = chunk["id"]
+                yield chunk
+            if ended:
+                return
+            time.sleep(self._poll_seconds)
+
+    def artifacts(self, job_id: str) -> list[Artifact]:
+        """Return what the job has produced."""
+        return _data(self._connection.call("GET", f"{_job_path(job_id)}/artifacts"))
+
+    def download(
+        self,
+        job_id: str,
+        folder: str | Path,
+        *,
+        force: bool = False,
+        on_progress: Callable[[ArtifactFile, int], None] | None = None,
+    ) -> list[Path]:
+        """Fetch every file of the job's artifacts into a folder.
+
+        A connection that breaks is taken up where it broke, also by a later call. Each file is verified before it
+        gets its name; one that is already there and identical is left as it is.
+
+        Args:
+            job_id: which job.
+            folder: where to; it is made where it does not exist.
+            force: replace files that are there and different.
+            on_progress: called with a file and the bytes of it that are on the disk.
+
+        Returns:
+            Where the files are, in the artifacts' order.
+
+        Raises:
+            UnsafeFileName: the server names a file outside the folder; nothing was written.
+            FileConflict: a different file is there; nothing was written.
+            DigestMismatch: what came is not what was listed.
+            Unreachable: the server was never there, or stayed away for `patience_seconds`.
+            OSError: the disk refused.
+        """
+        report = on_progress or (lambda _file, _bytes: None)
+        found = download.targets(job_id, self.artifacts(job_id), Path(folder))
+        missing = [target for target in found if download.needed(target, force=force)]
+        for target in missing:
+            download.fetch(self._connection, target, backoff=self._backoff(), on_progress=report)
+        return [target.path for target in found]
+
+    def methods(self) -> list[Method]:
+        """Return the ways to quantize that this server knows."""
+        return _data(self._connection.call("GET", "/v1/methods"))
+
+    def _pages(self, path: str, after: str | int | None, query: Mapping[str, str | None]) -> Iterator[Any]:
+        """Yield the items of a list, each page asked for when the one before is used up."""
+        while True:
+            page = self._connection.call("GET", path, query={**query, "after": after, "limit": _PAGE_LIMIT})
+            items = _data(page)
+            yield from items
+            if not page.get("has_more") or not items:
+                return
+            after = items[-1]["id"]
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self._retry_seconds, self._patience_seconds)
+
+
+def _a_job(value: dict[str, Any]) -> Job:
+    """Return the job that the server sent, known to be one."""
+    if value.get("object") != "job":
+        raise UnexpectedAnswer("the server sent something else where a job belongs; is the URL right?")
+    return cast("Job", value)
+
+
+def _data(page: Mapping[str, Any]) -> list[Any]:
+    """Return the items of a page."""
+    items = page.get("data")
+    if not isinstance(items, list):
+        raise UnexpectedAnswer("the server sent something else where a list belongs; is the URL right?")
+    return items
+
+
+def _job_path(job_id: str) -> str:
+    return f"/v1/jobs/{identifier(job_id)}"

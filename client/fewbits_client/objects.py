@@ -1,0 +1,176 @@
+"""The API's objects, as typed dictionaries.
+
+They are dictionaries and not classes on purpose: what the server sent is kept whole, so a field that a newer server
+adds passes through to a caller and to ``--json`` instead of being dropped or refused.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, Literal, TypedDict, TypeVar
+
+JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+StepStatus = Literal["waiting", "ready", "running", "succeeded", "failed", "cancelled", "skipped"]
+
+T = TypeVar("T")
+
+OVER = frozenset({"succeeded", "failed", "cancelled"})
+STEP_OVER = OVER | {"skipped"}
+
+
+class JobError(TypedDict):
+    """Why a job or a step failed, and what to do."""
+
+    code: str
+    message: str
+    param: str | None
+
+
+class Progress(TypedDict):
+    """How far a running step is; `total` is null where it is not known."""
+
+    done: float
+    total: float | None
+    unit: str
+    message: str
+
+
+class Step(TypedDict):
+    """One stage of one job."""
+
+    id: str
+    kind: str
+    status: StepStatus
+    pool: str
+    attempt: int
+    reused: bool
+    progress: Progress | None
+    started_at: str | None
+    finished_at: str | None
+    error: JobError | None
+
+
+class Baseline(TypedDict):
+    """What full precision scores."""
+
+    perplexity: dict[str, float]
+
+
+class Result(TypedDict):
+    """What was measured so far; fields are null until their step has finished."""
+
+    size_bytes: int | None
+    bits_per_weight: float | None
+    tensor_types: dict[str, int] | None
+    source_size_bytes: int | None
+    baseline: Baseline | None
+    perplexity: dict[str, float] | None
+    seconds: float | None
+
+
+class Evaluation(TypedDict):
+    """The text that a job is judged on."""
+
+    domains: list[str]
+    windows: int
+
+
+class Job(TypedDict):
+    """One recipe on one source."""
+
+    id: str
+    object: Literal["job"]
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    status: JobStatus
+    source: str
+    method: str
+    recipe: str
+    parameters: dict[str, Any]
+    evaluation: Evaluation
+    priority: int
+    metadata: dict[str, str]
+    max_runtime_seconds: int | None
+    max_pending_seconds: int | None
+    error: JobError | None
+    steps: list[Step]
+    result: Result | None
+
+
+class Event(TypedDict):
+    """Something that happened to a job; `id` counts from 1 within the job."""
+
+    id: int
+    object: Literal["job.event"]
+    created_at: str
+    level: Literal["info", "warn", "error"]
+    type: Literal["message", "metrics", "state"]
+    message: str
+    data: dict[str, Any]
+
+
+class LogChunk(TypedDict):
+    """A piece of what a step's process printed."""
+
+    id: int
+    object: Literal["job.log"]
+    step: str
+    attempt: int
+    created_at: str
+    text: str
+
+
+class ArtifactFile(TypedDict):
+    """One file of an artifact; `sha256` is in hexadecimal."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class Artifact(TypedDict):
+    """An immutable set of files."""
+
+    id: str
+    object: Literal["artifact"]
+    created_at: str
+    format: str
+    digest: str
+    size_bytes: int
+    files: list[ArtifactFile]
+
+
+class Method(TypedDict):
+    """A way to quantize, with the JSON Schema of its parameters."""
+
+    name: str
+    object: Literal["method"]
+    summary: str
+    pool: str
+    engine: str
+    needs_calibration: bool
+    default: str
+    parameters: dict[str, Any]
+
+
+class Page(TypedDict, Generic[T]):
+    """One page of a list."""
+
+    object: Literal["list"]
+    data: list[T]
+    has_more: bool
+
+
+class SubmitOptions(TypedDict, total=False):
+    """What may be said beside source and recipe; what is absent is left to the server's defaults."""
+
+    domains: Sequence[str]
+    windows: int
+    metadata: Mapping[str, str]
+    priority: int
+    max_runtime_seconds: int
+    max_pending_seconds: int
+
+
+def is_over(job: Job) -> bool:
+    """Return whether the job has reached a state that it will never leave."""
+    return job["status"] in OVER

@@ -1,0 +1,1 @@
+"""What every layer shares: settings, errors, ids, logging. Imports nothing of ours."""

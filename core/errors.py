@@ -1,0 +1,178 @@
+"""The one tree of errors. Each says what is wrong, where, and what to do.
+
+::
+
+    FewbitsError
+    ├── RequestError            the request is wrong: never retried
+    │   ├── InvalidRequest      a body or a parameter that cannot be accepted
+    │   ├── NotAuthenticated    no key, or a key that is not known
+    │   ├── NotFound            no such object, or one of another team
+    │   ├── Conflict            the object's state does not allow it
+    │   ├── SourceRefused       a path outside the allowed roots, an unknown scheme
+    │   ├── SourceInvalid       a folder that is not a complete, safe model
+    │   └── ModelUnsupported    an architecture or a tokenizer that an engine does not know
+    ├── WorkError               the work went wrong: retried with backoff
+    │   ├── WorkerLost          the lease ran out while the work was being done
+    │   ├── ChildCrashed        the child ended without a result
+    │   ├── ToolFailed          an engine's own program failed
+    │   ├── StoreFailed         a blob could not be written or read
+    │   └── DeadlineExceeded    a stopping condition of the job was met: not retried, the job is over
+    ├── DoesNotFit              memory or disk ran out: retried once, then failed
+    └── StartFailed             a part of the stack on one machine could not be started: said, never stored
+
+Refuses to know: HTTP (``api/problems.py`` maps these to statuses) and the tables they are stored in.
+"""
+
+import enum
+import errno
+from typing import ClassVar, TypedDict
+
+
+class ErrorKind(enum.StrEnum):
+    """What a failure means for the next attempt."""
+
+    REQUEST = "request"  # never retried: the same input fails the same way
+    WORK = "work"  # retried with backoff
+    FIT = "fit"  # retried once, then failed
+
+
+class ErrorDocument(TypedDict):
+    """How an error is stored in Postgres and sent over a child's pipe."""
+
+    kind: str
+    code: str
+    message: str
+    param: str | None
+
+
+class FewbitsError(Exception):
+    """The base of every error that fewbits raises on purpose.
+
+    Args:
+        message: what is wrong and what to do, in one or two sentences for the person who asked.
+        param: the field of the request that is at fault, dotted from its root, where there is one.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    kind: ClassVar[ErrorKind] = ErrorKind.WORK
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+    def document(self) -> ErrorDocument:
+        """Return the error as plain data."""
+        return {"kind": self.kind.value, "code": self.code, "message": self.message, "param": self.param}
+
+
+class RequestError(FewbitsError):
+    """The request is wrong."""
+
+    code = "request_error"
+    kind = ErrorKind.REQUEST
+
+
+class InvalidRequest(RequestError):
+    """A body or a parameter that cannot be accepted."""
+
+    code = "invalid_request"
+
+
+class NotAuthenticated(RequestError):
+    """No key, or a key that is not known."""
+
+    code = "not_authenticated"
+
+
+class NotFound(RequestError):
+    """No such object for this team."""
+
+    code = "not_found"
+
+
+class Conflict(RequestError):
+    """The object's state does not allow what was asked."""
+
+    code = "conflict"
+
+
+class SourceRefused(RequestError):
+    """A source outside what the operator allows."""
+
+    code = "source_refused"
+
+
+class SourceInvalid(RequestError):
+    """A folder that is not a complete, safe model."""
+
+    code = "source_invalid"
+
+
+class ModelUnsupported(RequestError):
+    """An architecture or a tokenizer that an engine does not know."""
+
+    code = "model_unsupported"
+
+
+class WorkError(FewbitsError):
+    """The work went wrong."""
+
+    code = "work_failed"
+    kind = ErrorKind.WORK
+
+
+class WorkerLost(WorkError):
+    """The lease ran out while the work was being done."""
+
+    code = "worker_lost"
+
+
+class ChildCrashed(WorkError):
+    """The child ended without a result."""
+
+    code = "child_crashed"
+
+
+class ToolFailed(WorkError):
+    """An engine's own program failed."""
+
+    code = "tool_failed"
+
+
+class StoreFailed(WorkError):
+    """A blob could not be written or read."""
+
+    code = "store_failed"
+
+
+class DeadlineExceeded(WorkError):
+    """A stopping condition of the job was met."""
+
+    code = "deadline_exceeded"
+
+
+class DoesNotFit(FewbitsError):
+    """Memory or disk ran out."""
+
+    code = "does_not_fit"
+    kind = ErrorKind.FIT
+
+
+class StartFailed(FewbitsError):
+    """A part of the stack could not be started."""
+
+    code = "start_failed"
+
+
+def os_error(error: OSError, what: str, *, full: str) -> FewbitsError:
+    """Return the error of the tree for one of the operating system's.
+
+    Args:
+        error: what was raised.
+        what: what failed, as the beginning of a sentence.
+        full: what to say where a disk or a quota is full.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DoesNotFit(full)
+    return WorkError(f"{what}: {error.strerror or error}.")

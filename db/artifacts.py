@@ -1,0 +1,112 @@
+"""Artifacts and their blobs: intents before an upload, one commit after it, collection of what nothing uses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, exists, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, selectinload
+
+from core.ids import new_id
+from core.manifest import StoredFile
+from db import clock
+from db.claim import Lease
+from db.states import ExecutionStatus
+from db.tables import Artifact, ArtifactFile, Blob, BlobIntent, Evaluation, Execution
+
+
+@dataclass(frozen=True)
+class NewArtifact:
+    """What an execution made, all of its blobs in the store already."""
+
+    role: str
+    format: str
+    digest: str
+    files: tuple[StoredFile, ...]
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """A measured perplexity, with each window's mean negative log-likelihood in nats."""
+
+    domain: str
+    perplexity: float
+    window_count: int
+    token_count: int
+    window_nll: Sequence[float]
+
+
+def intend(session: Session, lease: Lease, blobs: Mapping[str, int]) -> None:
+    """Pin blobs (SHA-256 to size) before they are uploaded; waits for a collection of the same blob to end."""
+    for sha256, size_bytes in sorted(blobs.items()):
+        row = insert(Blob).values(sha256=sha256, size_bytes=size_bytes)
+        # An update that changes nothing takes the row's lock, which a collection of this blob holds to its end.
+        session.execute(row.on_conflict_do_update(index_elements=["sha256"], set_={"sha256": sha256}))
+        intent = insert(BlobIntent).values(sha256=sha256, execution_id=lease.execution_id, token=lease.token)
+        session.execute(intent.on_conflict_do_nothing())
+
+
+def commit(session: Session, execution: Execution, new: NewArtifact) -> None:
+    """Make an artifact visible."""
+    artifact = Artifact(
+        id=new_id("art"),
+        team_id=execution.team_id,
+        execution_id=execution.id,
+        role=new.role,
+        format=new.format,
+        digest=new.digest,
+        size_bytes=sum(file.size_bytes for file in new.files),
+    )
+    session.add(artifact)
+    session.flush()
+    session.add_all(
+        ArtifactFile(artifact_id=artifact.id, name=file.name, sha256=file.sha256, size_bytes=file.size_bytes)
+        for file in new.files
+    )
+    session.flush()
+
+
+def commit_evaluations(session: Session, execution: Execution, rows: Sequence[EvaluationRow]) -> None:
+    """Write what an execution measured."""
+    session.add_all(
+        Evaluation(
+            execution_id=execution.id,
+            domain=row.domain,
+            perplexity=row.perplexity,
+            window_count=row.window_count,
+            token_count=row.token_count,
+            window_nll=list(row.window_nll),
+        )
+        for row in rows
+    )
+    session.flush()
+
+
+def drop_intents(session: Session, execution_id: str) -> None:
+    """Unpin what an execution had announced; what it committed is pinned by its artifact."""
+    session.execute(delete(BlobIntent).where(BlobIntent.execution_id == execution_id))
+
+
+def files_of(session: Session, artifact_ids: Sequence[str]) -> Mapping[str, Sequence[StoredFile]]:
+    """Return the files of each artifact, by its id."""
+    statement = select(Artifact).where(Artifact.id.in_(artifact_ids)).options(selectinload(Artifact.files))
+    return {
+        artifact.id: [StoredFile(file.name, file.sha256, file.size_bytes) for file in artifact.files]
+        for artifact in session.scalars(statement)
+    }
+
+
+def lock_garbage(session: Session, grace_seconds: float) -> str | None:
+    """Lock one blob that no artifact and no live intent pins and that is older than the grace, and return it."""
+    used = exists().where(ArtifactFile.sha256 == Blob.sha256)
+    live = (Execution.id == BlobIntent.execution_id) & (Execution.token == BlobIntent.token)
+    intended = exists().where(BlobIntent.sha256 == Blob.sha256, live, Execution.status == ExecutionStatus.RUNNING.value)
+    old = Blob.created_at < clock.now() - clock.seconds(grace_seconds)
+    statement = select(Blob.sha256).where(~used, ~intended, old).limit(1).with_for_update(skip_locked=True)
+    return session.scalar(statement)
+
+
+def forget(session: Session, sha256: str) -> None:
+    """Delete the row of a blob whose bytes are gone."""
+    session.execute(delete(BlobIntent).where(BlobIntent.sha256 == sha256))
+    session.execute(delete(Blob).where(Blob.sha256 == sha256))

@@ -1,0 +1,168 @@
+"""Bind a ready step to the execution of its content key: reuse, join, or start one."""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, selectinload
+
+from core.errors import ErrorDocument
+from core.ids import new_id
+from db import events, flow
+from db.notify import WORK, notify
+from db.states import ExecutionStatus, StepStatus
+from db.tables import Artifact, Execution, Job, Step
+from db.tables.executions import IS_REUSABLE
+from db.transition import transition_one
+
+
+@dataclass(frozen=True)
+class Input:
+    """A finished step's output, as a later step's key and work see it."""
+
+    artifact_id: str
+    digest: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class UnboundStep:
+    """A ready step and all that its key may depend on; ``inputs`` by the kind of the step that made each."""
+
+    id: str
+    job_id: str
+    team_id: str
+    kind: str
+    pool: str
+    source: str
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Input]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an execution does, under its key, and what it will need."""
+
+    key: str
+    params: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    memory_bytes: int
+    scratch_bytes: int
+
+
+class Binding(enum.Enum):
+    """How a step got its execution."""
+
+    REUSED = enum.auto()  # one had succeeded already
+    JOINED = enum.auto()  # one is on its way
+    STARTED = enum.auto()  # none was there
+    POSTPONED = enum.auto()  # one is being stopped: look again
+    GONE = enum.auto()  # the step is not ready and unbound any more
+
+
+def unbound_steps(session: Session, limit: int) -> Sequence[UnboundStep]:
+    """Return up to ``limit`` steps that are ready and have no execution yet, oldest first."""
+    statement = (
+        select(Step)
+        .where(Step.status == StepStatus.READY.value, Step.execution_id.is_(None))
+        .order_by(Step.id)
+        .limit(limit)
+        .options(
+            selectinload(Step.job).selectinload(Job.steps).selectinload(Step.execution).selectinload(Execution.artifact)
+        )
+    )
+    return [_unbound(step) for step in session.scalars(statement)]
+
+
+def bind(session: Session, step: UnboundStep, work: Work) -> Binding:
+    """Bind ``step`` to the one execution of ``work``; a reused result finishes the step at once."""
+    started, execution = _find_or_start(session, step, work)
+    if execution.stop_requested_at is not None:
+        return Binding.POSTPONED
+    job = _lock_if_unbound(session, step)
+    if job is None:
+        session.rollback()
+        return Binding.GONE
+    row = session.get_one(Step, step.id)
+    row.execution_id = execution.id
+    if execution.status == ExecutionStatus.SUCCEEDED:
+        flow.start(session, job)
+        transition_one(session, StepStatus.SUCCEEDED, step.id, execution_id=execution.id, reused=True)
+        events.record(
+            session, job.id, f"{step.kind.capitalize()} was done before; its result is reused.", step=step.kind
+        )
+        flow.advance(session, job)
+        return Binding.REUSED
+    session.flush()
+    flow.set_priority(session, execution.id)
+    if execution.status == ExecutionStatus.RUNNING:
+        flow.start(session, job)
+        transition_one(session, StepStatus.RUNNING, step.id, started_at=execution.started_at)
+    notify(session, WORK, step.pool)
+    return Binding.STARTED if started else Binding.JOINED
+
+
+def refuse(session: Session, step: UnboundStep, error: ErrorDocument) -> None:
+    """Fail a step, and its job, whose work cannot even be described."""
+    job = _lock_if_unbound(session, step)
+    if job is not None:
+        transition_one(session, StepStatus.FAILED, step.id, error=error)
+        flow.fail(session, job, error)
+
+
+def _find_or_start(session: Session, step: UnboundStep, work: Work) -> tuple[bool, Execution]:
+    reusable = text(IS_REUSABLE)
+    while True:
+        values = {
+            "id": new_id("exec"),
+            "team_id": step.team_id,
+            "key": work.key,
+            "kind": step.kind,
+            "pool": step.pool,
+            "params": dict(work.params),
+            "inputs": dict(work.inputs),
+            "priority": 0,
+            "memory_bytes": work.memory_bytes,
+            "scratch_bytes": work.scratch_bytes,
+        }
+        new = insert(Execution).values(values).on_conflict_do_nothing(index_elements=["key"], index_where=reusable)
+        started = session.scalar(new.returning(Execution.id)) is not None
+        # The one found may end as failed between the two statements: then there is none, and the next round starts one.
+        found = select(Execution).where(Execution.key == work.key, reusable).with_for_update()
+        execution = session.scalar(found.execution_options(populate_existing=True))
+        if execution is not None:
+            return started, execution
+
+
+def _lock_if_unbound(session: Session, step: UnboundStep) -> Job | None:
+    job = session.scalar(
+        select(Job).where(Job.id == step.job_id).with_for_update().execution_options(populate_existing=True)
+    )
+    row = session.scalar(select(Step).where(Step.id == step.id).execution_options(populate_existing=True))
+    unbound = row is not None and row.status == StepStatus.READY and row.execution_id is None
+    return job if unbound else None
+
+
+def _unbound(step: Step) -> UnboundStep:
+    executions = [(other.kind, other.execution) for other in step.job.steps if other.kind in step.needs]
+    return UnboundStep(
+        id=step.id,
+        job_id=step.job_id,
+        team_id=step.job.team_id,
+        kind=step.kind,
+        pool=step.pool,
+        source=step.job.source,
+        params=step.params,
+        inputs={
+            kind: _input(execution.artifact, execution.facts or {})
+            for kind, execution in executions
+            if execution is not None and execution.artifact is not None
+        },
+    )
+
+
+def _input(artifact: Artifact, facts: Mapping[str, Any]) -> Input:
+    return Input(artifact_id=artifact.id, digest=artifact.digest, facts=facts)

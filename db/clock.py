@@ -1,0 +1,20 @@
+"""Time by the database's clock, which is the only one that counts."""
+
+from typing import Any
+
+from sqlalchemy import func
+
+
+def now() -> Any:
+    """Return the SQL expression for this moment (not the start of the transaction)."""
+    return func.clock_timestamp()
+
+
+def seconds(amount: Any) -> Any:
+    """Return the SQL interval of ``amount`` seconds; NULL stays NULL."""
+    return func.make_interval(0, 0, 0, 0, 0, 0, amount)
+
+
+def after(amount: Any) -> Any:
+    """Return the SQL expression for the moment that many seconds from now."""
+    return now() + seconds(amount)

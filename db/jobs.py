@@ -1,0 +1,203 @@
+"""Jobs as a team sees them: submit, read, list, cancel, and the two deadlines."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, select, tuple_
+from sqlalchemy.orm import Session, selectinload
+
+from core.errors import Conflict, DeadlineExceeded, InvalidRequest, NotFound
+from core.ids import JobId, TeamId, new_id
+from db import clock, events, flow
+from db.locks import lock_job
+from db.notify import WORK, notify
+from db.states import JobStatus, StepStatus, is_terminal
+from db.tables import Artifact, Evaluation, Execution, Job, Step
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step as the plan wants it: its kind, its pool, the kinds it needs first, and its own parameters."""
+
+    kind: str
+    pool: str
+    needs: tuple[str, ...]
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A validated request and its plan."""
+
+    source: str
+    method: str
+    recipe: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    metadata: Mapping[str, str]
+    priority: int
+    max_runtime_seconds: int | None
+    max_pending_seconds: int | None
+    steps: tuple[PlannedStep, ...]
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs a list shows; None means any."""
+
+    status: str | None = None
+    method: str | None = None
+    created_after: dt.datetime | None = None
+
+
+def submit(session: Session, team_id: TeamId, new: NewJob) -> JobId:
+    """Write a job and its steps. Nothing is enqueued: workers find what is ready."""
+    job = Job(
+        id=new_id("job"),
+        team_id=team_id,
+        source=new.source,
+        method=new.method,
+        recipe=dict(new.recipe),
+        evaluation=dict(new.evaluation),
+        job_metadata=dict(new.metadata),
+        priority=new.priority,
+        max_runtime_seconds=new.max_runtime_seconds,
+        max_pending_seconds=new.max_pending_seconds,
+    )
+    session.add(job)
+    session.flush()
+    for position, step in enumerate(new.steps):
+        status = StepStatus.WAITING if step.needs else StepStatus.READY
+        session.add(
+            Step(
+                id=new_id("step"),
+                job_id=job.id,
+                position=position,
+                kind=step.kind,
+                pool=step.pool,
+                needs=list(step.needs),
+                params=dict(step.params),
+                status=status.value,
+            )
+        )
+        if status is StepStatus.READY:
+            notify(session, WORK, step.pool)
+    events.record(session, job.id, "The job is queued.")
+    return JobId(job.id)
+
+
+def get(session: Session, team_id: TeamId, job_id: str) -> Job:
+    """Return a job with its steps, their executions, evaluations and artifacts.
+
+    Raises:
+        NotFound: there is none of that id in this team.
+    """
+    job = session.scalar(_whole().where(Job.id == job_id, Job.team_id == team_id))
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job
+
+
+def require(session: Session, team_id: TeamId, job_id: str) -> None:
+    """Return if a job is there.
+
+    Raises:
+        NotFound: there is none of that id in this team.
+    """
+    if session.scalar(select(Job.id).where(Job.id == job_id, Job.team_id == team_id)) is None:
+        raise NotFound(f"There is no job {job_id}.")
+
+
+def follow(session: Session, job_id: str) -> Job:
+    """Return a job with its steps and their executions: what changes while it runs, and nothing else."""
+    statement = select(Job).where(Job.id == job_id).options(selectinload(Job.steps).joinedload(Step.execution))
+    return session.scalars(statement).one()
+
+
+def list_page(
+    session: Session, team_id: TeamId, wanted: JobFilter, after: str | None, limit: int
+) -> tuple[Sequence[Job], bool]:
+    """Return up to ``limit`` jobs, newest first, that follow job ``after``, and whether there are more.
+
+    Raises:
+        InvalidRequest: ``after`` is no job of this team.
+    """
+    conditions: list[ColumnElement[bool]] = [Job.team_id == team_id]
+    if wanted.status is not None:
+        conditions.append(Job.status == wanted.status)
+    if wanted.method is not None:
+        conditions.append(Job.method == wanted.method)
+    if wanted.created_after is not None:
+        conditions.append(Job.created_at > wanted.created_after)
+    if after is not None:
+        created_at = session.scalar(select(Job.created_at).where(Job.id == after, Job.team_id == team_id))
+        if created_at is None:
+            raise InvalidRequest(f"There is no job {after} to continue after.", param="after")
+        conditions.append(tuple_(Job.created_at, Job.id) < (created_at, after))
+    statement = _whole().where(*conditions).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
+    jobs = session.scalars(statement).all()
+    return jobs[:limit], len(jobs) > limit
+
+
+def request_cancel(session: Session, team_id: TeamId, job_id: str) -> None:
+    """Cancel a job; a second request changes nothing.
+
+    Raises:
+        NotFound: there is none of that id in this team.
+        Conflict: it has succeeded or failed already.
+    """
+    require(session, team_id, job_id)
+    job = lock_job(session, job_id)
+    status = JobStatus(job.status)
+    if status in (JobStatus.CANCELLED, JobStatus.CANCELLING):
+        return
+    if is_terminal(status):
+        raise Conflict(f"The job has {status.value} already and cannot be cancelled.")
+    flow.cancel(session, job)
+
+
+def overdue(session: Session) -> Sequence[str]:
+    """Return the jobs that have waited or run for longer than they allow."""
+    now = clock.now()
+    pending = (Job.status == JobStatus.QUEUED.value) & (now > Job.created_at + clock.seconds(Job.max_pending_seconds))
+    running = (Job.status == JobStatus.RUNNING.value) & (now > Job.started_at + clock.seconds(Job.max_runtime_seconds))
+    return session.scalars(select(Job.id).where(pending | running)).all()
+
+
+def expire(session: Session, job_id: str) -> bool:
+    """Fail a job that is overdue; return whether it still was."""
+    job = lock_job(session, job_id)
+    if job_id not in overdue(session):
+        return False
+    field, verb = (
+        ("max_pending_seconds", "waited") if job.status == JobStatus.QUEUED else ("max_runtime_seconds", "run")
+    )
+    seconds = getattr(job, field)
+    error = DeadlineExceeded(
+        f"The job has {verb} for longer than its {field} of {seconds}. Submit it again with a larger value.",
+        param=field,
+    )
+    flow.fail(session, job, error.document())
+    return True
+
+
+def results(session: Session, team_id: TeamId, job_id: str) -> Sequence[Artifact]:
+    """Return what a job has made for its team: the artifacts in the role ``result``, with their files."""
+    statement = (
+        select(Artifact)
+        .join(Step, Step.execution_id == Artifact.execution_id)
+        .where(Step.job_id == job_id, Artifact.team_id == team_id, Artifact.role == "result")
+        .order_by(Artifact.created_at)
+        .options(selectinload(Artifact.files))
+    )
+    return session.scalars(statement).all()
+
+
+def _whole() -> Select[Job]:
+    execution = selectinload(Job.steps).selectinload(Step.execution)
+    return select(Job).options(
+        # A result shows perplexities only; the windows' likelihoods are up to 10,000 numbers for each.
+        execution.selectinload(Execution.evaluations).defer(Evaluation.window_nll, raiseload=True),
+        execution.selectinload(Execution.artifact).selectinload(Artifact.files),
+    )

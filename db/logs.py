@@ -1,0 +1,31 @@
+"""What attempts printed, in chunks."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.tables import LogChunk, Step
+
+
+def append(session: Session, execution_id: str, attempt: int, text: str) -> None:
+    """Write a chunk of at most 64 KiB."""
+    session.add(LogChunk(execution_id=execution_id, attempt=attempt, text=text))
+    session.flush()
+
+
+def page(
+    session: Session, job_id: str, step: str | None, after: int, limit: int
+) -> tuple[Sequence[tuple[Step, LogChunk]], bool]:
+    """Return up to ``limit`` log chunks that follow chunk ``after``, each with its step, and whether there are more."""
+    statement = (
+        select(Step, LogChunk)
+        .join(LogChunk, LogChunk.execution_id == Step.execution_id)
+        .where(Step.job_id == job_id, LogChunk.id > after)
+        .order_by(LogChunk.id)
+        .limit(limit + 1)
+    )
+    if step is not None:
+        statement = statement.where(Step.kind == step)
+    rows = [(row[0], row[1]) for row in session.execute(statement)]
+    return rows[:limit], len(rows) > limit

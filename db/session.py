@@ -1,0 +1,63 @@
+"""Connections and transactions. The one place that commits."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+T = TypeVar("T")
+
+CONFLICTS_MAX = 5
+RETRIED_SQLSTATES = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
+
+
+class Interleaved(Exception):
+    """Another transaction changed, between a read and its lock, what this one was about to change."""
+
+
+class Database:
+    """A pool of connections to one Postgres.
+
+    Args:
+        url: ``postgresql://user:password@host:port/name``.
+        connections_max: connections this process may hold at once.
+    """
+
+    def __init__(self, url: str, *, connections_max: int = 10) -> None:
+        self.url = url
+        self.engine = create_engine(
+            url.replace("postgresql://", "postgresql+psycopg://", 1),
+            pool_size=connections_max,
+            max_overflow=0,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=10s"},
+        )
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Open a transaction; it is committed at the end of the block, rolled back on an error."""
+        with self._sessions.begin() as session:
+            yield session
+
+    def run(self, verb: Callable[[Session], T]) -> T:
+        """Run ``verb`` in a transaction of its own, again if Postgres broke it off over a conflict with another."""
+        for attempt in range(1, CONFLICTS_MAX + 1):
+            try:
+                with self.transaction() as session:
+                    return verb(session)
+            except (OperationalError, Interleaved) as error:
+                if not _is_conflict(error) or attempt == CONFLICTS_MAX:
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def dispose(self) -> None:
+        """Close every connection that is not in use."""
+        self.engine.dispose()
+
+
+def _is_conflict(error: OperationalError | Interleaved) -> bool:
+    return isinstance(error, Interleaved) or getattr(error.orig, "sqlstate", None) in RETRIED_SQLSTATES

@@ -1,0 +1,69 @@
+"""A recipe: a method and its parameters, in short form (``gguf:Q4_K_M``) or as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from core.errors import InvalidRequest
+from engines import methods
+from engines.methods.base import Method, MethodParams
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method and validated parameters of it.
+
+    Attributes:
+        method: the method.
+        params: an instance of ``method.Params``.
+    """
+
+    method: Method
+    params: MethodParams
+
+    @property
+    def short(self) -> str:
+        """The short form, such as ``gguf:Q4_K_M``."""
+        return self.method.short(self.params)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters as plain data, defaults included."""
+        return self.params.model_dump(mode="json")
+
+    def document(self) -> dict[str, Any]:
+        """Return the long form: ``{"method": …}`` and every parameter."""
+        return {"method": self.method.name, **self.parameters}
+
+
+def parse_recipe(value: str | Mapping[str, Any]) -> Recipe:
+    """Return the recipe that ``value`` says, in either form.
+
+    Args:
+        value: ``"gguf:Q4_K_M"``, ``"gguf"`` for the method's defaults, or ``{"method": "gguf", "type": "Q4_K_M"}``.
+
+    Raises:
+        InvalidRequest: no such method or parameter; ``param`` names the field, the message what would be valid.
+    """
+    if isinstance(value, str):
+        name, _, text = value.strip().partition(":")
+        method = methods.get(name.lower())
+        given: dict[str, Any] = method.parse_short(text)
+    elif isinstance(value, Mapping):
+        given = dict(value)
+        name = given.pop("method", None)
+        if not isinstance(name, str):
+            raise InvalidRequest('A recipe needs its method, as {"method": "gguf", …}.', param="recipe.method")
+        method = methods.get(name)
+    else:
+        raise InvalidRequest('A recipe is a text such as "gguf:Q4_K_M" or an object.', param="recipe")
+    try:
+        return Recipe(method, method.Params.model_validate(given))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in ("recipe", *first["loc"]))
+        known = ", ".join(method.Params.model_fields) or "none"
+        extra = f" {method.name} takes: {known}." if first["type"] == "extra_forbidden" else ""
+        raise InvalidRequest(f"{field}: {first['msg']}.{extra}", param=field) from None

@@ -1,0 +1,60 @@
+"""What runs a model so that it can be judged: one small port, one file for each library behind it."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from engines import llama_cpp
+from engines.context import EngineContext
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# llama-perplexity's window: its first half is context alone, its second half is scored but for the last prediction,
+# whose answer lies in the next window.
+WINDOW_TOKENS = 512
+CONTEXT_TOKENS = 257
+SCORED_TOKENS = WINDOW_TOKENS - CONTEXT_TOKENS
+
+# What judges each format, with its version: part of the key under which a score is kept.
+ENGINES = {"gguf": llama_cpp.VERSION, "safetensors": "transformers 5.17.0 on torch 2.13.0"}
+
+
+class Runtime(Protocol):
+    """A loaded model."""
+
+    def logits(self, window: Sequence[int]) -> "NDArray[np.float32]":
+        """Return the logits that predict the scored tokens of one window.
+
+        Args:
+            window: ``WINDOW_TOKENS`` ids.
+
+        Returns:
+            an array of shape ``[SCORED_TOKENS, vocabulary]``; row 0 predicts token ``CONTEXT_TOKENS``. Valid until the
+            next call.
+
+        Raises:
+            DoesNotFit: memory ran out.
+        """
+        ...
+
+
+def open_runtime(
+    written: Literal["gguf", "safetensors"], model: Path, context: EngineContext
+) -> AbstractContextManager[Runtime]:
+    """Return the runtime that judges a format, to be entered with ``with``.
+
+    Args:
+        written: the format: ``gguf`` goes to llama.cpp, ``safetensors`` to transformers in float32.
+        model: the folder; for ``gguf`` it holds one ``.gguf`` file, or is that file.
+        context: threads and device.
+    """
+    if written == "gguf":
+        from engines.runtimes.llama_cpp import LlamaCppRuntime
+
+        return LlamaCppRuntime(next(model.glob("*.gguf"), model) if model.is_dir() else model, context)
+    from engines.runtimes.huggingface import HuggingFaceRuntime
+
+    return HuggingFaceRuntime(model, context)

@@ -1,0 +1,122 @@
+"""The reference: transformers in float32."""
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from core.errors import DoesNotFit, ModelUnsupported, SourceInvalid
+from engines.context import EngineContext
+from engines.runtimes import CONTEXT_TOKENS, SCORED_TOKENS
+from engines.source import require_no_code
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class HuggingFaceRuntime:
+    """A model folder, loaded in float32 on the context's device for as long as the ``with`` block lasts."""
+
+    def __init__(self, folder: Path, context: EngineContext) -> None:
+        self._folder = folder
+        self._context = context
+        self._model: Any = None
+        self._threads_before = 0
+        self._keep: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        """Load the model.
+
+        Raises:
+            ModelUnsupported: transformers cannot load it without remote code.
+            SourceInvalid: the weights do not fill the model, or the folder holds code.
+            DoesNotFit: memory ran out.
+        """
+        import torch
+
+        require_no_code(self._folder)
+        self._threads_before = torch.get_num_threads()
+        torch.set_num_threads(self._context.threads)
+        with _memory_errors(self._context.device):
+            self._model = _load(self._folder).to(self._context.device).eval()
+        # Logits of the whole window of a large vocabulary are hundreds of megabytes; most models can leave some out.
+        if "logits_to_keep" in inspect.signature(self._model.forward).parameters:
+            self._keep = {"logits_to_keep": SCORED_TOKENS + 1}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of the model's memory."""
+        import torch
+
+        self._model = None
+        torch.set_num_threads(self._threads_before)
+
+    def logits(self, window: Sequence[int]) -> "NDArray[np.float32]":
+        """Return the logits that predict the scored tokens; see ``Runtime.logits``."""
+        import torch
+
+        with torch.inference_mode(), _memory_errors(self._context.device):
+            ids = torch.tensor([list(window)], device=self._context.device)
+            try:
+                rows = self._model(input_ids=ids, use_cache=False, **self._keep).logits[0]
+            except IndexError as error:
+                raise ModelUnsupported(
+                    f"The model cannot read {len(window)} tokens at once, or has no embedding for one of them."
+                ) from error
+            first = CONTEXT_TOKENS - 1 - (len(window) - len(rows))
+            result: NDArray[np.float32] = rows[first : first + SCORED_TOKENS].float().cpu().numpy()
+            return result
+
+
+def _load(folder: Path) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    # A configuration that does not describe its model fails wherever the model's class first uses it.
+    except Exception as error:
+        if isinstance(error, RuntimeError) and _is_memory_error(error):
+            raise
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelUnsupported(f"transformers cannot load this model without code of its own ({reason}).") from error
+    # transformers fills what is missing with random numbers and only warns.
+    wrong = [*report.get("missing_keys", ()), *report.get("mismatched_keys", ())]
+    if wrong:
+        raise SourceInvalid(f"The weights do not fill the model: {wrong[0]} and {len(wrong) - 1} others are missing.")
+    return model
+
+
+@contextlib.contextmanager
+def _memory_errors(device: str) -> Iterator[None]:
+    """Turn every way in which torch says that memory is full into ``DoesNotFit``."""
+    import torch
+
+    message = f"Memory of {device} ran out while the model ran in float32. Use a larger device."
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise DoesNotFit(message) from error
+    except RuntimeError as error:
+        if not _is_memory_error(error):
+            raise
+        raise DoesNotFit(message) from error
+
+
+def _is_memory_error(error: RuntimeError) -> bool:
+    # The CPU's allocator raises a bare RuntimeError.
+    return "DefaultCPUAllocator" in str(error) or "can't allocate memory" in str(error)

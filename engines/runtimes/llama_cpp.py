@@ -1,0 +1,83 @@
+"""GGUF files, in llama.cpp through its C interface, with the settings of its own llama-perplexity."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from core.errors import DoesNotFit, ToolFailed
+from engines.context import EngineContext
+from engines.llama_cpp import load_model
+from engines.runtimes import CONTEXT_TOKENS, SCORED_TOKENS, WINDOW_TOKENS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class LlamaCppRuntime:
+    """A GGUF file, loaded for as long as the ``with`` block lasts."""
+
+    def __init__(self, path: Path, context: EngineContext) -> None:
+        self._path = path
+        self._threads = context.threads
+        self._resources = contextlib.ExitStack()
+        self._context: Any = None
+        self._batch: Any = None
+        self._vocabulary_size = 0
+
+    def __enter__(self) -> Self:
+        """Load the model.
+
+        Raises:
+            ModelUnsupported: llama.cpp refuses the file.
+            DoesNotFit: memory ran out.
+        """
+        import llama_cpp
+
+        with contextlib.ExitStack() as stack:
+            model = stack.enter_context(load_model(self._path))
+            self._vocabulary_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+            params = llama_cpp.llama_context_default_params()
+            params.n_ctx = params.n_batch = params.n_ubatch = WINDOW_TOKENS
+            params.n_threads = params.n_threads_batch = self._threads
+            self._context = llama_cpp.llama_init_from_model(model, params)
+            if self._context is None:
+                raise DoesNotFit("llama.cpp could not make room for a window of text. Use a machine with more memory.")
+            stack.callback(llama_cpp.llama_free, self._context)
+            self._batch = llama_cpp.llama_batch_init(WINDOW_TOKENS, 0, 1)
+            stack.callback(llama_cpp.llama_batch_free, self._batch)
+            self._resources = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free the model."""
+        self._resources.close()
+        self._context = self._batch = None
+
+    def logits(self, window: Sequence[int]) -> "NDArray[np.float32]":
+        """Return the logits that predict the scored tokens; see ``Runtime.logits``."""
+        import llama_cpp
+        import numpy as np
+
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
+        self._fill_batch(window)
+        status = llama_cpp.llama_decode(self._context, self._batch)
+        if status != 0:
+            raise ToolFailed(f"llama.cpp could not process a window of text: llama_decode returned {status}.")
+        rows = llama_cpp.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(rows, shape=(SCORED_TOKENS, self._vocabulary_size))
+
+    def _fill_batch(self, window: Sequence[int]) -> None:
+        batch = self._batch
+        batch.n_tokens = len(window)
+        for position, token in enumerate(window):
+            batch.token[position] = token
+            batch.pos[position] = position
+            batch.n_seq_id[position] = 1
+            batch.seq_id[position][0] = 0
+            # The logits at one position predict the token at the next.
+            batch.logits[position] = CONTEXT_TOKENS - 1 <= position < CONTEXT_TOKENS - 1 + SCORED_TOKENS

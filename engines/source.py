@@ -1,0 +1,243 @@
+"""Read a model folder's facts, and refuse one that cannot be used. No torch: headers and JSON only.
+
+A folder comes from a stranger. Nothing in it is executed or unpickled, no name in it may lead out of it, and every
+number in it is checked against the bytes that are there.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import ModelUnsupported, SourceInvalid
+from engines.weights import StoredTensor, read_header, read_json_object
+
+CONFIG_NAME = "config.json"
+CONFIG_BYTES_MAX = 16 * 2**20
+INDEX_NAME = "model.safetensors.index.json"
+SINGLE_NAME = "model.safetensors"
+SIZE_MAX = 2**31
+
+TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
+CODE_SUFFIXES = frozenset({".py", ".pyc", ".so"})
+
+# Any one of these sets is enough to load a tokenizer.
+TOKENIZER_SETS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"))
+# What is copied beside the weights; an allow-list, so that code and pickles stay behind whatever they are called.
+COPIED_NAME = re.compile(
+    r"config\.json|generation_config\.json|tokenizer[\w.-]*\.(json|model)|special_tokens_map\.json|added_tokens\.json"
+    r"|vocab\.(json|txt)|merges\.txt|chat_template\.(json|jinja)|[\w-]+\.jinja"
+    r"|(LICEN[SC]E|NOTICE|README|USE_POLICY)(\.(md|txt))?"
+)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model once its folder has been read.
+
+    Attributes:
+        architecture: the class name in config.json, such as ``LlamaForCausalLM``.
+        parameter_count: elements of all stored tensors.
+        weight_bytes: bytes of all stored tensors.
+        dtype: the storage type of most of the weights: ``bfloat16``, ``float16`` or ``float32``.
+        hidden_size: width of the residual stream.
+        layer_count: hidden layers.
+        vocabulary_size: rows of the embedding.
+    """
+
+    architecture: str
+    parameter_count: int
+    weight_bytes: int
+    dtype: str
+    hidden_size: int
+    layer_count: int
+    vocabulary_size: int
+
+
+def inspect(folder: Path, roots: Sequence[Path] = ()) -> ModelFacts:
+    """Return the facts of the model in ``folder``.
+
+    Args:
+        folder: a model as Hugging Face's libraries save it: config.json, safetensors, a tokenizer.
+        roots: further folders into which links in ``folder`` may lead, such as the root that holds a hub cache.
+
+    Raises:
+        SourceInvalid: the folder is not a complete, safe model.
+        ModelUnsupported: the model is one that no engine here can work on.
+    """
+    config = _read_config(folder, roots)
+    architecture = _architecture(config)
+    weights = [_read_tensors(folder, name, roots) for name in _weight_names(folder, roots)]
+    tensors = [tensor for shard in weights for tensor in shard.values()]
+    if not tensors:
+        raise SourceInvalid("The safetensors files hold no tensors. Save the model again.")
+    _require_tokenizer(folder, roots)
+    text_config = config.get("text_config")
+    sizes = {**config, **text_config} if isinstance(text_config, dict) else config
+    return ModelFacts(
+        architecture=architecture,
+        parameter_count=sum(tensor.element_count for tensor in tensors),
+        weight_bytes=sum(tensor.end - tensor.begin for tensor in tensors),
+        dtype=_dtype(tensors),
+        hidden_size=_size(sizes, "hidden_size", "n_embd", "d_model", "dim"),
+        layer_count=_size(sizes, "num_hidden_layers", "n_layer", "num_layers", "n_layers"),
+        vocabulary_size=_size(sizes, "vocab_size"),
+    )
+
+
+def model_files(folder: Path, roots: Sequence[Path] = ()) -> list[str]:
+    """Return the names of the files that make up the model, sorted: the only ones to copy.
+
+    Args:
+        folder: a folder that ``inspect`` accepts.
+        roots: as for ``inspect``.
+
+    Raises:
+        SourceInvalid: the weights are not complete, or a file to copy is a link that leaves the folder.
+    """
+    names = set(_weight_names(folder, roots))
+    if _exists(folder, INDEX_NAME, roots):
+        names.add(INDEX_NAME)
+    names.update(
+        path.name
+        for path in folder.iterdir()
+        if COPIED_NAME.fullmatch(path.name) and path.is_file() and _exists(folder, path.name, roots)
+    )
+    return sorted(names)
+
+
+def require_no_code(snapshot: Path) -> None:
+    """Refuse a snapshot that holds code or pickles, before a library that might run them sees it.
+
+    Raises:
+        SourceInvalid: there is such a file; a snapshot made of ``model_files`` never has one.
+    """
+    found = sorted(p.name for p in snapshot.rglob("*") if p.suffix in CODE_SUFFIXES | PICKLE_SUFFIXES)
+    if found:
+        raise SourceInvalid(f"The snapshot holds code or pickled data ({', '.join(found[:5])}), which is never loaded.")
+
+
+def _exists(folder: Path, name: str, roots: Sequence[Path]) -> bool:
+    """Return whether ``name`` is a regular file, and refuse a link that leads out of where it may."""
+    path = folder / name
+    if not path.is_file():
+        return False
+    target = path.resolve()
+    if not any(target.is_relative_to(root.resolve()) for root in (folder, *roots)):
+        raise SourceInvalid(f"{name} is a link that leads out of the model's folder. Put the file itself there.")
+    return True
+
+
+def _read_config(folder: Path, roots: Sequence[Path]) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise SourceInvalid(f"There is no folder {folder}. Give the folder that holds the model's config.json.")
+    if not _exists(folder, CONFIG_NAME, roots):
+        raise SourceInvalid(
+            f"{folder} has no config.json. Give the folder that save_pretrained() wrote, not the one above it."
+        )
+    config = read_json_object(folder / CONFIG_NAME, bytes_max=CONFIG_BYTES_MAX)
+    code_files = [config]
+    if _exists(folder, "tokenizer_config.json", roots):
+        code_files.append(read_json_object(folder / "tokenizer_config.json"))
+    for document in code_files:
+        # "owner/name--module.Class" would fetch and run code of another repository.
+        if "--" in str(document.get("auto_map", "")):
+            raise SourceInvalid("An auto_map names code in another repository. Remove it: remote code is never run.")
+    if config.get("quantization_config"):
+        raise ModelUnsupported(
+            "The model is quantized already (config.json has quantization_config). Give the original."
+        )
+    return config
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    names = config.get("architectures")
+    if not isinstance(names, list) or not names or not isinstance(names[0], str) or not names[0].isidentifier():
+        raise SourceInvalid('config.json names no architecture. Add it, such as "architectures": ["LlamaForCausalLM"].')
+    return names[0]
+
+
+def _weight_names(folder: Path, roots: Sequence[Path]) -> list[str]:
+    """Return the safetensors files in use. An index wins over a single file, as in llama.cpp's converter."""
+    if _exists(folder, INDEX_NAME, roots):
+        return sorted(set(_read_index(folder).values()))
+    if _exists(folder, SINGLE_NAME, roots):
+        return [SINGLE_NAME]
+    present = sorted(path.name for path in folder.iterdir())
+    if "adapter_model.safetensors" in present:
+        raise SourceInvalid("The folder holds a LoRA adapter, not a model. Merge it into its base model first.")
+    shards = [name for name in present if name.endswith(".safetensors")]
+    if shards:
+        raise SourceInvalid(
+            f"{INDEX_NAME} is missing, so nothing says which of {', '.join(shards[:5])} belong together."
+        )
+    pickled = [name for name in present if Path(name).suffix in PICKLE_SUFFIXES]
+    if pickled:
+        raise SourceInvalid(
+            f"The weights are pickled ({', '.join(pickled[:5])}), which is never loaded since a pickle can run code. "
+            "Convert them to safetensors: save_pretrained() does."
+        )
+    raise SourceInvalid(
+        f"{folder} holds no weights. Put model.safetensors, or shards and their index, beside config.json."
+    )
+
+
+def _read_index(folder: Path) -> dict[str, str]:
+    weight_map = read_json_object(folder / INDEX_NAME).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise SourceInvalid(f"{INDEX_NAME} has no weight_map. Save the model again.")
+    for shard in weight_map.values():
+        if not isinstance(shard, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors", shard):
+            raise SourceInvalid(
+                f"{INDEX_NAME} names {str(shard)[:200]!r}, which is not a safetensors file in the folder."
+            )
+    return weight_map
+
+
+def _read_tensors(folder: Path, shard: str, roots: Sequence[Path]) -> dict[str, StoredTensor]:
+    """Return the tensors of one weight file, which must be those that the index says it holds."""
+    if not _exists(folder, shard, roots):
+        raise SourceInvalid(f"{shard} is missing, though {INDEX_NAME} names it. Fetch it, too.")
+    tensors = read_header(folder / shard)
+    if (folder / INDEX_NAME).is_file():
+        wanted = {name for name, holder in _read_index(folder).items() if holder == shard}
+        if wrong := sorted(wanted ^ tensors.keys()):
+            raise SourceInvalid(
+                f"{shard} and {INDEX_NAME} disagree on tensor {wrong[0][:200]!r} and {len(wrong) - 1} others. "
+                "Fetch both from the same revision."
+            )
+    return tensors
+
+
+def _require_tokenizer(folder: Path, roots: Sequence[Path]) -> None:
+    for names in TOKENIZER_SETS:
+        if all(_exists(folder, name, roots) for name in names):
+            break
+    else:
+        raise SourceInvalid("The model has no tokenizer. Put its tokenizer.json or tokenizer.model beside config.json.")
+    if names == ("tokenizer.json",) and not isinstance(read_json_object(folder / names[0]).get("model"), dict):
+        raise SourceInvalid("tokenizer.json describes no model. Save the tokenizer again.")
+
+
+def _dtype(tensors: Sequence[StoredTensor]) -> str:
+    elements: Counter[str] = Counter()
+    for tensor in tensors:
+        elements[tensor.dtype] += tensor.element_count
+    stored = elements.most_common(1)[0][0]
+    if stored not in TORCH_DTYPES:
+        raise ModelUnsupported(
+            f"Most of the weights are stored as {stored}; only BF16, F16 and F32 are full precision. Give the original."
+        )
+    return TORCH_DTYPES[stored]
+
+
+def _size(config: Mapping[str, Any], *names: str) -> int:
+    value = next((config[name] for name in names if name in config), None)
+    if type(value) is not int or not 0 < value < SIZE_MAX:
+        raise SourceInvalid(
+            f"config.json must give {names[0]} as a positive whole number, and gives {str(value)[:40]}."
+        )
+    return value

@@ -1,0 +1,42 @@
+"""Load a source's own tokenizer, from its folder alone and without running its code."""
+
+from pathlib import Path
+from typing import Any
+
+from core.errors import ModelUnsupported
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer in ``folder`` as a ``transformers`` object.
+
+    Raises:
+        ModelUnsupported: transformers cannot load it as it is.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    # What a malformed file raises depends on where in the library it is met; the Rust part raises plain Exception.
+    except Exception as error:
+        raise ModelUnsupported(
+            f"The tokenizer cannot be loaded ({_first_line(error)}). AutoTokenizer must load it without remote code."
+        ) from error
+
+
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """Return the ids of ``text`` alone: nothing is added, and a special token's name in it is ordinary text.
+
+    Both as llama.cpp's own tools read a text.
+    """
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    return ids
+
+
+def leading_bos(tokenizer: Any) -> int | None:
+    """Return the id that ``tokenizer`` puts before a text as its beginning, or None where it puts none."""
+    bos: int | None = tokenizer.bos_token_id
+    return bos if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

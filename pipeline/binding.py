@@ -1,0 +1,64 @@
+"""Give every ready step its execution: describe its work, take the key of it, bind."""
+
+import hashlib
+
+from core.errors import FewbitsError
+from core.manifest import canonical_json
+from db import bind
+from db.bind import UnboundStep, Work
+from db.session import Database
+from pipeline.kinds import KINDS
+from pipeline.step_kind import input_ids
+
+BATCH = 100
+
+
+def bind_ready_steps(database: Database) -> int:
+    """Bind the ready steps that have no execution, each in a transaction of its own; return how many were bound.
+
+    A step that is reused makes its successors ready at once, so this goes on until a round binds nothing.
+    """
+    count = 0
+    while bound := sum(_bind(database, step) for step in database.run(lambda s: bind.unbound_steps(s, BATCH))):
+        count += bound
+    return count
+
+
+def describe(step: UnboundStep) -> Work:
+    """Return the work of a step and its content key.
+
+    The key is the SHA-256 of the kind and its version, the engine and its version, the parameters, the team, and the
+    digests of the inputs: two steps with one key would make the same thing, for the same team.
+
+    Raises:
+        FewbitsError: the parameters, stored by another version of this program, mean nothing to this one.
+    """
+    kind = KINDS[step.kind]
+    params = kind.work_params(step)
+    material = {
+        "kind": kind.name,
+        "version": kind.version,
+        "engine": kind.engine(params),
+        "params": params,
+        "team": step.team_id,
+        "inputs": {name: value.digest for name, value in step.inputs.items()},
+    }
+    forecast = kind.forecast(step)
+    return Work(
+        key=hashlib.sha256(canonical_json(material)).hexdigest(),
+        params=params,
+        inputs=input_ids(step),
+        memory_bytes=forecast.memory_bytes,
+        scratch_bytes=forecast.scratch_bytes,
+    )
+
+
+def _bind(database: Database, step: UnboundStep) -> bool:
+    try:
+        work = describe(step)
+    except FewbitsError as error:
+        document = error.document()
+        database.run(lambda session: bind.refuse(session, step, document))
+        return True
+    binding = database.run(lambda session: bind.bind(session, step, work))
+    return binding not in (bind.Binding.POSTPONED, bind.Binding.GONE)

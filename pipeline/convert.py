@@ -1,0 +1,32 @@
+"""``convert``: the snapshot as one lossless GGUF file, from which every GGUF type is quantized."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from db.bind import UnboundStep
+from engines import convert, llama_cpp
+from engines.methods.base import Forecast
+from pipeline.step_kind import Outcome, Output, StepContext, StepKind, model_facts
+
+
+class Convert(StepKind):
+    """Done once for all the types wanted of a snapshot."""
+
+    name = "convert"
+    version = 1
+
+    def engine(self, params: Mapping[str, Any]) -> str:
+        """Return the converter's version."""
+        return llama_cpp.VERSION
+
+    def forecast(self, step: UnboundStep) -> Forecast:
+        """Return what the converter needs for a model of this size."""
+        return convert.forecast(model_facts(step))
+
+    def output(self, params: Mapping[str, Any]) -> Output:
+        """Return that the file is read by later steps only."""
+        return Output(role="intermediate", format="gguf")
+
+    def run(self, context: StepContext) -> Outcome:
+        """Convert the snapshot."""
+        return Outcome(facts=convert.convert(context.engine, context.inputs["fetch"]))

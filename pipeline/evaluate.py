@@ -1,0 +1,29 @@
+"""``evaluate``: judge a result, by the same windows as its reference."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from db.bind import UnboundStep
+from engines import evaluation, runtimes
+from engines.methods.base import Forecast
+from pipeline.judging import judge
+from pipeline.step_kind import Outcome, StepContext, StepKind, model_facts
+
+
+class Evaluate(StepKind):
+    """The measured half of a report."""
+
+    name = "evaluate"
+    version = 1
+
+    def engine(self, params: Mapping[str, Any]) -> str:
+        """Return the version of the library that runs the result."""
+        return runtimes.ENGINES[params["format"]]
+
+    def forecast(self, step: UnboundStep) -> Forecast:
+        """Return what the result needs."""
+        return evaluation.forecast_result(model_facts(step), step.inputs["quantize"].facts["size_bytes"])
+
+    def run(self, context: StepContext) -> Outcome:
+        """Score the result."""
+        return judge(context, context.inputs["quantize"], context.params["format"])

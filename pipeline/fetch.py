@@ -1,0 +1,67 @@
+"""``fetch``: copy a source's model files, once they are known to be a complete, safe model, into a snapshot."""
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import DoesNotFit, SourceInvalid
+from db.bind import UnboundStep
+from engines import source
+from engines.context import EngineContext, Progress
+from engines.methods.base import Forecast
+from pipeline.sources import local_folder
+from pipeline.step_kind import MIB, Outcome, Output, StepContext, StepKind
+
+PIECE_BYTES = 16 * MIB
+
+
+class Fetch(StepKind):
+    """A local folder is read anew for each job, since nothing says whether it has changed."""
+
+    name = "fetch"
+    version = 1
+
+    def engine(self, params: Mapping[str, Any]) -> str:
+        """Return that the work is our own."""
+        return "fewbits"
+
+    def forecast(self, step: UnboundStep) -> Forecast:
+        """Return a small need: the size is known only when the folder is read, and is checked then."""
+        return Forecast(memory_bytes=256 * MIB, scratch_bytes=0)
+
+    def output(self, params: Mapping[str, Any]) -> Output:
+        """Return that the files are the snapshot."""
+        return Output(role="snapshot", format="safetensors")
+
+    def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
+        """Return the source, and the job: a local folder is fetched for each job."""
+        return {"source": step.source, "job": step.job_id}
+
+    def run(self, context: StepContext) -> Outcome:
+        """Check the folder, then copy its model files."""
+        folder = local_folder(context.params["source"], context.source_roots)
+        facts = source.inspect(folder, context.source_roots)
+        names = source.model_files(folder, context.source_roots)
+        _copy(folder, names, context.engine)
+        # Read again what was copied: the folder may have changed under our hands.
+        if source.inspect(context.engine.output) != facts:
+            raise SourceInvalid("The source changed while it was being read. Submit the job again.")
+        return Outcome(facts={"model": dataclasses.asdict(facts)})
+
+
+def _copy(folder: Path, names: list[str], engine: EngineContext) -> None:
+    total_bytes = sum((folder / name).stat().st_size for name in names)
+    free_bytes = shutil.disk_usage(engine.output).free
+    if total_bytes > free_bytes:
+        raise DoesNotFit(
+            f"The model is {total_bytes / 1e9:.1f} GB and the worker's scratch disk has {free_bytes / 1e9:.1f} GB free."
+        )
+    done_bytes = 0
+    for name in names:
+        with (folder / name).open("rb") as reader, (engine.output / name).open("wb") as writer:
+            while piece := reader.read(PIECE_BYTES):
+                writer.write(piece)
+                done_bytes += len(piece)
+                engine.report(Progress(done_bytes, total_bytes, "bytes", name))

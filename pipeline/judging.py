@@ -1,0 +1,26 @@
+"""What ``reference`` and ``evaluate`` share: run the one evaluator, and put its scores into rows."""
+
+from pathlib import Path
+from typing import Literal
+
+from db.artifacts import EvaluationRow
+from engines import evaluation, runtimes
+from pipeline.step_kind import Outcome, StepContext
+
+
+def judge(context: StepContext, model: Path, written: Literal["gguf", "safetensors"]) -> Outcome:
+    """Score ``model`` on the domains and windows of the parameters, with the source's tokenizer."""
+    domains, windows = context.params["domains"], context.params["windows"]
+    with runtimes.open_runtime(written, model, context.engine) as runtime:
+        scores = evaluation.evaluate(runtime, context.inputs["fetch"], domains, windows, context.engine.report)
+    rows = [
+        EvaluationRow(
+            domain=domain,
+            perplexity=score["perplexity"],
+            window_count=score["windows"],
+            token_count=score["tokens"],
+            window_nll=score["negative_log_likelihood"],
+        )
+        for domain, score in scores.items()
+    ]
+    return Outcome(facts={"device": context.engine.device}, evaluations=rows)

@@ -1,0 +1,12 @@
+"""Every step kind by its name."""
+
+from collections.abc import Mapping
+
+from pipeline.convert import Convert
+from pipeline.evaluate import Evaluate
+from pipeline.fetch import Fetch
+from pipeline.quantize import Quantize
+from pipeline.reference import Reference
+from pipeline.step_kind import StepKind
+
+KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in (Fetch(), Convert(), Quantize(), Reference(), Evaluate())}

@@ -1,0 +1,37 @@
+"""``quantize``: run the recipe's method."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from db.bind import UnboundStep
+from engines.methods.base import Forecast
+from engines.recipe import parse_recipe
+from pipeline.step_kind import Outcome, Output, StepContext, StepKind, model_facts
+
+INPUT_OF = {"snapshot": "fetch", "gguf": "convert"}  # which step makes what a method reads
+
+
+class Quantize(StepKind):
+    """The result is the job's artifact."""
+
+    name = "quantize"
+    version = 1
+
+    def engine(self, params: Mapping[str, Any]) -> str:
+        """Return the version of the method's library."""
+        return parse_recipe(params["recipe"]).method.engine
+
+    def forecast(self, step: UnboundStep) -> Forecast:
+        """Return the method's own forecast."""
+        recipe = parse_recipe(step.params["recipe"])
+        return recipe.method.forecast(model_facts(step), recipe.params)
+
+    def output(self, params: Mapping[str, Any]) -> Output:
+        """Return that the files are the result, in the method's format."""
+        return Output(role="result", format=parse_recipe(params["recipe"]).method.writes)
+
+    def run(self, context: StepContext) -> Outcome:
+        """Quantize what the method reads."""
+        recipe = parse_recipe(context.params["recipe"])
+        source = context.inputs[INPUT_OF[recipe.method.reads]]
+        return Outcome(facts=recipe.method.quantize(context.engine, source, recipe.params))

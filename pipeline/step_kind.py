@@ -1,0 +1,100 @@
+"""The shape of a step kind. Adding one is a file here and a line in ``pipeline/kinds.py``."""
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from core.ids import ArtifactId
+from db.artifacts import EvaluationRow
+from db.bind import UnboundStep
+from engines.context import EngineContext
+from engines.methods.base import Forecast
+from engines.source import ModelFacts
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step's run is given, in the child.
+
+    Attributes:
+        params: the execution's parameters.
+        inputs: a read-only folder of each input artifact, by the kind of the step that made it.
+        source_roots: folders that a fetch may read from.
+        engine: folders, device and progress.
+    """
+
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    source_roots: tuple[Path, ...]
+    engine: EngineContext
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run found out; the files it leaves are those in ``EngineContext.output``."""
+
+    facts: Mapping[str, Any]
+    evaluations: Sequence[EvaluationRow] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What becomes of the files a step leaves.
+
+    Attributes:
+        role: ``snapshot``, ``intermediate`` or ``result``.
+        format: ``safetensors`` or ``gguf``.
+    """
+
+    role: str
+    format: str
+
+
+class StepKind(abc.ABC):
+    """One kind of step.
+
+    Attributes:
+        name: as in the tables and the API.
+        version: raised when the same inputs would give another result; part of every key.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+
+    @abc.abstractmethod
+    def engine(self, params: Mapping[str, Any]) -> str:
+        """Return the library that does the work, with its version; part of every key."""
+
+    @abc.abstractmethod
+    def forecast(self, step: UnboundStep) -> Forecast:
+        """Return the memory and the scratch disk that the work will need."""
+
+    @abc.abstractmethod
+    def run(self, context: StepContext) -> Outcome:
+        """Do the work. Only the child calls this.
+
+        Raises:
+            FewbitsError: it cannot be done; the error's kind decides about another attempt.
+        """
+
+    def output(self, params: Mapping[str, Any]) -> Output | None:
+        """Return what the files are that the step leaves; None where it leaves none."""
+        return None
+
+    def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
+        """Return the parameters of the work, which are part of its key."""
+        return step.params
+
+
+def model_facts(step: UnboundStep) -> ModelFacts:
+    """Return what the fetch found out about the model."""
+    return ModelFacts(**step.inputs["fetch"].facts["model"])
+
+
+def input_ids(step: UnboundStep) -> dict[str, ArtifactId]:
+    """Return the artifacts that the work reads, by the kind of the step that made each."""
+    return {kind: ArtifactId(value.artifact_id) for kind, value in step.inputs.items()}

@@ -1,0 +1,1 @@
+"""Composition root: the ``fewbitsd`` command, and the whole stack on one machine."""

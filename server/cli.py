@@ -1,0 +1,157 @@
+"""The ``fewbitsd`` command. Each subcommand loads only what it runs."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from core.errors import FewbitsError
+
+if TYPE_CHECKING:
+    from db.session import Database
+    from server.up import Running
+
+
+class _Commands(click.Group):
+    """Shows our own errors as what they are: messages for the person at the terminal."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except FewbitsError as error:
+            raise click.ClickException(error.message) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Run fewbits: the whole stack on one machine, or one process of it."""
+
+
+@main.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=Path(".data"),
+    show_default=True,
+    help="The folder that keeps everything.",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="The API's port, 0 for any free one. [default: 8080 if it is free]"
+)
+@click.option("--json", "as_json", is_flag=True, help="When ready, print one line of JSON.")
+@click.option(
+    "--sources",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    help="A folder under which models may lie; repeatable. [default: /, whatever this user can read]",
+)
+def up(data: Path, port: int | None, as_json: bool, sources: tuple[Path, ...]) -> None:
+    """Run the whole stack on this machine until Ctrl-C."""
+    from server.up import Options, run_up
+
+    announce = _announce_json if as_json else _announce
+    run_up(Options(data, port, sources), os.environ, announce)
+
+
+def _announce_json(running: "Running") -> None:
+    click.echo(json.dumps(asdict(running)))
+
+
+def _announce(running: "Running") -> None:
+    click.echo(f"fewbits is ready at {running.url} and stops with Ctrl-C. To use it from another terminal:\n")
+    click.echo(f"  export FEWBITS_URL={running.url} FEWBITS_API_KEY={running.api_key}\n")
+
+
+@main.command()
+def api() -> None:
+    """Serve the API."""
+    from server.api import serve
+
+    serve()
+
+
+@main.command()
+@click.option("--pool", type=click.Choice(["cpu", "gpu"]), required=True, help="The pool whose work is done.")
+@click.option("--slots", type=click.IntRange(1), help="Children at once. [default: by the machine]")
+def worker(pool: str, slots: int | None) -> None:
+    """Do the work of one pool."""
+    from workers.celery_app import run_worker
+
+    run_worker(pool, slots)
+
+
+@main.command()
+def dispatch() -> None:
+    """Tell workers that there is work."""
+    from workers.dispatch import main as run
+
+    run()
+
+
+@main.command()
+def rescue() -> None:
+    """Give back work whose worker is gone, and end what is overdue."""
+    from workers.rescue import main as run
+
+    run()
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Only prove, on a new Postgres, that migrations and tables agree.")
+def migrate(check: bool) -> None:
+    """Bring the database to the newest schema."""
+    from server import migrate as schema
+
+    if check:
+        if difference := schema.check():
+            raise click.ClickException(f"The migrations do not make what db/tables says: {difference}")
+        click.echo("Migrations and tables agree.")
+    else:
+        from core.settings import settings
+
+        schema.upgrade(settings().database_url.get_secret_value())
+
+
+@main.group()
+def keys() -> None:
+    """Make, list and revoke API keys."""
+
+
+@keys.command("create")
+@click.option("--team", required=True, help="The team it acts for; made if there is none of that name.")
+@click.option("--name", default="", help="A label to know it by.")
+def create(team: str, name: str) -> None:
+    """Make a key and print it, once."""
+    from db.keys import create_key
+
+    key_id, key = _database().run(lambda session: create_key(session, team, name))
+    click.echo(key)
+    click.echo(f"This is key {key_id} of team {team}. It is not kept and cannot be shown again.", err=True)
+
+
+@keys.command("list")
+def show() -> None:
+    """List all keys: id, team, label, state."""
+    from db.keys import list_keys
+
+    for key in _database().run(list_keys):
+        click.echo(f"{key.id}\t{key.team.name}\t{key.label}\t{'revoked' if key.revoked_at else 'active'}")
+
+
+@keys.command("revoke")
+@click.argument("key_id")
+def revoke(key_id: str) -> None:
+    """End a key at once."""
+    from db.keys import revoke_key
+
+    _database().run(lambda session: revoke_key(session, key_id))
+
+
+def _database() -> "Database":
+    from core.settings import settings
+    from db.session import Database
+
+    return Database(settings().database_url.get_secret_value(), connections_max=1)

@@ -1,0 +1,68 @@
+"""What every store can do, and how one is opened by its URL."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+CHUNK_BYTES = 1 << 20
+
+
+class BlobStore(Protocol):
+    """Blobs under their SHA-256: written whole or not at all, never changed."""
+
+    def put(self, path: Path, sha256: str) -> None:
+        """Store the file at ``path`` under ``sha256`` unless it is there; may take the file away.
+
+        Raises:
+            StoreFailed: it could not be written.
+            DoesNotFit: the store is full.
+        """
+
+    def has(self, sha256: str) -> bool:
+        """Return whether the blob is there, whole."""
+
+    def read(self, sha256: str, start: int, length: int) -> Iterator[bytes]:
+        """Yield ``length`` bytes from ``start``, in pieces.
+
+        Raises:
+            StoreFailed: the blob is not there.
+        """
+
+    def materialize(self, sha256: str) -> Path:
+        """Return a local path that holds the blob, not to be written to.
+
+        Raises:
+            StoreFailed: the blob is not there.
+        """
+
+    def delete(self, sha256: str) -> None:
+        """Delete the blob; one that is not there is no error."""
+
+    def check(self) -> None:
+        """Prove that the store can be reached.
+
+        Raises:
+            StoreFailed: it cannot.
+        """
+
+
+def open_store(url: str) -> BlobStore:
+    """Open the store at ``url``: ``file:///an/absolute/folder``.
+
+    Raises:
+        ValueError: the URL is of no known kind.
+    """
+    from store.directory import DirectoryStore
+
+    parts = urlsplit(url)
+    if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
+        raise ValueError(f"{url!r} is no store: it must be file:/// and an absolute folder")
+    return DirectoryStore(Path(unquote(parts.path)))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

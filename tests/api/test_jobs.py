@@ -1,0 +1,160 @@
+import datetime as dt
+
+import pytest
+
+from db.session import Database
+from tests.api.conftest import SOURCE, Caller, pointers, problem_of
+from tests.api.work import Workers
+
+JOB_FIELDS = [
+    *("id", "object", "created_at", "started_at", "finished_at", "status", "source", "method", "recipe"),
+    *("parameters", "evaluation", "priority", "metadata", "max_runtime_seconds", "max_pending_seconds", "error"),
+    *("steps", "result"),
+]
+STEP_FIELDS = ["id", "kind", "status", "pool", "attempt", "reused", "progress", "started_at", "finished_at", "error"]
+KINDS = ["fetch", "convert", "quantize", "reference", "evaluate"]
+
+
+def test_a_submitted_job_is_queued_with_its_steps(caller: Caller) -> None:
+    response = caller.post("/v1/jobs", {"source": SOURCE, "recipe": "gguf"})
+    assert response.status_code == 201
+    job = response.get_json()
+    assert list(job) == JOB_FIELDS
+    assert response.headers["Location"] == f"/v1/jobs/{job['id']}"
+    assert (job["object"], job["status"], job["method"], job["recipe"]) == ("job", "queued", "gguf", "gguf:Q4_K_M")
+    assert job["parameters"] == {"type": "Q4_K_M"}
+    assert job["evaluation"] == {"domains": ["prose", "code"], "windows": 40}
+    assert [list(step) for step in job["steps"]] == [STEP_FIELDS] * 5
+    assert [step["kind"] for step in job["steps"]] == KINDS
+    assert [step["status"] for step in job["steps"]] == ["ready", *["waiting"] * 4]
+    assert job["result"] is None
+    assert job["created_at"].endswith("Z")
+    assert dt.datetime.fromisoformat(job["created_at"]).utcoffset() == dt.timedelta()
+    assert caller.get(f"/v1/jobs/{job['id']}").get_json() == job
+
+
+def test_everything_that_was_asked_for_is_kept(caller: Caller) -> None:
+    asked = {
+        "evaluation": {"domains": ["code"], "windows": 3},
+        "metadata": {"ticket": "A-1", "wörter": "✓"},
+        "priority": -7,
+        "max_runtime_seconds": 60,
+        "max_pending_seconds": None,
+    }
+    job = caller.submit({"method": "gguf", "type": "Q8_0"}, **asked)
+    assert {name: job[name] for name in asked} == asked
+    assert job["recipe"] == "gguf:Q8_0"
+
+
+def test_a_job_shows_what_its_steps_find_out(caller: Caller, database: Database) -> None:
+    job_id = caller.submit()["id"]
+    work = Workers(database)
+    work.do("fetch", {"model": {"weight_bytes": 1000}})
+    work.do("convert")
+    taken = work.start("quantize")
+    work.progress(taken, 4)
+    job = caller.get(f"/v1/jobs/{job_id}").get_json()
+    assert job["status"] == "running"
+    assert job["result"] is None
+    assert job["steps"][2]["progress"] == {"done": 4, "total": 10, "unit": "tensors", "message": "working"}
+    assert job["steps"][2]["attempt"] == 1
+    work.finish(taken, {"size_bytes": 300, "bits_per_weight": 4.8, "tensor_types": {"q4_K": 36}})
+    result = caller.get(f"/v1/jobs/{job_id}").get_json()["result"]
+    assert result == {
+        "size_bytes": 300,
+        "bits_per_weight": 4.8,
+        "tensor_types": {"q4_K": 36},
+        "source_size_bytes": 1000,
+        "baseline": None,
+        "perplexity": None,
+        "seconds": None,
+    }
+
+
+def test_a_finished_job_has_its_whole_result(caller: Caller, database: Database) -> None:
+    job_id = caller.submit()["id"]
+    Workers(database).do_all()
+    job = caller.get(f"/v1/jobs/{job_id}").get_json()
+    assert job["status"] == "succeeded"
+    assert job["result"]["baseline"] == {"perplexity": {"prose": 23.7, "code": 7.5}}
+    assert job["result"]["perplexity"] == {"prose": 24.4, "code": 7.7}
+    assert job["result"]["seconds"] > 0
+    assert all(step["progress"] is None for step in job["steps"])
+    assert caller.get("/v1/jobs").get_json()["data"] == [job]
+
+
+def test_lists_are_paged_newest_first(caller: Caller) -> None:
+    ids = [caller.submit()["id"] for _ in range(5)][::-1]
+    seen: list[str] = []
+    after = ""
+    for expected in (2, 2, 1):
+        page = caller.get(f"/v1/jobs?limit=2{after}").get_json()
+        assert page["object"] == "list"
+        assert len(page["data"]) == expected
+        seen += [job["id"] for job in page["data"]]
+        assert page["has_more"] is (len(seen) < len(ids))
+        after = f"&after={seen[-1]}"
+    assert seen == ids
+
+
+def test_lists_are_filtered(caller: Caller) -> None:
+    first, second = caller.submit(), caller.submit()
+    caller.post(f"/v1/jobs/{first['id']}/cancel")
+
+    def found(query: str) -> list[str]:
+        return [job["id"] for job in caller.get(f"/v1/jobs?{query}").get_json()["data"]]
+
+    assert found("status=cancelled") == [first["id"]]
+    assert found("status=queued&method=gguf") == [second["id"]]
+    assert found("method=gptq") == []
+    assert found(f"created_after={first['created_at']}") == [second["id"]]
+
+
+def test_cancel_ends_a_job_once(caller: Caller, database: Database) -> None:
+    job_id = caller.submit()["id"]
+    Workers(database).start("fetch")
+    path = f"/v1/jobs/{job_id}/cancel"
+    assert [caller.post(path).get_json()["status"] for _ in range(2)] == ["cancelling", "cancelling"]
+    other = caller.submit()["id"]
+    path = f"/v1/jobs/{other}/cancel"
+    assert [caller.post(path).get_json()["status"] for _ in range(2)] == ["cancelled", "cancelled"]
+
+
+def test_a_finished_job_cannot_be_cancelled(caller: Caller, database: Database) -> None:
+    job_id = caller.submit()["id"]
+    Workers(database).do_all()
+    response = caller.post(f"/v1/jobs/{job_id}/cancel")
+    assert response.status_code == 409
+    assert problem_of(response)["code"] == "conflict"
+
+
+def test_methods_show_their_parameters(caller: Caller) -> None:
+    page = caller.get("/v1/methods").get_json()
+    assert (page["object"], page["has_more"]) == ("list", False)
+    gguf = next(method for method in page["data"] if method["name"] == "gguf")
+    assert gguf["default"] == "gguf:Q4_K_M"
+    assert "Q4_K_M" in gguf["parameters"]["properties"]["type"]["enum"]
+
+
+MEANINGLESS_QUERIES = [
+    ("limit=0", "/limit"),
+    ("limit=101", "/limit"),
+    ("limit=many", "/limit"),
+    (f"limit={'9' * 400}", "/limit"),
+    ("limit=1&limit=2", "/limit"),
+    ("after=job_of_nobody", "/after"),
+    ("after=%00", "/after"),
+    ("status=done", "/status"),
+    ("method=%00", "/method"),
+    ("created_after=yesterday", "/created_after"),
+    ("created_after=2026-01-01T00:00:00", "/created_after"),
+    ("colour=red", "/colour"),
+]
+
+
+def test_queries_that_mean_nothing_are_refused(caller: Caller, subtests: pytest.Subtests) -> None:
+    for query, pointer in MEANINGLESS_QUERIES:
+        with subtests.test(query=query):
+            response = caller.get(f"/v1/jobs?{query}")
+            assert response.status_code == 422
+            assert pointers(response) == [pointer]

@@ -1,0 +1,83 @@
+"""What workers do to a job, by the verbs that they use."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.ids import WorkerId
+from core.manifest import StoredFile
+from db import artifacts, bind, claim, lease, logs, workers
+from db.artifacts import EvaluationRow, NewArtifact
+from db.bind import Work
+from db.claim import Claim, Room
+from db.session import Database
+from db.workers import Node
+
+ROOM = Room(memory_bytes=2**40, scratch_bytes=2**40)
+LEASE_SECONDS = 60.0
+MODEL_FACTS = {"model": {"weight_bytes": 1000}}
+WRITTEN_FACTS = {"size_bytes": 300, "bits_per_weight": 4.8, "tensor_types": {"q4_K": 36}}
+ROLES = {"fetch": "snapshot", "convert": "intermediate", "quantize": "result"}
+
+
+class Workers:
+    """A worker for each pool, which do nothing unless told to."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._ids: dict[str, WorkerId] = {}
+        for pool in ("cpu", "gpu"):
+            node = Node(pool, "test", 1, "cpu", 1, ROOM.memory_bytes, ROOM.scratch_bytes)
+            self._ids[pool] = database.run(partial(workers.register, node=node))
+
+    def start(self, kind: str) -> Claim:
+        """Bind what is ready, and claim the next step of a pool, which must be of this kind."""
+        for step in self._database.run(partial(bind.unbound_steps, limit=100)):
+            key = hashlib.sha256(step.id.encode()).hexdigest()
+            work = Work(key=key, params=step.params, inputs={}, memory_bytes=1, scratch_bytes=1)
+            self._database.run(partial(bind.bind, step=step, work=work))
+        pool = "gpu" if kind == "reference" else "cpu"
+        taken = self._database.run(
+            partial(claim.claim, worker_id=self._ids[pool], pool=pool, room=ROOM, lease_seconds=LEASE_SECONDS)
+        )
+        assert taken is not None
+        assert taken.kind == kind
+        return taken
+
+    def progress(self, taken: Claim, done: int) -> None:
+        news = {"done": done, "total": 10, "unit": "tensors", "message": "working"}
+        self._database.run(partial(lease.renew, lease=taken.lease, lease_seconds=LEASE_SECONDS, progress=news))
+
+    def log(self, taken: Claim, text: str) -> None:
+        self._database.run(lambda session: logs.append(session, taken.lease.execution_id, taken.attempt, text))
+
+    def finish(
+        self,
+        taken: Claim,
+        facts: Mapping[str, Any] | None = None,
+        *,
+        files: Sequence[StoredFile] = (),
+        perplexity: Mapping[str, float] | None = None,
+    ) -> None:
+        artifact = NewArtifact(ROLES[taken.kind], "gguf", "d" * 64, tuple(files)) if files else None
+        rows = [EvaluationRow(domain, value, 2, 510, [1.0, 2.0]) for domain, value in (perplexity or {}).items()]
+
+        def commit(session: Session) -> None:
+            artifacts.intend(session, taken.lease, {file.sha256: file.size_bytes for file in files})
+            lease.finish(session, taken.lease, lease.Result(facts or {}, artifact, rows))
+
+        self._database.run(commit)
+
+    def do(self, kind: str, facts: Mapping[str, Any] | None = None, **left: Any) -> None:
+        self.finish(self.start(kind), facts, **left)
+
+    def do_all(self, files: Sequence[StoredFile] = ()) -> None:
+        """Bring the one job that there is to its end."""
+        self.do("fetch", MODEL_FACTS)
+        self.do("convert")
+        self.do("quantize", WRITTEN_FACTS, files=files)
+        self.do("reference", perplexity={"prose": 23.7, "code": 7.5})
+        self.do("evaluate", perplexity={"prose": 24.4, "code": 7.7})

@@ -1,0 +1,222 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.client.fake_api import KEY, Exchange, FakeApi, a_job, done_frame, event_frame, progress_frame
+
+MEASURED = "3.9 MB, 5.12 bits per weight, perplexity prose 24.405 (23.686), code 7.667 (7.493)"
+Fewbits = Callable[..., int]
+Captured = pytest.CaptureFixture[str]
+
+
+def controls(text: str) -> set[str]:
+    return {character for character in text if not character.isprintable() and character != "\n"}
+
+
+def test_submit_and_wait_prints_a_line_a_change_and_no_control_characters(
+    api: FakeApi, fewbits: Fewbits, capsys: Captured, tmp_path: Path
+) -> None:
+    model = tmp_path / "my model"
+    model.mkdir()
+    api.answers("POST", "/v1/jobs", a_job(status="queued"), 201)
+    api.streams("job_1", event_frame(1, "quantize\x1b[31m started\r"), progress_frame(), done_frame(a_job()))
+
+    assert fewbits("submit", str(model), "gguf:Q4_K_M", "--wait", "--windows", "8", "--metadata", "a=b=c") == 0
+
+    out = capsys.readouterr().out
+    assert controls(out) == set()
+    assert out.splitlines()[:3] == [
+        "job_1 gguf:Q4_K_M queued",
+        "2026-01-01T00:00:01Z job_1 gguf:Q4_K_M quantize[31m started",
+        f"2026-01-01T00:00:13Z job_1 gguf:Q4_K_M succeeded: {MEASURED}",
+    ]
+    assert api.seen[0].body == {
+        "source": model.as_uri(),
+        "recipe": "gguf:Q4_K_M",
+        "evaluation": {"windows": 8},
+        "metadata": {"a": "b=c"},
+    }
+
+
+@pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("failed", 1), ("cancelled", 4)])
+def test_the_exit_status_says_how_the_job_ended(
+    api: FakeApi, fewbits: Fewbits, capsys: Captured, status: str, code: int
+) -> None:
+    api.answers("POST", "/v1/jobs", a_job(status="queued"), 201)
+    api.answers("GET", "/v1/jobs/job_1", a_job(status="running"))
+    api.streams("job_1", event_frame(1), done_frame(a_job(status=status)))
+    assert fewbits("submit", "hf://org/model", "gguf:Q4_K_M", "--wait", "--json") == code
+    page = json.loads(capsys.readouterr().out)
+    assert [job["status"] for job in page["data"]] == [status]
+    assert fewbits("watch", "job_1") == code
+
+
+def test_watch_writes_json_lines(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    api.answers("GET", "/v1/jobs/job_1", a_job(status="running"))
+    api.streams("job_1", event_frame(1), progress_frame(), done_frame(a_job()))
+    assert fewbits("watch", "job_1", "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["object"] for line in lines] == ["job.event", "job.progress", "job"]
+    assert lines[-1]["a_field_of_a_newer_server"] is True
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("jobs",),
+        ("show", "job_1"),
+        ("logs", "job_1"),
+        ("methods",),
+        ("cancel", "job_1"),
+        ("submit", "file:///m", "gguf"),
+    ],
+)
+def test_every_command_writes_one_json_document_and_plain_text(
+    api: FakeApi, fewbits: Fewbits, capsys: Captured, arguments: tuple[str, ...]
+) -> None:
+    job = a_job(status="cancelled") if arguments[0] == "cancel" else a_job()
+    piece = {"id": 1, "object": "job.log", "step": "quantize", "attempt": 1, "created_at": "", "text": "a\x1b[2Jb\r\n"}
+    method = {"name": "gguf", "object": "method", "summary": "s", "pool": "cpu", "default": "gguf:Q4_K_M"}
+    api.answers("GET", "/v1/jobs", {"object": "list", "data": [job], "has_more": False})
+    api.answers("GET", "/v1/jobs/job_1", job)
+    api.answers("POST", "/v1/jobs/job_1/cancel", job)
+    api.answers("GET", "/v1/jobs/job_1/logs", {"object": "list", "data": [piece], "has_more": False})
+    api.answers("GET", "/v1/methods", {"object": "list", "data": [method], "has_more": False})
+    api.answers("POST", "/v1/jobs", job, 201)
+
+    assert fewbits(*arguments, "--json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["object"] in {"list", "job"}
+    assert captured.err == ""
+    assert fewbits(*arguments) == 0
+    plain = capsys.readouterr().out
+    assert plain
+    assert controls(plain) == set()
+
+
+def test_jobs_asks_for_further_pages_only_as_needed(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    api.answers("GET", "/v1/jobs", {"object": "list", "data": [a_job("job_3"), a_job("job_2")], "has_more": True})
+    api.answers("GET", "/v1/jobs", {"object": "list", "data": [a_job("job_1")], "has_more": False})
+    assert fewbits("jobs", "--json", "--limit", "2", "--status", "succeeded") == 0
+    page = json.loads(capsys.readouterr().out)
+    assert [job["id"] for job in page["data"]] == ["job_3", "job_2"]
+    assert page["has_more"] is True
+    assert "after=job_2" in api.seen[1].path
+    assert "status=succeeded" in api.seen[1].path
+
+
+def test_a_refusal_names_each_field(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    api.answers("POST", "/v1/jobs", a_job(status="queued"), 201)
+    wrong = [{"pointer": "/recipe/type", "detail": "Q9 is no type; choose one of Q8_0, Q4_K_M."}]
+    api.refuses("POST", "/v1/jobs", 422, code="invalid_request", detail="The recipe is wrong.", errors=wrong)
+    assert fewbits("submit", "file:///m", "gguf:Q8_0", "gguf:Q9", "--wait", "--json") == 5
+    captured = capsys.readouterr()
+    page = json.loads(captured.out)
+    assert [job["id"] for job in page["data"]] == ["job_1"]
+    assert page["error"]["problem"]["code"] == "invalid_request"
+    assert "gguf:Q9: The recipe is wrong.\n  /recipe/type: Q9 is no type" in captured.err
+    assert "submitted before that: job_1" in captured.err
+
+
+def test_a_server_that_is_not_there(fewbits: Fewbits, capsys: Captured) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert fewbits("jobs", "--json", "--url", f"http://127.0.0.1:{port}") == 6
+    captured = capsys.readouterr()
+    assert "cannot reach http://127.0.0.1:" in captured.err
+    assert json.loads(captured.out)["kind"] == "Unreachable"
+
+
+def test_another_kind_of_server(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    api.on("GET", "/v1/methods", lambda exchange: exchange.send(200, b"<html>hello", "text/html"))
+    assert fewbits("methods") == 6
+    assert "does not answer like a fewbits server" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("submit", "/no/such/folder", "gguf"), "does not exist on this machine"),
+        (("submit", "file:///m"), "RECIPE"),
+        (("submit", "file:///m", "gguf", "--windows", "0"), "1<=x<=10000"),
+        (("submit", "file:///m", "gguf", "--metadata", "novalue"), "NAME=VALUE"),
+        (("show", "../methods"), "is not an id"),
+        (("jobs", "--url", "localhost:8080"), "must begin with http"),
+        (("jobs", "--url", ""), "set FEWBITS_URL or give --url"),
+        (("jobs", "--api-key", ""), "set FEWBITS_API_KEY or give --api-key"),
+    ],
+)
+def test_a_wrong_command_line_sends_nothing(
+    api: FakeApi, fewbits: Fewbits, capsys: Captured, arguments: tuple[str, ...], reason: str
+) -> None:
+    assert fewbits(*arguments) == 2
+    assert reason in " ".join(capsys.readouterr().err.split())
+    assert api.seen == []
+
+
+def test_download_says_where_the_files_are(
+    api: FakeApi, fewbits: Fewbits, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    api.answers("GET", "/v1/jobs/job_1/artifacts", {"object": "list", "data": []})
+    assert fewbits("download", "job_1", "--to", "out", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["data"] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def start(api: FakeApi, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", "from fewbits_client.cli import main; main()", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="latin-1",
+        env={**os.environ, "FEWBITS_URL": api.url, "FEWBITS_API_KEY": KEY, "PYTHONIOENCODING": "latin-1"},
+    )
+
+
+def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(api: FakeApi) -> None:
+    finished = threading.Event()
+
+    def hang(exchange: Exchange) -> None:
+        exchange.begin_stream()
+        exchange.piece(event_frame(1, "größer …"))
+        finished.wait(30)
+
+    api.answers("POST", "/v1/jobs", a_job(status="queued"), 201)
+    api.on("GET", "/v1/jobs/job_1/events", hang)
+    with start(api, "submit", "file:///m", "gguf:Q4_K_M", "--wait") as process:
+        assert process.stdout
+        assert process.stdout.readline() == "job_1 gguf:Q4_K_M queued\n"
+        assert r"größer \u2026" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    finished.set()
+    assert process.returncode == 130
+    assert err == "job_1 goes on. Watch it: fewbits watch job_1   Stop it: fewbits cancel job_1\n"
+    assert api.requests("/v1/jobs/job_1/cancel") == []
+
+
+def test_a_reader_that_goes_away_is_no_error(api: FakeApi) -> None:
+    closed = threading.Event()
+
+    def later(exchange: Exchange) -> None:
+        closed.wait(30)
+        page = {"object": "list", "data": [a_job()], "has_more": False}
+        exchange.send(200, json.dumps(page).encode())
+
+    api.on("GET", "/v1/jobs", later)
+    with start(api, "jobs") as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        closed.set()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141

@@ -1,0 +1,126 @@
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewbits_client import Client, DigestMismatch, FileConflict, UnsafeFileName
+from tests.client.fake_api import Exchange, FakeApi
+
+CONTENT = bytes(range(256)) * 4096
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+FILE = "/v1/jobs/job_1/artifacts/art_1/files/model.gguf"
+
+
+def lists(api: FakeApi, **changes: Any) -> None:
+    file = {"name": "model.gguf", "size_bytes": len(CONTENT), "sha256": SHA256, **changes}
+    artifact = {"id": "art_1", "object": "artifact", "created_at": "", "format": "gguf", "digest": "", "size_bytes": 0}
+    api.answers("GET", "/v1/jobs/job_1/artifacts", {"object": "list", "data": [{**artifact, "files": [file]}]})
+
+
+def whole(exchange: Exchange) -> None:
+    exchange.send(200, CONTENT, "application/octet-stream", ETag=f'"{SHA256}"')
+
+
+def ranged(exchange: Exchange) -> None:
+    start = int(exchange.headers["range"].removeprefix("bytes=").removesuffix("-"))
+    place = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+    exchange.send(206, CONTENT[start:], "application/octet-stream", Content_Range=place)
+
+
+def cut_after(count: int) -> Callable[[Exchange], None]:
+    def script(exchange: Exchange) -> None:
+        exchange.send(200, CONTENT[:count], "application/octet-stream", length=str(len(CONTENT)))
+        exchange.drop()
+
+    return script
+
+
+def test_a_download_cut_in_the_middle_goes_on_where_it_was(api: FakeApi, client: Client, tmp_path: Path) -> None:
+    lists(api)
+    api.on("GET", FILE, cut_after(500_000), ranged)
+    (path,) = client.download("job_1", tmp_path)
+    assert path.read_bytes() == CONTENT
+    second = api.requests(FILE)[1]
+    assert second.headers["if-range"] == f'"{SHA256}"'
+    assert second.headers["range"] == "bytes=500000-"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.gguf"]
+
+
+def test_a_part_of_an_earlier_run_is_continued(api: FakeApi, client: Client, tmp_path: Path) -> None:
+    lists(api)
+    api.on("GET", FILE, ranged)
+    (tmp_path / f"model.gguf.{SHA256[:8]}.part").write_bytes(CONTENT[:1000])
+    reported: list[int] = []
+    (path,) = client.download("job_1", tmp_path, on_progress=lambda _file, have: reported.append(have))
+    assert path.read_bytes() == CONTENT
+    assert reported[0] == 1000
+    assert reported[-1] == len(CONTENT)
+
+
+def test_a_server_that_sends_all_again_is_taken_at_its_word(api: FakeApi, client: Client, tmp_path: Path) -> None:
+    lists(api)
+    api.on("GET", FILE, cut_after(500_000), whole)
+    (path,) = client.download("job_1", tmp_path)
+    assert path.read_bytes() == CONTENT
+
+
+def test_other_bytes_than_those_listed_leave_nothing(api: FakeApi, client: Client, tmp_path: Path) -> None:
+    lists(api, sha256="0" * 64)
+    api.on("GET", FILE, whole)
+    with pytest.raises(DigestMismatch, match=r"model\.gguf does not have the sha256"):
+        client.download("job_1", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_more_bytes_are_taken_than_were_listed(api: FakeApi, client: Client, tmp_path: Path) -> None:
+    lists(api, size_bytes=1000)
+    api.on("GET", FILE, whole)
+    with pytest.raises(DigestMismatch, match="longer"):
+        client.download("job_1", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["../up", "/etc/passwd", "a/../../up", "..", "", "a\\..\\up", "C:up", "bell\a", "line\nend", "folder/", "."]
+)
+def test_a_name_that_leaves_the_folder_is_refused(api: FakeApi, client: Client, tmp_path: Path, name: str) -> None:
+    lists(api, name=name)
+    with pytest.raises(UnsafeFileName):
+        client.download("job_1", tmp_path / "in")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_in_the_folder_does_not_lead_out_of_it(api: FakeApi, client: Client, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "sub").symlink_to(tmp_path)
+    lists(api, name="sub/model.gguf")
+    with pytest.raises(UnsafeFileName):
+        client.download("job_1", folder)
+
+
+def test_names_below_the_folder_are_kept(api: FakeApi, client: Client, tmp_path: Path) -> None:
+    lists(api, name="größe 1/50%.gguf")
+    api.on("GET", "/v1/jobs/job_1/artifacts/art_1/files/gr%C3%B6%C3%9Fe%201/50%25.gguf", whole)
+    (path,) = client.download("job_1", tmp_path)
+    assert path == tmp_path / "größe 1" / "50%.gguf"
+
+
+def test_a_different_file_is_replaced_only_by_force(api: FakeApi, client: Client, tmp_path: Path) -> None:
+    lists(api)
+    api.on("GET", FILE, whole)
+    (tmp_path / "model.gguf").write_text("mine")
+    with pytest.raises(FileConflict, match="exists and is different"):
+        client.download("job_1", tmp_path)
+    assert (tmp_path / "model.gguf").read_text() == "mine"
+    client.download("job_1", tmp_path, force=True)
+    assert (tmp_path / "model.gguf").read_bytes() == CONTENT
+
+
+def test_an_identical_file_is_not_fetched_again(api: FakeApi, client: Client, tmp_path: Path) -> None:
+    lists(api)
+    (tmp_path / "model.gguf").write_bytes(CONTENT)
+    assert client.download("job_1", tmp_path) == [tmp_path / "model.gguf"]
+    assert api.requests(FILE) == []

@@ -1,0 +1,146 @@
+"""Jobs made by hand, so that the verbs can be tested without the pipeline above them."""
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from core.errors import FewbitsError
+from core.ids import JobId, TeamId, WorkerId
+from core.manifest import StoredFile, manifest_digest
+from db import bind, expiry, jobs, keys, workers
+from db.artifacts import NewArtifact, intend
+from db.bind import Binding, Work
+from db.claim import Claim, Room, claim
+from db.jobs import NewJob, PlannedStep
+from db.lease import LeaseState, Result, Retry, fail, finish, release, renew, stopped
+from db.session import Database
+from db.tables import Job
+from db.workers import Node
+
+ROOM = Room(memory_bytes=10**12, scratch_bytes=10**12)
+RETRY = Retry(attempts_max=3, backoff_seconds=0)
+LEASE_SECONDS = 30.0
+
+CHAIN = (
+    PlannedStep("fetch", "cpu", (), {}),
+    PlannedStep("quantize", "cpu", ("fetch",), {}),
+    PlannedStep("reference", "gpu", ("fetch",), {}),
+    PlannedStep("evaluate", "cpu", ("fetch", "quantize"), {}),
+)
+
+
+class Bench:
+    """A database and the few things that tests do with it over and over."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.team = self.new_team("one")
+        self.worker = self.new_worker("cpu")
+        self.gpu_worker = self.new_worker("gpu")
+
+    def new_team(self, name: str) -> TeamId:
+        _, key = self.database.run(lambda s: keys.create_key(s, name, ""))
+        return self.database.run(lambda s: keys.authenticate(s, key))
+
+    def new_worker(self, pool: str, slots: int = 1) -> WorkerId:
+        node = Node(pool=pool, host="here", pid=1, device="cpu", slots=slots, memory_bytes=10**12, scratch_bytes=10**12)
+        return self.database.run(lambda s: workers.register(s, node))
+
+    def submit(  # noqa: PLR0913 - each test names only what matters to it
+        self,
+        team: TeamId | None = None,
+        *,
+        steps: tuple[PlannedStep, ...] = CHAIN[:2],
+        priority: int = 0,
+        source: str = "file:///m",
+        max_pending_seconds: int | None = None,
+        max_runtime_seconds: int | None = None,
+    ) -> JobId:
+        new = NewJob(
+            source=source,
+            method="gguf",
+            recipe={"method": "gguf", "type": "Q8_0"},
+            evaluation={},
+            metadata={},
+            priority=priority,
+            max_runtime_seconds=max_runtime_seconds,
+            max_pending_seconds=max_pending_seconds,
+            steps=steps,
+        )
+        return self.database.run(lambda s: jobs.submit(s, team or self.team, new))
+
+    def bind_all(self, key_of: Callable[[bind.UnboundStep], str] | None = None) -> list[Binding]:
+        """Bind every ready step; by default steps of one kind, team and source share a key."""
+        key_of = key_of or (lambda step: f"{step.team_id} {step.kind} {step.source}")
+        bindings: list[Binding] = []
+        while unbound := self.database.run(lambda s: bind.unbound_steps(s, 100)):
+            for step in unbound:
+                key = hashlib.sha256(key_of(step).encode()).hexdigest()
+                work = Work(key=key, params={}, inputs={}, memory_bytes=1, scratch_bytes=1)
+                bindings.append(self.database.run(partial(bind.bind, step=step, work=work)))
+            if Binding.POSTPONED in bindings:
+                break
+        return bindings
+
+    def claim(self, pool: str = "cpu", lease_seconds: float = LEASE_SECONDS) -> Claim | None:
+        worker = self.worker if pool == "cpu" else self.gpu_worker
+        return self.database.run(lambda s: claim(s, worker, pool, ROOM, lease_seconds))
+
+    def must_claim(self, pool: str = "cpu", lease_seconds: float = LEASE_SECONDS) -> Claim:
+        claimed = self.claim(pool, lease_seconds)
+        assert claimed is not None
+        return claimed
+
+    def finish(self, claimed: Claim, content: str = "x") -> None:
+        file = StoredFile("file", hashlib.sha256(content.encode()).hexdigest(), 1)
+        artifact = NewArtifact("intermediate", "gguf", manifest_digest([file]), (file,))
+        self.database.run(lambda s: intend(s, claimed.lease, {file.sha256: 1}))
+        self.database.run(lambda s: finish(s, claimed.lease, Result({}, artifact)))
+
+    def fail(self, claimed: Claim, error: FewbitsError) -> None:
+        self.database.run(lambda s: fail(s, claimed.lease, error.document(), RETRY))
+
+    def renew(self, claimed: Claim) -> LeaseState:
+        return self.database.run(lambda s: renew(s, claimed.lease, LEASE_SECONDS, {"done": 1}))
+
+    def stopped(self, claimed: Claim) -> None:
+        self.database.run(lambda s: stopped(s, claimed.lease))
+
+    def release(self, claimed: Claim) -> None:
+        self.database.run(lambda s: release(s, claimed.lease))
+
+    def expire(self, execution_id: str) -> bool:
+        return self.database.run(lambda s: expiry.expire(s, execution_id, RETRY))
+
+    def expire_job(self, job_id: str) -> bool:
+        return self.database.run(lambda s: jobs.expire(s, job_id))
+
+    def work_off(self) -> int:
+        """Bind, claim and finish until nothing is left; return how many executions were run."""
+        count = 0
+        while True:
+            self.bind_all()
+            claimed = self.claim() or self.claim("gpu")
+            if claimed is None:
+                return count
+            self.finish(claimed)
+            count += 1
+
+    def job(self, job_id: JobId, team: TeamId | None = None) -> Job:
+        return self.database.run(lambda s: jobs.get(s, team or self.team, job_id))
+
+    def status(self, job_id: JobId) -> str:
+        return self.job(job_id).status
+
+    def steps(self, job_id: JobId) -> dict[str, str]:
+        return {step.kind: step.status for step in self.job(job_id).steps}
+
+    def cancel(self, job_id: JobId) -> None:
+        self.database.run(lambda s: jobs.request_cancel(s, self.team, job_id))
+
+
+@pytest.fixture
+def bench(database: Database) -> Bench:
+    return Bench(database)

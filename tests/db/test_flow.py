@@ -1,0 +1,247 @@
+"""From submit to the end of a job: what becomes ready when, what is shared, what a cancel lets go."""
+
+from functools import partial
+
+import pytest
+
+from core.errors import Conflict, NotFound, SourceInvalid, WorkerLost
+from db import events, jobs
+from db.bind import Binding
+from db.lease import LeaseLost, LeaseState
+from tests.db.conftest import CHAIN, RETRY, Bench
+
+
+def test_steps_become_ready_as_what_they_need_succeeds(bench: Bench) -> None:
+    job = bench.submit(steps=CHAIN)
+    assert bench.steps(job) == {
+        "fetch": "ready",
+        "quantize": "waiting",
+        "reference": "waiting",
+        "evaluate": "waiting",
+    }
+    bench.bind_all()
+    fetch = bench.must_claim()
+    assert bench.status(job) == "running"
+    bench.finish(fetch)
+    assert bench.steps(job) == {
+        "fetch": "succeeded",
+        "quantize": "ready",
+        "reference": "ready",
+        "evaluate": "waiting",
+    }
+    assert bench.work_off() == 3
+    assert bench.status(job) == "succeeded"
+
+
+def test_events_are_numbered_without_gaps(bench: Bench) -> None:
+    job = bench.submit(steps=CHAIN)
+    bench.work_off()
+    story = bench.database.run(lambda s: events.after(s, job, 0, 100))
+    assert [event.number for event in story] == list(range(1, len(story) + 1))
+    assert story[0].message == "The job is queued."
+    assert story[-1].message == "The job has succeeded."
+    assert [event.number for event in bench.database.run(lambda s: events.after(s, job, 3, 2))] == [4, 5]
+
+
+def test_two_jobs_with_one_key_share_an_execution(bench: Bench) -> None:
+    first, second = bench.submit(), bench.submit()
+    assert bench.bind_all() == [Binding.STARTED, Binding.JOINED]
+    bench.finish(bench.must_claim())
+    assert bench.claim() is None
+    assert bench.work_off() == 1
+    assert bench.status(first) == bench.status(second) == "succeeded"
+
+
+def test_a_joined_running_execution_starts_the_job(bench: Bench) -> None:
+    bench.submit()
+    bench.bind_all()
+    claimed = bench.must_claim()
+    second = bench.submit()
+    assert bench.bind_all() == [Binding.JOINED]
+    assert bench.status(second) == "running"
+    bench.finish(claimed)
+    assert bench.steps(second)["fetch"] == "succeeded"
+
+
+def test_a_succeeded_execution_is_reused_at_once(bench: Bench) -> None:
+    bench.submit(steps=CHAIN)
+    bench.work_off()
+    again = bench.submit(steps=CHAIN)
+    assert set(bench.bind_all()) == {Binding.REUSED}
+    assert bench.status(again) == "succeeded"
+    assert all(step.reused for step in bench.job(again).steps)
+
+
+def test_teams_share_nothing(bench: Bench) -> None:
+    other = bench.new_team("two")
+    bench.submit()
+    bench.work_off()
+    theirs = bench.submit(other)
+    assert bench.bind_all() == [Binding.STARTED]
+    with pytest.raises(NotFound):
+        bench.job(theirs)
+    with pytest.raises(NotFound):
+        bench.cancel(theirs)
+    assert bench.job(theirs, other).status == "queued"
+
+
+def test_a_failed_execution_is_never_reused(bench: Bench) -> None:
+    bench.submit()
+    bench.bind_all()
+    claimed = bench.must_claim()
+    error = SourceInvalid("broken")
+    bench.fail(claimed, error)
+    bench.submit()
+    assert bench.bind_all() == [Binding.STARTED]
+
+
+def test_a_wrong_request_fails_the_job_at_once_and_skips_the_rest(bench: Bench) -> None:
+    job = bench.submit(steps=CHAIN)
+    bench.bind_all()
+    claimed = bench.must_claim()
+    error = SourceInvalid("There is no folder.")
+    bench.fail(claimed, error)
+    row = bench.job(job)
+    assert (row.status, row.error) == ("failed", dict(error.document()))
+    assert bench.steps(job) == {"fetch": "failed", "quantize": "skipped", "reference": "skipped", "evaluate": "skipped"}
+
+
+def test_work_that_went_wrong_is_tried_until_its_attempts_are_used(bench: Bench) -> None:
+    job = bench.submit()
+    bench.bind_all()
+    error = WorkerLost("gone")
+    for attempt in range(1, RETRY.attempts_max + 1):
+        claimed = bench.must_claim()
+        assert claimed.attempt == attempt
+        bench.fail(claimed, error)
+    assert bench.status(job) == "failed"
+
+
+def test_without_its_token_a_worker_changes_nothing(bench: Bench) -> None:
+    job = bench.submit()
+    bench.bind_all()
+    old = bench.must_claim()
+    bench.fail(old, WorkerLost("gone"))
+    new = bench.must_claim()
+    assert new.lease.token > old.lease.token
+    assert bench.renew(old) is LeaseState.LOST
+    for verb in (bench.finish, bench.stopped, bench.release, partial(bench.fail, error=WorkerLost("gone"))):
+        with pytest.raises(LeaseLost):
+            verb(old)
+    assert bench.renew(new) is LeaseState.HELD
+    assert bench.steps(job)["fetch"] == "running"
+
+
+def test_finishing_twice_commits_once(bench: Bench) -> None:
+    job = bench.submit()
+    bench.bind_all()
+    claimed = bench.must_claim()
+    bench.finish(claimed)
+    with pytest.raises(LeaseLost):
+        bench.finish(claimed)
+    assert bench.steps(job)["fetch"] == "succeeded"
+
+
+def test_a_released_execution_keeps_its_attempts(bench: Bench) -> None:
+    bench.submit()
+    bench.bind_all()
+    first = bench.must_claim()
+    bench.release(first)
+    second = bench.must_claim()
+    assert second.attempt == first.attempt == 1
+    assert second.lease.token > first.lease.token
+
+
+def test_cancelling_a_queued_job_ends_it_at_once(bench: Bench) -> None:
+    job = bench.submit()
+    bench.bind_all()
+    bench.cancel(job)
+    assert bench.status(job) == "cancelled"
+    assert bench.claim() is None
+    bench.cancel(job)
+
+
+def test_cancelling_a_running_job_waits_for_its_child(bench: Bench) -> None:
+    job = bench.submit()
+    bench.bind_all()
+    claimed = bench.must_claim()
+    bench.cancel(job)
+    assert bench.status(job) == "cancelling"
+    bench.cancel(job)
+    assert bench.renew(claimed) is LeaseState.STOP
+    bench.stopped(claimed)
+    assert bench.status(job) == "cancelled"
+
+
+def test_cancelling_one_of_two_jobs_leaves_their_execution_running(bench: Bench) -> None:
+    first, second = bench.submit(priority=5), bench.submit(priority=1)
+    bench.bind_all()
+    claimed = bench.must_claim()
+    bench.cancel(first)
+    assert bench.status(first) == "cancelled"
+    assert bench.renew(claimed) is LeaseState.HELD
+    execution = bench.job(second).steps[0].execution
+    assert execution is not None
+    assert execution.priority == 1
+    bench.finish(claimed)
+    assert bench.steps(second)["fetch"] == "succeeded"
+
+
+def test_a_child_that_ends_while_its_job_is_cancelling_ends_the_job(bench: Bench) -> None:
+    job = bench.submit()
+    bench.bind_all()
+    claimed = bench.must_claim()
+    bench.cancel(job)
+    bench.finish(claimed)
+    assert bench.status(job) == "cancelled"
+
+
+def test_a_step_does_not_join_an_execution_that_is_being_stopped(bench: Bench) -> None:
+    job = bench.submit()
+    bench.bind_all()
+    claimed = bench.must_claim()
+    bench.cancel(job)
+    bench.submit()
+    assert bench.bind_all() == [Binding.POSTPONED]
+    bench.stopped(claimed)
+    assert bench.bind_all() == [Binding.STARTED]
+
+
+def test_a_finished_job_cannot_be_cancelled(bench: Bench) -> None:
+    job = bench.submit()
+    bench.work_off()
+    with pytest.raises(Conflict, match="succeeded already"):
+        bench.cancel(job)
+
+
+def test_a_failing_branch_stops_the_other(bench: Bench) -> None:
+    job = bench.submit(steps=CHAIN)
+    bench.bind_all()
+    bench.finish(bench.must_claim())
+    bench.bind_all()
+    quantize, reference = bench.must_claim(), bench.must_claim("gpu")
+    error = SourceInvalid("broken")
+    bench.fail(quantize, error)
+    assert bench.status(job) == "failed"
+    assert bench.renew(reference) is LeaseState.STOP
+    bench.stopped(reference)
+    assert bench.status(job) == "failed"
+
+
+def test_overdue_jobs_are_failed(bench: Bench) -> None:
+    waiting = bench.submit(max_pending_seconds=0, source="file:///a")
+    running = bench.submit(max_runtime_seconds=0, source="file:///b", priority=9)
+    patient = bench.submit(max_pending_seconds=1000, source="file:///c")
+    bench.bind_all()
+    claimed = bench.must_claim()
+    assert bench.status(running) == "running"
+    overdue = bench.database.run(jobs.overdue)
+    assert set(overdue) == {waiting, running}
+    for job in overdue:
+        assert bench.expire_job(job)
+        assert not bench.expire_job(job)
+    error = bench.job(running).error
+    assert error is not None
+    assert (error["code"], error["param"]) == ("deadline_exceeded", "max_runtime_seconds")
+    assert bench.renew(claimed) is LeaseState.STOP
+    assert bench.status(patient) == "queued"

@@ -1,0 +1,154 @@
+"""Real small models: tiny-llama-6m, and variants of it that differ in one thing."""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines import convert, methods
+from engines.context import EngineContext, Progress
+from engines.llama_cpp import run_tool
+from engines.recipe import parse_recipe
+
+TINY = Path(__file__).parents[2] / "demo" / "tiny-llama-6m"
+
+MakeContext = Callable[..., EngineContext]
+Quantize = Callable[[str], Path]
+ToolPerplexity = Callable[[Path, str, int], float]
+
+methods.load()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _close_what_the_binding_leaves_open() -> Iterator[None]:
+    """Close two files that llama_cpp opens when it is imported: warnings are errors here."""
+    yield
+    if (binding := sys.modules.get("llama_cpp._utils")) is not None:
+        binding.outnull_file.close()
+        binding.errnull_file.close()
+
+
+@pytest.fixture(scope="session")
+def make_context(tmp_path_factory: pytest.TempPathFactory) -> MakeContext:
+    """Return a maker of contexts with fresh folders; what is reported goes to the list it is given."""
+
+    def make(reports: list[Progress] | None = None) -> EngineContext:
+        root = tmp_path_factory.mktemp("context")
+        (root / "output").mkdir()
+        (root / "scratch").mkdir()
+        sink = reports if reports is not None else []
+        return EngineContext(root / "output", root / "scratch", threads=2, device="cpu", report=sink.append)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    return TINY
+
+
+@pytest.fixture
+def tiny_copy(tmp_path: Path) -> Path:
+    """A copy of tiny-llama-6m that a test may spoil."""
+    return Path(shutil.copytree(TINY, tmp_path / "model"))
+
+
+@pytest.fixture(scope="session")
+def converted(tiny: Path, make_context: MakeContext) -> Path:
+    context = make_context()
+    convert.convert(context, tiny)
+    return context.output / convert.FILE_NAME
+
+
+@pytest.fixture(scope="session")
+def quantized(converted: Path, make_context: MakeContext) -> Quantize:
+    """Return a function from a recipe's short form to the folder of the result, made once a session."""
+    made: dict[str, Path] = {}
+
+    def quantize(short: str) -> Path:
+        if short not in made:
+            context, recipe = make_context(), parse_recipe(short)
+            recipe.method.quantize(context, converted, recipe.params)
+            made[short] = context.output
+        return made[short]
+
+    return quantize
+
+
+@pytest.fixture(scope="session")
+def tool_perplexity(tmp_path_factory: pytest.TempPathFactory) -> ToolPerplexity:
+    """Return llama.cpp's own judgement of a model: a file, a text's domain and a number of windows."""
+    texts = Path(convert.__file__).parent / "texts"
+    work = tmp_path_factory.mktemp("perplexity")
+
+    def judge(model: Path, domain: str, windows: int) -> float:
+        lines: list[str] = []
+        # One thread: with all cores busy the tool's own logging thread often has not printed its last when it exits.
+        options = ["-c", "512", "-b", "512", "-t", "1", "--chunks", str(windows)]
+        for _ in range(5):
+            run_tool(
+                "llama-perplexity",
+                ["-m", model, "-f", texts / f"{domain}_eval.txt", *options],
+                cwd=work,
+                on_line=lines.append,
+            )
+            if found := re.search(r"Final estimate: PPL = ([\d.]+)", "".join(lines)):
+                return float(found[1])
+        pytest.fail("llama-perplexity ended five times without its estimate")
+
+    return judge
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Set top-level fields of a JSON file; None removes one."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document.update(changes)
+    path.write_text(json.dumps({k: v for k, v in document.items() if v is not None}), encoding="utf-8")
+
+
+def store_as(folder: Path, dtype: str) -> None:
+    """Store the weights of a model folder in another precision."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {k: v.to(getattr(torch, dtype)) for k, v in weights.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
+    edit_json(folder / "config.json", dtype=dtype)
+
+
+def shard(folder: Path) -> None:
+    """Split the weights of a model folder into two files and an index."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    index = {}
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        file = f"model-{number:05}-of-00002.safetensors"
+        save_file({name: weights[name] for name in part}, folder / file, {"format": "pt"})
+        index.update(dict.fromkeys(part, file))
+    document = {"metadata": {"total_size": 12327424}, "weight_map": index}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def add_bos_and_chat_template(folder: Path) -> None:
+    """Give the tokenizer what most instruction models have: a token that begins each text, and a chat template."""
+    template = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [0], "tokens": ["<|endoftext|>"]}},
+    }
+    edit_json(folder / "tokenizer.json", post_processor=template)
+    edit_json(
+        folder / "tokenizer_config.json",
+        chat_template="{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}",
+    )

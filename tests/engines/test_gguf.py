@@ -1,0 +1,103 @@
+"""The gguf method: every type, what was really written, progress, and failures of the tool."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from core.errors import DoesNotFit, ToolFailed
+from engines import llama_cpp, methods, source
+from engines.context import EngineContext, Progress
+from engines.methods.gguf import GgufParams, GgufType
+from engines.recipe import parse_recipe
+from tests.engines import conftest
+
+# What most tensors of tiny-llama-6m become, and bits per weight with the larger types that each mixes in
+WRITTEN = {
+    "Q2_K": ("q2_K", 3.6),
+    "Q3_K_S": ("q3_K", 4.0),
+    "Q3_K_M": ("q3_K", 4.4),
+    "Q3_K_L": ("q3_K", 4.6),
+    "Q4_0": ("q4_0", 4.9),
+    "Q4_1": ("q4_1", 5.3),
+    "Q4_K_S": ("q4_K", 4.9),
+    "Q4_K_M": ("q4_K", 5.0),
+    "Q5_0": ("q5_0", 5.7),
+    "Q5_1": ("q5_1", 6.1),
+    "Q5_K_S": ("q5_K", 5.7),
+    "Q5_K_M": ("q5_K", 5.8),
+    "Q6_K": ("q6_K", 6.6),
+    "Q8_0": ("q8_0", 8.5),
+    "F16": ("f16", 16.0),
+    "BF16": ("bf16", 16.0),
+}
+
+
+def test_every_type_is_tested() -> None:
+    assert set(WRITTEN) == set(get_args(GgufType))
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_each_type_is_written_as_it_says(
+    name: str, converted: Path, tiny: Path, make_context: conftest.MakeContext
+) -> None:
+    reports: list[Progress] = []
+    context, recipe = make_context(reports), parse_recipe(f"gguf:{name}")
+    facts = recipe.method.quantize(context, converted, recipe.params)
+    (file,) = context.output.iterdir()
+    main_type, bits = WRITTEN[name]
+    assert file.name == f"model-{name}.gguf"
+    assert facts["size_bytes"] == file.stat().st_size
+    assert max(facts["tensor_types"], key=facts["tensor_types"].__getitem__) == main_type
+    assert facts["bits_per_weight"] == pytest.approx(bits, abs=0.1)
+    assert [progress.done for progress in reports] == list(range(1, 57))
+    assert {(progress.total, progress.unit) for progress in reports} == {(56, "tensors")}
+    assert facts["size_bytes"] < recipe.method.forecast(source.inspect(tiny), recipe.params).scratch_bytes
+
+
+def test_the_tools_output_is_the_log(
+    converted: Path, make_context: conftest.MakeContext, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = parse_recipe("gguf:Q4_0")
+    recipe.method.quantize(make_context(), converted.parent, recipe.params)  # the folder serves as well
+    assert "[  56/  56] blk.5.ffn_up.weight" in capfd.readouterr().out
+
+
+def test_a_broken_file_gives_the_tools_own_words(tmp_path: Path, make_context: conftest.MakeContext) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"not a GGUF file")
+    context = make_context()
+    with pytest.raises(ToolFailed, match=r"llama-quantize ended with status 1: .*failed to load model"):
+        methods.get("gguf").quantize(context, broken, GgufParams())
+    assert list(context.output.iterdir()) == []
+
+
+def test_a_full_disk_does_not_fit_and_leaves_nothing(converted: Path, make_context: conftest.MakeContext) -> None:
+    context = make_context()
+    (context.output / "model-Q8_0.gguf").symlink_to("/dev/full")
+    with pytest.raises(DoesNotFit, match="disk is full"):
+        methods.get("gguf").quantize(context, converted, GgufParams(type="Q8_0"))
+    assert list(context.output.iterdir()) == []
+
+
+def test_the_tool_dies_with_whoever_follows_it(converted: Path, make_context: conftest.MakeContext) -> None:
+    context = make_context()
+
+    def stop(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    stopping = EngineContext(context.output, context.scratch, 2, "cpu", stop)
+    with pytest.raises(KeyboardInterrupt):
+        methods.get("gguf").quantize(stopping, converted, GgufParams(type="Q2_K"))
+    children = subprocess.run(
+        ["ps", "-o", "comm=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=True
+    )
+    assert "llama-quantize" not in children.stdout
+    assert list(context.output.iterdir()) == []
+
+
+def test_a_missing_tool_is_said() -> None:
+    with pytest.raises(ToolFailed, match="built without"):
+        llama_cpp.tool("llama-nothing")

@@ -1,0 +1,75 @@
+"""Plans and content keys."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from db.bind import Input, UnboundStep
+from engines import methods
+from engines.recipe import parse_recipe
+from pipeline.binding import describe
+from pipeline.kinds import KINDS
+from pipeline.plan import plan
+
+EVALUATION: dict[str, Any] = {"domains": ["prose"], "windows": 4}
+MODEL = {
+    "architecture": "LlamaForCausalLM",
+    "parameter_count": 10**6,
+    "weight_bytes": 2 * 10**6,
+    "dtype": "bfloat16",
+    "hidden_size": 256,
+    "layer_count": 6,
+    "vocabulary_size": 4096,
+}
+
+methods.load()
+
+
+def quantize(**changes: Any) -> UnboundStep:
+    step = UnboundStep(
+        id="step_1",
+        job_id="job_1",
+        team_id="team_1",
+        kind="quantize",
+        pool="cpu",
+        source="file:///m",
+        params={"recipe": parse_recipe("gguf:Q4_K_M").document()},
+        inputs={
+            "fetch": Input("art_1", "1" * 64, {"model": MODEL}),
+            "convert": Input("art_2", "2" * 64, {}),
+        },
+    )
+    return dataclasses.replace(step, **changes)
+
+
+def test_a_plan_is_a_chain_that_can_be_worked_off() -> None:
+    steps = plan(parse_recipe("gguf:Q4_K_M"), EVALUATION)
+    assert [step.kind for step in steps] == ["fetch", "convert", "quantize", "reference", "evaluate"]
+    done: set[str] = set()
+    for step in steps:
+        assert done.issuperset(step.needs), step
+        assert step.kind in KINDS
+        done.add(step.kind)
+
+
+def test_the_same_work_has_the_same_key_in_every_job() -> None:
+    assert describe(quantize()).key == describe(quantize(id="step_2", job_id="job_2", source="file:///other")).key
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"team_id": "team_2"},
+        {"params": {"recipe": {"method": "gguf", "type": "Q8_0"}}},
+        {"inputs": {**quantize().inputs, "convert": Input("art_3", "3" * 64, {})}},
+    ],
+    ids=["team", "recipe", "input"],
+)
+def test_other_work_has_another_key(changes: dict[str, Any]) -> None:
+    assert describe(quantize()).key != describe(quantize(**changes)).key
+
+
+def test_a_local_source_is_fetched_anew_for_each_job() -> None:
+    fetch = UnboundStep("step_1", "job_1", "team_1", "fetch", "cpu", "file:///m", {}, {})
+    assert describe(fetch).key != describe(dataclasses.replace(fetch, job_id="job_2")).key

@@ -1,0 +1,46 @@
+"""The shape of the project: what loads what, and that the documents know every setting and command."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from core.settings import Settings
+from server.cli import main
+from tests.conftest import REPOSITORY
+
+HEAVY = {"torch", "transformers", "numpy", "llama_cpp", "gguf", "conversion"}
+
+
+@pytest.mark.parametrize("module", ["api.app", "workers.supervisor", "workers.celery_app", "workers.dispatch"])
+def test_no_tensors_behind_the_light_processes(module: str) -> None:
+    program = f"import sys, {module}; print(*sys.modules)"
+    output = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    assert not HEAVY.intersection(output.split())
+
+
+def test_every_setting_is_documented() -> None:
+    text = (REPOSITORY / "docs" / "configuration.md").read_text()
+    assert [name for name in Settings.model_fields if f"`FEWBITS_{name.upper()}`" not in text] == []
+
+
+def test_every_command_is_documented() -> None:
+    text = (REPOSITORY / "docs" / "configuration.md").read_text()
+    groups = [(name, command) for name, command in main.commands.items() if isinstance(command, click.Group)]
+    names = [name for name, command in main.commands.items() if not isinstance(command, click.Group)]
+    names += [f"{group} {name}" for group, command in groups for name in command.commands]
+    assert [name for name in names if f"`{name}`" not in text and f"`fewbitsd {name}`" not in text] == []
+
+
+def test_only_settings_read_the_environment() -> None:
+    """One reader; the others build a child's environment, and are named here."""
+    allowed = {"core/settings.py", "workers/process.py", "server/cli.py"}
+    found = set()
+    for folder in ("api", "core", "db", "engines", "pipeline", "server", "store", "workers"):
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            if "os.environ" in path.read_text() or "os.getenv" in path.read_text():
+                found.add(str(path.relative_to(REPOSITORY)))
+    assert found <= allowed

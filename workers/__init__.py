@@ -1,0 +1,1 @@
+"""The processes behind the API: workers with their children, dispatch, rescue."""

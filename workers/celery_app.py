@@ -1,0 +1,111 @@
+"""Celery: how a hint travels from dispatch to a worker, and the worker's process.
+
+A hint carries nothing, is acknowledged before it is worked on, and expires: losing one costs seconds, never work.
+"""
+
+import os
+import threading
+from pathlib import Path
+
+from celery import Celery, signals
+
+from core.logging import configure_logging, log
+from core.settings import Settings, settings
+from db.lease import Retry
+from db.session import Database
+from engines import methods
+from store.port import open_store
+from workers.devices import Device, devices
+from workers.node import Node
+from workers.scratch import own_folder
+from workers.supervisor import Workplace
+
+HINT = "fewbits.hint"
+HINT_EXPIRES_SECONDS = 10
+BROKER_TIMEOUT_SECONDS = 5
+CONNECTIONS_PER_SLOT = 3  # its claims and commits, its heartbeat, its log
+
+
+def make_app(broker_url: str) -> Celery:
+    """Return the Celery application; it has one task and keeps no results."""
+    app = Celery("fewbits", broker=broker_url)
+    app.conf.update(
+        task_ignore_result=True,
+        task_acks_late=False,
+        worker_disable_prefetch=True,
+        worker_hijack_root_logger=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "socket_connect_timeout": BROKER_TIMEOUT_SECONDS,
+            "socket_timeout": BROKER_TIMEOUT_SECONDS,
+        },
+    )
+    return app
+
+
+def run_worker(pool: str, slots: int | None) -> None:
+    """Run a worker until it is told to stop.
+
+    Args:
+        pool: ``cpu`` or ``gpu``.
+        slots: children at once; None means one for each device.
+    """
+    here = settings()
+    configure_logging(here.log_level)
+    found = devices(pool)
+    if pool == "gpu" and found[0].name == "cpu":
+        log.warning("no NVIDIA GPU was found: the work of the gpu pool runs on the CPU, slowly")
+    taken = [found[index % len(found)] for index in range(slots or len(found))]
+    methods.load(here.method_modules)
+    with own_folder(here.scratch_root) as folder:
+        workplace = _workplace(here, folder, len(taken))
+        node = Node(workplace, pool, taken, here.poll_seconds)
+        node.start()
+        try:
+            _consume(here.broker_url.get_secret_value(), pool, node, taken)
+        finally:
+            node.close()
+            workplace.database.dispose()
+
+
+def _workplace(here: Settings, folder: Path, slots: int) -> Workplace:
+    return Workplace(
+        database=Database(here.database_url.get_secret_value(), connections_max=2 + CONNECTIONS_PER_SLOT * slots),
+        store=open_store(here.store_url),
+        folder=folder,
+        lease_seconds=here.lease_seconds,
+        retry=Retry(here.attempts_max, here.retry_backoff_seconds),
+        threads=here.child_threads or max(1, len(os.sched_getaffinity(0)) // slots),
+        source_roots=here.source_roots,
+        method_modules=here.method_modules,
+        closing=threading.Event(),
+    )
+
+
+def _consume(broker_url: str, pool: str, node: Node, slots: list[Device]) -> None:
+    """Take hints until the process is told to stop; reconnects to the broker for as long as that takes."""
+    app = make_app(broker_url)
+    app.task(name=HINT)(node.drain)
+
+    # Celery waits for running tasks before it ends, so they must end first.
+    @signals.worker_shutting_down.connect(weak=False)
+    def shutting_down(**_: object) -> None:
+        node.leave()
+
+    @signals.setup_logging.connect(weak=False)
+    def keep_logging(**_: object) -> None:
+        """Celery sets up no logging where something is connected here."""
+
+    app.Worker(
+        pool="threads",
+        concurrency=len(slots),
+        queues=[pool],
+        hostname=f"{pool}@%h-{os.getpid()}",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    ).start()

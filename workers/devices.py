@@ -1,0 +1,40 @@
+"""What this machine offers: its GPUs, memory and disk. Asks the driver, not torch."""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+QUERY = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
+QUERY_SECONDS = 30
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a child computes: its name as torch says it, and its memory."""
+
+    name: str
+    memory_bytes: int
+
+
+def devices(pool: str) -> list[Device]:
+    """Return the devices of a pool's worker: every GPU, or the CPU where there is none or the pool is ``cpu``."""
+    gpus = _gpus() if pool == "gpu" else []
+    return gpus or [Device("cpu", psutil.virtual_memory().total)]
+
+
+def scratch_bytes(folder: Path) -> int:
+    """Return the free room on the disk that holds ``folder``."""
+    return shutil.disk_usage(folder).free
+
+
+def _gpus() -> list[Device]:
+    if shutil.which(QUERY[0]) is None:
+        return []
+    answer = subprocess.run(QUERY, capture_output=True, text=True, timeout=QUERY_SECONDS, check=False)
+    if answer.returncode != 0:
+        return []
+    return [Device(f"cuda:{index}", int(line) * MIB) for index, line in enumerate(answer.stdout.split())]

@@ -1,0 +1,37 @@
+"""Run a ``run_once`` until the process is told to stop; an outage of what it needs is logged and waited out."""
+
+import signal
+import threading
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from core.logging import log
+
+OUTAGE_WAIT_SECONDS = 1.0
+
+
+def stop_event() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def run_until(stop: threading.Event, run_once: Callable[[], object], wait: Callable[[], object]) -> None:
+    """Run, wait, run again, until ``stop`` is set.
+
+    Args:
+        stop: ends the loop.
+        run_once: does what there is to do and returns what it did.
+        wait: returns when it is time to look again.
+    """
+    while not stop.is_set():
+        try:
+            run_once()
+            wait()
+        except (SQLAlchemyError, RedisError, OSError) as error:
+            log.warning("something this loop needs cannot be reached", error=str(error))
+            stop.wait(OUTAGE_WAIT_SECONDS)

@@ -1,0 +1,108 @@
+"""What passes between a supervisor and its child.
+
+Down: a JSON file that describes the work. Standard input of the child is a pipe that the supervisor holds open: when
+it ends, the child's group dies. Up: JSON lines on file descriptor 3, ``progress`` as often as there is news and at
+the end one ``result`` or ``error``. Standard output and error are the log.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import ErrorDocument
+from db.artifacts import EvaluationRow
+from engines.context import Progress
+from pipeline.step_kind import Outcome
+
+MESSAGES_FD = 3
+SCRATCH_FULL = "The worker's scratch disk is full."
+LINE_BYTES_MAX = 64 << 20  # a result holds the score of every window
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """The work of one child.
+
+    Attributes:
+        kind: the step kind.
+        params: the execution's parameters.
+        inputs: a folder for each input artifact.
+        folder: the child's own folder, the only place it may write to.
+        threads: CPU threads to use.
+        device: ``cpu`` or ``cuda:N``.
+        source_roots: folders that a fetch may read.
+        method_modules: modules that register further methods.
+    """
+
+    kind: str
+    params: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    folder: str
+    threads: int
+    device: str
+    source_roots: Sequence[str]
+    method_modules: Sequence[str]
+
+    @property
+    def output(self) -> Path:
+        """Where the child leaves its files."""
+        return Path(self.folder, "output")
+
+    @property
+    def scratch(self) -> Path:
+        """Where the child keeps what is temporary."""
+        return Path(self.folder, "scratch")
+
+    @property
+    def log(self) -> Path:
+        """What the child prints."""
+        return Path(self.folder, "log")
+
+    def write(self) -> Path:
+        """Write the spec into the child's folder and return its path."""
+        path = Path(self.folder, "spec.json")
+        path.write_text(json.dumps(dataclasses.asdict(self)))
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> "ChildSpec":
+        """Return the spec written at ``path``."""
+        return cls(**json.loads(path.read_text()))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The child's last word when the work could not be done."""
+
+    error: ErrorDocument
+
+
+Message = Progress | Outcome | Failure
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as one line."""
+    return json.dumps({type(message).__name__: dataclasses.asdict(message)}).encode() + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """Return the message of one line.
+
+    Raises:
+        ValueError: the line is no message.
+    """
+    try:
+        ((name, fields),) = json.loads(line).items()
+        if name == "Progress":
+            return Progress(**fields)
+        if name == "Failure":
+            return Failure(**fields)
+        if name == "Outcome":
+            rows = tuple(EvaluationRow(**row) for row in fields["evaluations"])
+            return Outcome(facts=fields["facts"], evaluations=rows)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"not a message of a child: {line[:200]!r}") from error
+    raise ValueError(f"not a message of a child: {line[:200]!r}")
