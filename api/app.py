@@ -13,7 +13,7 @@ from core.settings import settings as process_settings
 from db.notify import JOBS
 from db.session import Database
 from engines import methods
-from store.port import open_store
+from store.opening import open_store
 
 
 def create_app(settings: Settings | None = None, database: Database | None = None) -> APIFlask:

@@ -1,10 +1,9 @@
-"""What every store can do, and how one is opened by its URL."""
+"""What every store can do."""
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
 CHUNK_BYTES = 1 << 20
 
@@ -46,20 +45,6 @@ class BlobStore(Protocol):
         Raises:
             StoreFailed: it cannot.
         """
-
-
-def open_store(url: str) -> BlobStore:
-    """Open the store at ``url``: ``file:///an/absolute/folder``.
-
-    Raises:
-        ValueError: the URL is of no known kind.
-    """
-    from store.directory import DirectoryStore
-
-    parts = urlsplit(url)
-    if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
-        raise ValueError(f"{url!r} is no store: it must be file:/// and an absolute folder")
-    return DirectoryStore(Path(unquote(parts.path)))
 
 
 def sha256_of(path: Path) -> str:

@@ -14,7 +14,7 @@ from core.settings import Settings, settings
 from db.lease import Retry
 from db.session import Database
 from engines import methods
-from store.port import open_store
+from store.opening import open_store
 from workers.devices import Device, devices
 from workers.node import Node
 from workers.scratch import own_folder

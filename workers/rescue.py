@@ -8,7 +8,8 @@ from core.settings import settings
 from db import artifacts, expiry, jobs
 from db.lease import Retry
 from db.session import Database
-from store.port import BlobStore, open_store
+from store.opening import open_store
+from store.port import BlobStore
 from workers.loop import run_until, stop_event
 
 COLLECTED_AT_ONCE = 100

@@ -10,7 +10,8 @@ import pytest
 from core.errors import DoesNotFit, StoreFailed
 from core.manifest import StoredFile, manifest_digest
 from store.directory import DirectoryStore
-from store.port import open_store, sha256_of
+from store.opening import open_store
+from store.port import sha256_of
 
 CONTENT = b"weights" * 1000
 
