@@ -1,5 +1,6 @@
 """Copies what a child prints into Postgres, in chunks, while it runs."""
 
+import codecs
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -36,14 +37,16 @@ class LogWriter:
         What cannot be written now is written the next time.
         """
         while self._copied_bytes < ATTEMPT_BYTES_MAX and (piece := self._read(final=final)):
-            whole = self._copied_bytes + len(piece) < ATTEMPT_BYTES_MAX
-            text = piece.decode("utf-8", "replace").replace("\0", "\ufffd") if whole else CUT_OFF
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            text = decoder.decode(piece, final and len(piece) < PIECE_BYTES)
+            taken_bytes = len(piece) - len(decoder.getstate()[0])  # a character may be cut off at the end
+            whole = self._copied_bytes + taken_bytes < ATTEMPT_BYTES_MAX
             try:
-                self._append(text)
+                self._append(text.replace("\0", "\ufffd") if whole else CUT_OFF)
             except SQLAlchemyError as error:
                 log.warning("a piece of log could not be written yet", error=str(error))
                 return
-            self._copied_bytes += len(piece)
+            self._copied_bytes += taken_bytes
 
     def _append(self, text: str) -> None:
         self._database.run(lambda session: logs.append(session, self._execution_id, self._attempt, text))
