@@ -7,7 +7,6 @@ from typing import NewType
 TeamId = NewType("TeamId", str)
 KeyId = NewType("KeyId", str)
 JobId = NewType("JobId", str)
-StepId = NewType("StepId", str)
 ExecutionId = NewType("ExecutionId", str)
 ArtifactId = NewType("ArtifactId", str)
 WorkerId = NewType("WorkerId", str)

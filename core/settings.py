@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe log level")
     lease_seconds: float = Field(
         default=30,
-        gt=1,
+        ge=3,
         le=3600,
         description="How long a worker may be silent before its execution is given to another",
     )

@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import ColumnElement, and_, delete, exists, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
 from core.ids import new_id
 from core.manifest import StoredFile
 from db import clock
-from db.claim import Lease
 from db.states import ExecutionStatus
 from db.tables import Artifact, ArtifactFile, Blob, BlobIntent, Evaluation, Execution
+from db.tokens import Lease, require
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class NewArtifact:
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """A measured perplexity, with each window's mean negative log-likelihood in nats."""
+    """A measured perplexity, with each window's summed negative log-likelihood in nats."""
 
     domain: str
     perplexity: float
@@ -37,7 +37,12 @@ class EvaluationRow:
 
 
 def intend(session: Session, lease: Lease, blobs: Mapping[str, int]) -> None:
-    """Pin blobs (SHA-256 to size) before they are uploaded; waits for a collection of the same blob to end."""
+    """Pin blobs (SHA-256 to size) before they are uploaded; waits for a collection of the same blob to end.
+
+    Raises:
+        LeaseLost: the token is not the row's any more.
+    """
+    require(session, lease)
     for sha256, size_bytes in sorted(blobs.items()):
         row = insert(Blob).values(sha256=sha256, size_bytes=size_bytes)
         # An update that changes nothing takes the row's lock, which a collection of this blob holds to its end.
@@ -98,15 +103,22 @@ def files_of(session: Session, artifact_ids: Sequence[str]) -> Mapping[str, Sequ
 
 def lock_garbage(session: Session, grace_seconds: float) -> str | None:
     """Lock one blob that no artifact and no live intent pins and that is older than the grace, and return it."""
-    used = exists().where(ArtifactFile.sha256 == Blob.sha256)
-    live = (Execution.id == BlobIntent.execution_id) & (Execution.token == BlobIntent.token)
-    intended = exists().where(BlobIntent.sha256 == Blob.sha256, live, Execution.status == ExecutionStatus.RUNNING.value)
-    old = Blob.created_at < clock.now() - clock.seconds(grace_seconds)
-    statement = select(Blob.sha256).where(~used, ~intended, old).limit(1).with_for_update(skip_locked=True)
-    return session.scalar(statement)
+    garbage = _garbage(grace_seconds)
+    locked = select(Blob.sha256).where(garbage).limit(1).with_for_update(skip_locked=True)
+    sha256 = session.scalar(locked)
+    # Looked at again under the lock: what was committed since the first look began is seen only now.
+    return session.scalar(select(Blob.sha256).where(Blob.sha256 == sha256, garbage)) if sha256 else None
 
 
 def forget(session: Session, sha256: str) -> None:
     """Delete the row of a blob whose bytes are gone."""
     session.execute(delete(BlobIntent).where(BlobIntent.sha256 == sha256))
     session.execute(delete(Blob).where(Blob.sha256 == sha256))
+
+
+def _garbage(grace_seconds: float) -> ColumnElement[bool]:
+    used = exists().where(ArtifactFile.sha256 == Blob.sha256)
+    live = (Execution.id == BlobIntent.execution_id) & (Execution.token == BlobIntent.token)
+    intended = exists().where(BlobIntent.sha256 == Blob.sha256, live, Execution.status == ExecutionStatus.RUNNING.value)
+    old = Blob.created_at < clock.now() - clock.seconds(grace_seconds)
+    return and_(~used, ~intended, old)

@@ -3,20 +3,23 @@
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import select, text
+from sqlalchemy import Select, delete, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
 from core.errors import ErrorDocument
 from core.ids import new_id
 from db import events, flow
+from db.locks import lock_job
 from db.notify import WORK, notify
 from db.states import ExecutionStatus, StepStatus
 from db.tables import Artifact, Execution, Job, Step
 from db.tables.executions import IS_REUSABLE
 from db.transition import transition_one
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,11 @@ class Binding(enum.Enum):
     GONE = enum.auto()  # the step is not ready and unbound any more
 
 
-def unbound_steps(session: Session, limit: int) -> Sequence[UnboundStep]:
-    """Return up to ``limit`` steps that are ready and have no execution yet, oldest first."""
+def unbound_steps(session: Session, after: str, limit: int) -> Sequence[UnboundStep]:
+    """Return up to ``limit`` steps that are ready and have no execution yet, by id, from behind step ``after``."""
     statement = (
         select(Step)
-        .where(Step.status == StepStatus.READY.value, Step.execution_id.is_(None))
+        .where(Step.status == StepStatus.READY.value, Step.execution_id.is_(None), Step.id > after)
         .order_by(Step.id)
         .limit(limit)
         .options(
@@ -82,9 +85,10 @@ def bind(session: Session, step: UnboundStep, work: Work) -> Binding:
     started, execution = _find_or_start(session, step, work)
     if execution.stop_requested_at is not None:
         return Binding.POSTPONED
-    job = _lock_if_unbound(session, step)
-    if job is None:
-        session.rollback()
+    job = session.scalars(_fresh(select(Job).where(Job.id == step.job_id).with_for_update())).one()
+    if not _is_unbound(session, step):
+        if started:
+            session.execute(delete(Execution).where(Execution.id == execution.id))
         return Binding.GONE
     row = session.get_one(Step, step.id)
     row.execution_id = execution.id
@@ -101,14 +105,16 @@ def bind(session: Session, step: UnboundStep, work: Work) -> Binding:
     if execution.status == ExecutionStatus.RUNNING:
         flow.start(session, job)
         transition_one(session, StepStatus.RUNNING, step.id, started_at=execution.started_at)
+        message = f"{step.kind.capitalize()} runs already for another job; its result will be shared."
+        events.record(session, job.id, message, step=step.kind)
     notify(session, WORK, step.pool)
     return Binding.STARTED if started else Binding.JOINED
 
 
 def refuse(session: Session, step: UnboundStep, error: ErrorDocument) -> None:
     """Fail a step, and its job, whose work cannot even be described."""
-    job = _lock_if_unbound(session, step)
-    if job is not None:
+    job = lock_job(session, step.job_id)
+    if _is_unbound(session, step):
         transition_one(session, StepStatus.FAILED, step.id, error=error)
         flow.fail(session, job, error)
 
@@ -132,18 +138,19 @@ def _find_or_start(session: Session, step: UnboundStep, work: Work) -> tuple[boo
         started = session.scalar(new.returning(Execution.id)) is not None
         # The one found may end as failed between the two statements: then there is none, and the next round starts one.
         found = select(Execution).where(Execution.key == work.key, reusable).with_for_update()
-        execution = session.scalar(found.execution_options(populate_existing=True))
+        execution = session.scalar(_fresh(found))
         if execution is not None:
             return started, execution
 
 
-def _lock_if_unbound(session: Session, step: UnboundStep) -> Job | None:
-    job = session.scalar(
-        select(Job).where(Job.id == step.job_id).with_for_update().execution_options(populate_existing=True)
-    )
-    row = session.scalar(select(Step).where(Step.id == step.id).execution_options(populate_existing=True))
-    unbound = row is not None and row.status == StepStatus.READY and row.execution_id is None
-    return job if unbound else None
+def _is_unbound(session: Session, step: UnboundStep) -> bool:
+    row = session.scalars(_fresh(select(Step).where(Step.id == step.id))).one()
+    return row.status == StepStatus.READY and row.execution_id is None
+
+
+def _fresh(statement: Select[T]) -> Select[T]:
+    """Read rows as they are now, though the session may have seen them before."""
+    return statement.execution_options(populate_existing=True)
 
 
 def _unbound(step: Step) -> UnboundStep:

@@ -18,6 +18,7 @@ from db import clock, events, flow
 from db.locks import lock_jobs_on
 from db.states import ExecutionStatus, StepStatus
 from db.tables import Execution, Step, TeamUsage
+from db.tokens import Lease
 from db.transition import transition, transition_one
 
 HALF_LIFE_SECONDS = 3600.0
@@ -49,11 +50,11 @@ _HEAD = text("""
 
 
 @dataclass(frozen=True)
-class Lease:
-    """A worker's right to an execution, as long as ``token`` is the row's."""
+class Room:
+    """What a worker has free for one more child."""
 
-    execution_id: ExecutionId
-    token: int
+    memory_bytes: int
+    scratch_bytes: int
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,7 @@ class Claim:
     attempt: int
     params: Mapping[str, Any]
     inputs: Mapping[str, str]
-    scratch_bytes: int
-    memory_bytes: int
-
-
-@dataclass(frozen=True)
-class Room:
-    """What a worker has free for one more child."""
-
-    memory_bytes: int
-    scratch_bytes: int
+    room: Room
 
 
 def claim(session: Session, worker_id: WorkerId, pool: str, room: Room, lease_seconds: float) -> Claim | None:
@@ -138,6 +130,5 @@ def _take(session: Session, execution_id: str, worker_id: WorkerId, lease_second
         attempt=execution.attempt,
         params=execution.params,
         inputs=execution.inputs,
-        scratch_bytes=execution.scratch_bytes,
-        memory_bytes=execution.memory_bytes,
+        room=Room(execution.memory_bytes, execution.scratch_bytes),
     )

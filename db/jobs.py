@@ -1,4 +1,4 @@
-"""Jobs as a team sees them: submit, read, list, cancel, and the two deadlines."""
+"""Jobs as a team sees them: submit, read, list, cancel."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, select, tuple_
 from sqlalchemy.orm import Session, selectinload
 
-from core.errors import Conflict, DeadlineExceeded, InvalidRequest, NotFound
+from core.errors import Conflict, InvalidRequest, NotFound
 from core.ids import JobId, TeamId, new_id
-from db import clock, events, flow
+from db import events, flow
 from db.locks import lock_job
 from db.notify import WORK, notify
 from db.states import JobStatus, StepStatus, is_terminal
@@ -155,31 +155,6 @@ def request_cancel(session: Session, team_id: TeamId, job_id: str) -> None:
     if is_terminal(status):
         raise Conflict(f"The job has {status.value} already and cannot be cancelled.")
     flow.cancel(session, job)
-
-
-def overdue(session: Session) -> Sequence[str]:
-    """Return the jobs that have waited or run for longer than they allow."""
-    now = clock.now()
-    pending = (Job.status == JobStatus.QUEUED.value) & (now > Job.created_at + clock.seconds(Job.max_pending_seconds))
-    running = (Job.status == JobStatus.RUNNING.value) & (now > Job.started_at + clock.seconds(Job.max_runtime_seconds))
-    return session.scalars(select(Job.id).where(pending | running)).all()
-
-
-def expire(session: Session, job_id: str) -> bool:
-    """Fail a job that is overdue; return whether it still was."""
-    job = lock_job(session, job_id)
-    if job_id not in overdue(session):
-        return False
-    field, verb = (
-        ("max_pending_seconds", "waited") if job.status == JobStatus.QUEUED else ("max_runtime_seconds", "run")
-    )
-    seconds = getattr(job, field)
-    error = DeadlineExceeded(
-        f"The job has {verb} for longer than its {field} of {seconds}. Submit it again with a larger value.",
-        param=field,
-    )
-    flow.fail(session, job, error.document())
-    return True
 
 
 def results(session: Session, team_id: TeamId, job_id: str) -> Sequence[Artifact]:

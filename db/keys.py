@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Sequence
 
 from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
 from core.errors import NotAuthenticated, NotFound
@@ -25,13 +26,11 @@ def create_key(session: Session, team_name: str, label: str) -> tuple[KeyId, str
     Returns:
         the key's id, and the key itself, which is not kept.
     """
-    team = session.scalar(select(Team).where(Team.name == team_name))
-    if team is None:
-        team = Team(id=new_id("team"), name=team_name)
-        session.add(team)
-        session.flush()
+    new = insert(Team).values(id=new_id("team"), name=team_name)
+    session.execute(new.on_conflict_do_nothing(index_elements=["name"]))  # another process may be making it, too
+    team_id = session.scalars(select(Team.id).where(Team.name == team_name)).one()
     key = PREFIX + secrets.token_urlsafe(32)
-    row = ApiKey(id=new_id("key"), team_id=team.id, label=label, sha256=digest(key))
+    row = ApiKey(id=new_id("key"), team_id=team_id, label=label, sha256=digest(key))
     session.add(row)
     session.flush()
     return KeyId(row.id), key

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 from core.errors import ErrorDocument, ErrorKind
 from db import artifacts, clock, events, flow
 from db.artifacts import EvaluationRow, NewArtifact
-from db.claim import Lease, charge
+from db.claim import charge
 from db.locks import lock_execution
 from db.notify import JOBS, WORK, notify
-from db.states import ExecutionStatus, StepStatus
+from db.states import LIVE_STEP, ExecutionStatus, StepStatus
 from db.tables import Execution, Job, Step
+from db.tokens import Lease, LeaseLost
 from db.transition import transition, transition_one
 
 FIT_ATTEMPTS_MAX = 2
@@ -30,10 +31,6 @@ class LeaseState(enum.Enum):
     LOST = enum.auto()  # another holds it, or it is over: kill the child, say nothing
 
 
-class LeaseLost(Exception):
-    """The token is not the row's any more; nothing was changed."""
-
-
 @dataclass(frozen=True)
 class Retry:
     """How often work that went wrong is tried, and the wait before the second attempt, which then doubles."""
@@ -44,11 +41,12 @@ class Retry:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished execution leaves: facts, and where there are any, an artifact and evaluations."""
+    """What a finished execution leaves: facts, and where there are any, an artifact, evaluations and warnings."""
 
     facts: Mapping[str, Any]
     artifact: NewArtifact | None = None
-    evaluations: Sequence[EvaluationRow] = field(default_factory=tuple)
+    evaluations: Sequence[EvaluationRow] = ()
+    warnings: Sequence[str] = ()
 
 
 def renew(session: Session, lease: Lease, lease_seconds: float, progress: Mapping[str, Any] | None) -> LeaseState:
@@ -86,6 +84,8 @@ def finish(session: Session, lease: Lease, result: Result) -> None:
     finished = _job_ids(transition(session, StepStatus.SUCCEEDED, _live_steps(execution)), session)
     for job in jobs:
         if job.id in finished:
+            for warning in result.warnings:
+                events.record(session, job.id, warning, level="warn", kind="message", step=execution.kind)
             message = f"{execution.kind.capitalize()} has succeeded."
             events.record(session, job.id, message, step=execution.kind)
             flow.advance(session, job)
@@ -113,7 +113,7 @@ def stopped(session: Session, lease: Lease) -> None:
 
 
 def release(session: Session, lease: Lease) -> None:
-    """Give back an execution that a worker must leave, as when its node is drained; the attempt does not count.
+    """Give back an execution that a worker must leave, as when its node is drained; it does not count as a failure.
 
     Raises:
         LeaseLost: the token is not the row's any more.
@@ -122,7 +122,7 @@ def release(session: Session, lease: Lease) -> None:
     if execution.stop_requested_at is not None:
         _cancel(session, execution, jobs)
         return
-    _make_ready(session, execution, attempt=Execution.attempt - 1, wait_seconds=0)
+    _make_ready(session, execution, execution.failure_count, wait_seconds=0)
     for job in jobs:
         message = f"The worker is shutting down; {execution.kind} will start again elsewhere."
         events.record(session, job.id, message, level="warn", step=execution.kind)
@@ -136,8 +136,9 @@ def fail_attempt(
         _cancel(session, execution, jobs)
         return
     attempts = {ErrorKind.REQUEST: 1, ErrorKind.WORK: retry.attempts_max, ErrorKind.FIT: FIT_ATTEMPTS_MAX}
-    if execution.attempt < attempts[ErrorKind(error["kind"])]:
-        doublings = min(execution.attempt - 1, BACKOFF_DOUBLINGS_MAX)
+    failure_count = execution.failure_count + 1
+    if failure_count < attempts[ErrorKind(error["kind"])]:
+        doublings = min(failure_count - 1, BACKOFF_DOUBLINGS_MAX)
         wait_seconds = retry.backoff_seconds * 2**doublings
         for job in jobs:
             message = f"{execution.kind.capitalize()} will be tried again in {wait_seconds:g} s: {error['message']}"
@@ -150,8 +151,14 @@ def fail_attempt(
                 attempt=execution.attempt,
                 error=dict(error),
             )
-        _make_ready(session, execution, attempt=Execution.attempt, wait_seconds=wait_seconds)
+        _make_ready(session, execution, failure_count, wait_seconds)
         return
+    execution.failure_count = failure_count
+    fail_for_good(session, execution, jobs, error)
+
+
+def fail_for_good(session: Session, execution: Execution, jobs: Sequence[Job], error: ErrorDocument) -> None:
+    """Fail an execution and the jobs that wait on it, for a caller that holds the locks already."""
     _close(session, execution, ExecutionStatus.FAILED, error=dict(error))
     failed = _job_ids(transition(session, StepStatus.FAILED, _live_steps(execution), error=dict(error)), session)
     for job in jobs:
@@ -178,7 +185,7 @@ def _close(session: Session, execution: Execution, to: ExecutionStatus, **values
     transition_one(session, to, execution.id, worker_id=None, lease_expires_at=None, **values)
 
 
-def _make_ready(session: Session, execution: Execution, *, attempt: Any, wait_seconds: float) -> None:
+def _make_ready(session: Session, execution: Execution, failure_count: int, wait_seconds: float) -> None:
     _charge_run_time(session, execution)
     transition_one(
         session,
@@ -186,7 +193,7 @@ def _make_ready(session: Session, execution: Execution, *, attempt: Any, wait_se
         execution.id,
         worker_id=None,
         lease_expires_at=None,
-        attempt=attempt,
+        failure_count=failure_count,
         ready_at=clock.after(wait_seconds),
     )
     transition(session, StepStatus.READY, _live_steps(execution))
@@ -194,12 +201,14 @@ def _make_ready(session: Session, execution: Execution, *, attempt: Any, wait_se
 
 
 def _charge_run_time(session: Session, execution: Execution) -> None:
+    if execution.status != ExecutionStatus.RUNNING:
+        return
     seconds = session.scalar(select(func.extract("epoch", clock.now() - execution.started_at)))
     charge(session, execution.team_id, execution.pool, float(seconds or 0))
 
 
 def _live_steps(execution: Execution) -> Any:
-    return (Step.execution_id == execution.id) & (Step.status == StepStatus.RUNNING.value)
+    return (Step.execution_id == execution.id) & Step.status.in_([status.value for status in LIVE_STEP])
 
 
 def _job_ids(step_ids: Sequence[str], session: Session) -> set[str]:

@@ -6,11 +6,17 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.tables import LogChunk, Step
+from db.tokens import Lease, require
 
 
-def append(session: Session, execution_id: str, attempt: int, text: str) -> None:
-    """Write a chunk of at most 64 KiB."""
-    session.add(LogChunk(execution_id=execution_id, attempt=attempt, text=text))
+def append(session: Session, lease: Lease, attempt: int, text: str) -> None:
+    """Write a chunk of at most 64 KiB.
+
+    Raises:
+        LeaseLost: the token is not the row's any more.
+    """
+    require(session, lease)
+    session.add(LogChunk(execution_id=lease.execution_id, attempt=attempt, text=text))
     session.flush()
 
 

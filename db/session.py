@@ -1,5 +1,7 @@
 """Connections and transactions. The one place that commits."""
 
+import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -10,8 +12,14 @@ from sqlalchemy.orm import Session, sessionmaker
 
 T = TypeVar("T")
 
-CONFLICTS_MAX = 5
+CONFLICTS_MAX = 8
+CONFLICT_WAIT_SECONDS = 0.02
 RETRIED_SQLSTATES = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
+
+
+def sqlalchemy_url(url: str) -> str:
+    """Return a ``postgresql://`` URL as SQLAlchemy wants it, which also names the driver."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 class Interleaved(Exception):
@@ -29,7 +37,7 @@ class Database:
     def __init__(self, url: str, *, connections_max: int = 10) -> None:
         self.url = url
         self.engine = create_engine(
-            url.replace("postgresql://", "postgresql+psycopg://", 1),
+            sqlalchemy_url(url),
             pool_size=connections_max,
             max_overflow=0,
             pool_pre_ping=True,
@@ -52,6 +60,7 @@ class Database:
             except (OperationalError, Interleaved) as error:
                 if not _is_conflict(error) or attempt == CONFLICTS_MAX:
                     raise
+                time.sleep(random.uniform(0, CONFLICT_WAIT_SECONDS * attempt))  # noqa: S311 - so that two do not meet again
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def dispose(self) -> None:

@@ -62,7 +62,7 @@ _STEP: Mapping[str, set[str]] = {
     },
 }
 _EXECUTION: Mapping[str, set[str]] = {
-    ExecutionStatus.READY: {ExecutionStatus.RUNNING, ExecutionStatus.CANCELLED},
+    ExecutionStatus.READY: {ExecutionStatus.RUNNING, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED},
     ExecutionStatus.RUNNING: {
         ExecutionStatus.READY,
         ExecutionStatus.SUCCEEDED,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TEXTS = Path(__file__).parent / "texts"
 TEXT_SUFFIX = "_eval.txt"
 
+MEAN_MAX = 100.0  # nats; a model that knows nothing of a million tokens has 14
 PROCESS_BYTES = 1536 * 2**20  # torch, transformers and a large tokenizer
 
 
@@ -142,7 +143,7 @@ def evaluate(
             report(Progress(done, total, "windows", domain))
         tokens = SCORED_TOKENS * len(of_domain)
         scores[domain] = DomainScore(
-            perplexity=_perplexity(math.fsum(sums) / tokens),
+            perplexity=math.exp(_bounded(math.fsum(sums) / tokens)),
             windows=len(of_domain),
             tokens=tokens,
             negative_log_likelihood=sums,
@@ -165,6 +166,7 @@ def _score(logits: "NDArray[np.float32]", targets: Sequence[int]) -> float:
     return score
 
 
-def _perplexity(mean: float) -> float:
-    # Beyond any model that predicts at all; exp would overflow.
-    return math.exp(mean) if mean < 700 else math.inf  # noqa: PLR2004
+def _bounded(mean: float) -> float:
+    if mean > MEAN_MAX:
+        raise ModelUnsupported("The model gives the text no probability at all: its weights are damaged.")
+    return mean

@@ -1,8 +1,10 @@
 """Give every ready step its execution: describe its work, take the key of it, bind."""
 
 import hashlib
+from functools import partial
 
-from core.errors import FewbitsError
+from core.errors import FewbitsError, WorkError
+from core.logging import log
 from core.manifest import canonical_json
 from db import bind
 from db.bind import UnboundStep, Work
@@ -13,15 +15,13 @@ from pipeline.step_kind import input_ids
 BATCH = 100
 
 
-def bind_ready_steps(database: Database) -> int:
-    """Bind the ready steps that have no execution, each in a transaction of its own; return how many were bound.
+def bind_ready_steps(database: Database) -> None:
+    """Bind the ready steps that have no execution, each in a transaction of its own.
 
-    A step that is reused makes its successors ready at once, so this goes on until a round binds nothing.
+    A step that is reused makes its successors ready at once, so this goes round until a round binds nothing.
     """
-    count = 0
-    while bound := sum(_bind(database, step) for step in database.run(lambda s: bind.unbound_steps(s, BATCH))):
-        count += bound
-    return count
+    while _bind_round(database):
+        pass
 
 
 def describe(step: UnboundStep) -> Work:
@@ -53,12 +53,31 @@ def describe(step: UnboundStep) -> Work:
     )
 
 
+def _bind_round(database: Database) -> int:
+    """Look once at every step that has no execution; return how many were bound."""
+    count, last = 0, ""
+    while steps := database.run(partial(bind.unbound_steps, after=last, limit=BATCH)):
+        count += sum(_bind(database, step) for step in steps)
+        last = steps[-1].id
+    return count
+
+
 def _bind(database: Database, step: UnboundStep) -> bool:
+    if step.kind not in KINDS:
+        log.warning("a step of an unknown kind is left for a newer worker", step=step.id, kind=step.kind)
+        return False
     try:
         work = describe(step)
-    except FewbitsError as error:
-        document = error.document()
+    except Exception as error:  # noqa: BLE001 - one step that cannot be described must not stop the work of all
+        log.warning("a step cannot be described", step=step.id, kind=step.kind, exc_info=error)
+        document = _explained(error).document()
         database.run(lambda session: bind.refuse(session, step, document))
         return True
     binding = database.run(lambda session: bind.bind(session, step, work))
     return binding not in (bind.Binding.POSTPONED, bind.Binding.GONE)
+
+
+def _explained(error: Exception) -> FewbitsError:
+    if isinstance(error, FewbitsError):
+        return error
+    return WorkError(f"The step was stored by another version of fewbits and cannot be read: {error}. Submit it again.")

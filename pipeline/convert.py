@@ -29,4 +29,9 @@ class Convert(StepKind):
 
     def run(self, context: StepContext) -> Outcome:
         """Convert the snapshot."""
-        return Outcome(facts=convert.convert(context.engine, context.inputs["fetch"]))
+        facts = convert.convert(context.engine, context.inputs["fetch"])
+        differs_at = facts["tokenizer_differs_at"]
+        if differs_at is None:
+            return Outcome(facts)
+        warning = f"llama.cpp's tokenizer gives other ids than the source's for some text, such as {differs_at!r}."
+        return Outcome(facts, warnings=[warning])

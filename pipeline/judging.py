@@ -23,4 +23,9 @@ def judge(context: StepContext, model: Path, written: Literal["gguf", "safetenso
         )
         for domain, score in scores.items()
     ]
-    return Outcome(facts={"device": context.engine.device}, evaluations=rows)
+    warnings = [
+        f"The text {row.domain!r} has {row.window_count} windows for this tokenizer; {windows} were asked for."
+        for row in rows
+        if row.window_count < windows
+    ]
+    return Outcome(facts={"device": context.engine.device}, evaluations=rows, warnings=warnings)

@@ -5,8 +5,6 @@ from urllib.parse import unquote, urlsplit
 
 from core.errors import InvalidRequest, SourceRefused
 
-SOURCE_CHARACTERS_MAX = 4096
-
 
 def check_source(source: str, roots: tuple[Path, ...]) -> str:
     """Return ``source`` in its one spelling, once it is known to be of a kind that is allowed.

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,10 +35,11 @@ class StepContext:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run found out; the files it leaves are those in ``EngineContext.output``."""
+    """What a run found out; the files it leaves are those in ``EngineContext.output``. Warnings are for the person."""
 
     facts: Mapping[str, Any]
-    evaluations: Sequence[EvaluationRow] = field(default_factory=tuple)
+    evaluations: Sequence[EvaluationRow] = ()
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
 import migrations
+from db.session import sqlalchemy_url
 from server.embedded.postgres import running_postgres
 
 LOCK_KEY = 0x66657762  # "fewb": any number that nobody else uses
@@ -52,8 +53,7 @@ def _config(connection: Connection) -> Config:
 @contextmanager
 def _locked_connection(database_url: str) -> Iterator[Connection]:
     """Open a connection that holds the migration lock, which ends with it."""
-    url = database_url.replace("postgresql://", "postgresql+psycopg://", 1)
-    engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 10})
+    engine = create_engine(sqlalchemy_url(database_url), poolclass=NullPool, connect_args={"connect_timeout": 10})
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})
         connection.commit()  # the lock is the session's and stays

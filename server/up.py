@@ -5,8 +5,6 @@ them running until it is told to stop.
 """
 
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,6 +22,7 @@ from server.embedded.ports import free_port, is_free
 from server.embedded.postgres import Postgres
 from server.signals import StopRequested, StopSignals
 from server.supervision import Supervisor
+from workers.devices import CPU, devices
 
 PORT = 8080
 MIGRATE_SECONDS = 300.0
@@ -135,7 +134,7 @@ class Stack:
         self._port = _choose_port(self._host, options.port)
         self._environment = dict(environment)
         self._environment |= {"FEWBITS_API_HOST": self._host, "FEWBITS_API_PORT": str(self._port)}
-        self._environment.setdefault("FEWBITS_STORE_URL", f"file://{folder.store}")
+        self._environment.setdefault("FEWBITS_STORE_URL", folder.store.as_uri())
         self._environment.setdefault("FEWBITS_SCRATCH_ROOT", str(folder.scratch))
         self._environment.setdefault("FEWBITS_SOURCE_ROOTS", "/")
         if options.sources:
@@ -148,7 +147,7 @@ class Stack:
             StartFailed: a part does not start.
             StopRequested: a signal came first.
         """
-        if not has_gpu():
+        if devices("gpu")[0].name == CPU:
             say("this machine has no NVIDIA GPU: the GPU worker runs on the CPU")
             # Both workers then compute on the same cores; threads that wait for a core in turn are far slower.
             self._environment.setdefault("FEWBITS_CHILD_THREADS", str(max(1, len(os.sched_getaffinity(0)) // 2)))
@@ -249,14 +248,6 @@ def say(text: str) -> None:
         click.echo(f"fewbitsd: {text}", err=True)
     except OSError:  # the terminal is gone; what we do does not depend on it
         return
-
-
-def has_gpu() -> bool:
-    """Say whether this machine has an NVIDIA GPU that can be used."""
-    if Path("/dev/nvidia0").exists():
-        return True
-    program = shutil.which("nvidia-smi")
-    return program is not None and subprocess.run([program, "-L"], capture_output=True, check=False).returncode == 0
 
 
 def _choose_port(host: str, wanted: int | None) -> int:

@@ -56,7 +56,7 @@ class DirectoryStore:
         """Return the blob's own path: nothing is copied."""
         path = self._path(sha256)
         if not path.is_file():
-            raise StoreFailed(f"The store has lost the blob {sha256}. Submit the job again to make it anew.")
+            raise StoreFailed(f"The store has lost the blob {sha256}. Ask your operator to restore it.")
         return path
 
     def delete(self, sha256: str) -> None:

@@ -1,6 +1,5 @@
 """What every store can do."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -45,9 +44,3 @@ class BlobStore(Protocol):
         Raises:
             StoreFailed: it cannot.
         """
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,24 +2,50 @@
 
 import subprocess
 import sys
+import tomllib
 
 import click
 import pytest
 
 from core.settings import Settings
+from engines import llama_cpp, runtimes
 from server.cli import main
 from tests.conftest import REPOSITORY
 
+LIGHT = [
+    "api.app",
+    "server.cli",
+    "server.up",
+    "workers.celery_app",
+    "workers.dispatch",
+    "workers.rescue",
+    "workers.supervisor",
+]
 HEAVY = {"torch", "transformers", "numpy", "llama_cpp", "gguf", "conversion"}
 
 
-@pytest.mark.parametrize("module", ["api.app", "workers.supervisor", "workers.celery_app", "workers.dispatch"])
+@pytest.mark.parametrize("module", LIGHT)
 def test_no_tensors_behind_the_light_processes(module: str) -> None:
     program = f"import sys, {module}; print(*sys.modules)"
     output = subprocess.run(
         [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout
     assert not HEAVY.intersection(output.split())
+
+
+@pytest.mark.parametrize(
+    ("engine", "package"),
+    [
+        (llama_cpp.VERSION, "llama-cpp-python"),
+        (runtimes.ENGINES["safetensors"], "transformers"),
+        (runtimes.ENGINES["safetensors"], "torch"),
+    ],
+)
+def test_the_versions_in_content_keys_are_those_that_are_pinned(engine: str, package: str) -> None:
+    """A new version of an engine must not reuse the results of the old one."""
+    pins = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]["cpu"]
+    version = next(pin.removeprefix(f"{package}==") for pin in pins if pin.startswith(f"{package}=="))
+    assert f"{package} {version}" in engine
 
 
 def test_every_setting_is_documented() -> None:

@@ -15,7 +15,7 @@ from db.lease import Retry
 from db.session import Database
 from engines import methods
 from store.opening import open_store
-from workers.devices import Device, devices
+from workers.devices import CPU, Device, devices
 from workers.node import Node
 from workers.scratch import own_folder
 from workers.supervisor import Workplace
@@ -56,7 +56,7 @@ def run_worker(pool: str, slots: int | None) -> None:
     here = settings()
     configure_logging(here.log_level)
     found = devices(pool)
-    if pool == "gpu" and found[0].name == "cpu":
+    if pool == "gpu" and found[0].name == CPU:
         log.warning("no NVIDIA GPU was found: the work of the gpu pool runs on the CPU, slowly")
     taken = [found[index % len(found)] for index in range(slots or len(found))]
     methods.load(here.method_modules)

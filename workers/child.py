@@ -34,7 +34,11 @@ def main() -> None:
     _fork_guard()
     spec = ChildSpec.read(spec_path)
     os.chdir(spec.folder)
-    _send(_run(spec))
+    outcome = _run(spec)
+    try:
+        _send(outcome)
+    except ValueError as error:
+        _send(Failure(WorkError(f"The step's result cannot be kept: {error}.").document()))
 
 
 def _run(spec: ChildSpec) -> Outcome | Failure:

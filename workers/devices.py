@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+CPU = "cpu"
 QUERY = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
 QUERY_SECONDS = 30
 MIB = 1 << 20
@@ -23,7 +24,7 @@ class Device:
 def devices(pool: str) -> list[Device]:
     """Return the devices of a pool's worker: every GPU, or the CPU where there is none or the pool is ``cpu``."""
     gpus = _gpus() if pool == "gpu" else []
-    return gpus or [Device("cpu", psutil.virtual_memory().total)]
+    return gpus or [Device(CPU, psutil.virtual_memory().total)]
 
 
 def scratch_bytes(folder: Path) -> int:

@@ -8,6 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.logging import log
 from db import logs
 from db.session import Database
+from db.tokens import Lease
 
 PIECE_BYTES = 65536 // 3  # a byte that is no UTF-8 becomes three when it is replaced
 ATTEMPT_BYTES_MAX = 16 << 20
@@ -20,14 +21,14 @@ class LogWriter:
     Args:
         database: where the chunks go.
         path: the file that the child prints into.
-        execution_id: whose log it is.
+        lease: of the execution whose log it is.
         attempt: which attempt's.
     """
 
-    def __init__(self, database: Database, path: Path, execution_id: str, attempt: int) -> None:
+    def __init__(self, database: Database, path: Path, lease: Lease, attempt: int) -> None:
         self._database = database
         self._path = path
-        self._execution_id = execution_id
+        self._lease = lease
         self._attempt = attempt
         self._copied_bytes = 0
 
@@ -49,7 +50,7 @@ class LogWriter:
             self._copied_bytes += taken_bytes
 
     def _append(self, text: str) -> None:
-        self._database.run(lambda session: logs.append(session, self._execution_id, self._attempt, text))
+        self._database.run(lambda session: logs.append(session, self._lease, self._attempt, text))
 
     def _read(self, *, final: bool) -> bytes:
         with self._path.open("rb") as file:

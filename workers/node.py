@@ -6,12 +6,13 @@ import socket
 import threading
 from collections.abc import Callable
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from core.ids import WorkerId
 from core.logging import log
 from db import workers
 from db.claim import Claim, Room, claim
+from db.session import Interleaved
 from db.workers import Node as NodeRow
 from pipeline.binding import bind_ready_steps
 from workers.devices import Device, scratch_bytes
@@ -39,7 +40,7 @@ class Node:
         self._pool = pool
         self._slots = slots
         self._free = list(slots)
-        self._reserved: dict[str, Room] = {}
+        self._reserved: dict[str, tuple[str, Room]] = {}
         self._lock = threading.Lock()
         self._poll_seconds = poll_seconds
         self._worker_id = self._at.database.run(lambda s: workers.register(s, self._row()))
@@ -94,12 +95,15 @@ class Node:
                 lambda s: claim(s, self._worker_id, self._pool, room, self._at.lease_seconds)
             )
             if claimed is not None:
-                self._reserved[claimed.lease.execution_id] = Room(claimed.memory_bytes, claimed.scratch_bytes)
+                self._reserved[claimed.lease.execution_id] = (device.name, claimed.room)
         return claimed
 
     def _room(self, device: Device) -> Room:
-        shared = 0 if device.name.startswith("cuda") else sum(room.memory_bytes for room in self._reserved.values())
-        return Room(device.memory_bytes - shared, scratch_bytes(self._at.folder))
+        """Return what the claims at work leave free: of the device's memory, and of the disk that all share."""
+        taken = [room for name, room in self._reserved.values() if name == device.name]
+        scratch = sum(room.scratch_bytes for _, room in self._reserved.values())
+        memory = sum(room.memory_bytes for room in taken)
+        return Room(device.memory_bytes - memory, scratch_bytes(self._at.folder) - scratch)
 
     def _unreserve(self, claimed: Claim) -> None:
         with self._lock:
@@ -134,11 +138,6 @@ class Node:
             scratch_bytes=scratch_bytes(self._at.folder),
         )
 
-    @property
-    def worker_id(self) -> WorkerId:
-        """The id of this worker's row."""
-        return self._worker_id
-
 
 def _guarded(work: Callable[[], object]) -> Callable[[], None]:
     """Wrap work that is tried again soon: an outage of Postgres is logged, and ends nothing."""
@@ -146,7 +145,7 @@ def _guarded(work: Callable[[], object]) -> Callable[[], None]:
     def guarded() -> None:
         try:
             work()
-        except SQLAlchemyError as error:
+        except (OperationalError, PoolTimeout, Interleaved) as error:
             log.warning("Postgres cannot be reached", error=str(error))
 
     return guarded

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-import psutil
-
-from core.errors import ChildCrashed, ErrorDocument
+from core import pid_file
+from core.errors import ChildCrashed, DoesNotFit, ErrorDocument, FewbitsError
 from engines.context import Progress
 from pipeline.step_kind import Outcome
 from workers.protocol import LINE_BYTES_MAX, ChildSpec, Failure, decode
@@ -34,6 +33,7 @@ ENVIRONMENT_ALLOWED = (
 POLL_SECONDS = 0.5
 READ_BYTES = 1 << 16
 PID_FILE = "child.pid"
+VMSTAT = Path("/proc/vmstat")
 
 
 class Child:
@@ -62,7 +62,7 @@ class Child:
                 )
         finally:
             os.close(their_end)
-        _remember(Path(spec.folder), self._process.pid)
+        pid_file.write(Path(spec.folder, PID_FILE), self._process.pid)
 
     def __enter__(self) -> Self:
         return self
@@ -76,19 +76,34 @@ class Child:
 
     def kill(self) -> None:
         """End the child's whole group at once."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def wait(self, on_tick: Callable[[], None]) -> Outcome | ErrorDocument:
         """Wait for the child to end, and return what came of it.
 
         Args:
-            on_tick: called about twice a second, and once at the end.
+            on_tick: called about twice a second.
         """
+        killed_before = _out_of_memory_kills()
+        self._listen(on_tick)
+        while self._process.poll() is None:
+            on_tick()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(POLL_SECONDS)
+        if self._garbled:
+            return ChildCrashed("The step's process wrote what is no message. Its log has the details.").document()
+        if self._last is None:
+            out_of_memory = _out_of_memory_kills() > killed_before
+            return _explain_exit(self._process.returncode, out_of_memory=out_of_memory).document()
+        return self._last if isinstance(self._last, Outcome) else self._last.error
+
+    def _listen(self, on_tick: Callable[[], None]) -> None:
+        """Take messages until the child closes its end."""
         rest = b""
+        next_tick = time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(self._messages, selectors.EVENT_READ)
-            next_tick = time.monotonic()
             while True:
                 if time.monotonic() >= next_tick:
                     on_tick()
@@ -98,16 +113,7 @@ class Child:
                 rest = self._take(rest + piece)
                 # A grandchild may hold the pipe open after the child itself has ended.
                 if not piece and (readable or self._process.poll() is not None):
-                    break
-        code = self._process.wait()
-        on_tick()
-        if self._garbled:
-            return ChildCrashed(
-                "The step's process wrote something that is no message. Its log has the details."
-            ).document()
-        if self._last is None:
-            return ChildCrashed(_describe_exit(code)).document()
-        return self._last if isinstance(self._last, Outcome) else self._last.error
+                    return
 
     def _take(self, received: bytes) -> bytes:
         *lines, rest = received.split(b"\n")
@@ -128,15 +134,9 @@ class Child:
 
 def end_leftover(folder: Path) -> None:
     """Kill the child that a dead worker left in ``folder``, if it still runs."""
-    with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
-        pid, created = (folder / PID_FILE).read_text().split()
-        if psutil.Process(int(pid)).create_time() == float(created):
-            os.killpg(int(pid), signal.SIGKILL)
-
-
-def _remember(folder: Path, pid: int) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        (folder / PID_FILE).write_text(f"{pid} {psutil.Process(pid).create_time()}")
+    if (process := pid_file.running(folder / PID_FILE)) is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _environment(spec: ChildSpec) -> dict[str, str]:
@@ -151,11 +151,19 @@ def _environment(spec: ChildSpec) -> dict[str, str]:
     }
 
 
-def _describe_exit(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return (
-            "The step's process was killed, most often because the machine ran out of memory. Its log has the details."
-        )
+def _explain_exit(code: int, *, out_of_memory: bool) -> FewbitsError:
+    if code == -signal.SIGKILL and out_of_memory:
+        return DoesNotFit("The step was killed because the machine ran out of memory.")
     if code < 0:
-        return f"The step's process was ended by {signal.Signals(-code).name}. Its log has the details."
-    return f"The step's process ended with exit code {code} and no result. Its log has the details."
+        return ChildCrashed(f"The step's process was ended by {signal.Signals(-code).name}. Its log has the details.")
+    return ChildCrashed(f"The step's process ended with exit code {code} and no result. Its log has the details.")
+
+
+def _out_of_memory_kills() -> int:
+    """Return how many processes this machine's kernel has killed for want of memory; 0 where it does not say."""
+    with contextlib.suppress(OSError):
+        for line in VMSTAT.read_text().splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0

@@ -84,8 +84,13 @@ Message = Progress | Outcome | Failure
 
 
 def encode(message: Message) -> bytes:
-    """Return a message as one line."""
-    return json.dumps({type(message).__name__: dataclasses.asdict(message)}).encode() + b"\n"
+    """Return a message as one line. Postgres can hold no NUL and no lone surrogate, so both are replaced.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    text = json.dumps({type(message).__name__: dataclasses.asdict(message)}, ensure_ascii=False, allow_nan=False)
+    return text.replace("\\u0000", "\ufffd").encode("utf-8", "replace") + b"\n"
 
 
 def decode(line: bytes) -> Message:
@@ -95,14 +100,18 @@ def decode(line: bytes) -> Message:
         ValueError: the line is no message.
     """
     try:
-        ((name, fields),) = json.loads(line).items()
+        ((name, fields),) = json.loads(line, parse_constant=_refuse_constant).items()
         if name == "Progress":
             return Progress(**fields)
         if name == "Failure":
             return Failure(**fields)
         if name == "Outcome":
             rows = tuple(EvaluationRow(**row) for row in fields["evaluations"])
-            return Outcome(facts=fields["facts"], evaluations=rows)
+            return Outcome(facts=fields["facts"], evaluations=rows, warnings=fields["warnings"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a message of a child: {line[:200]!r}") from error
     raise ValueError(f"not a message of a child: {line[:200]!r}")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number that can be kept")

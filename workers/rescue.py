@@ -1,18 +1,26 @@
 """Rescue: give back what dead workers held, end overdue jobs, collect blobs that nothing uses."""
 
+import dataclasses
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from core.errors import FewbitsError
 from core.logging import configure_logging, log
 from core.settings import settings
-from db import artifacts, expiry, jobs
+from db import artifacts, deadlines, expiry
 from db.lease import Retry
-from db.session import Database
+from db.session import Database, Interleaved
+from db.transition import WrongState
 from store.opening import open_store
 from store.port import BlobStore
 from workers.loop import run_until, stop_event
 
 COLLECTED_AT_ONCE = 100
+MISFIT_SECONDS = 60.0  # how long work that is too large for every worker waits for a larger one
 
 
 @dataclass(frozen=True)
@@ -20,8 +28,12 @@ class Rescued:
     """What one round did."""
 
     executions: int
+    misfits: int
     jobs: int
     blobs: int
+
+
+NOTHING = Rescued(0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -50,41 +62,53 @@ class Rescue:
         self._reached_since: float | None = None
 
     def run_once(self) -> Rescued:
-        """Do all that is due and return how much it was.
+        """Do all that is due and return how much it was. What fails for one row is logged and tried again.
 
         After an outage of Postgres no lease is taken away before workers have had one full lease to renew theirs.
         """
         try:
             done = Rescued(
                 executions=self._expire_leases(),
-                jobs=sum(self._expire_job(job_id) for job_id in self._database.run(jobs.overdue)),
+                misfits=self._each(lambda s: expiry.misfits(s, MISFIT_SECONDS), expiry.give_up),
+                jobs=self._each(deadlines.overdue, deadlines.expire),
                 blobs=self._collect(),
             )
-        except Exception:
+        except OperationalError:
             self._reached_since = None
             raise
         self._reached_since = self._reached_since or time.monotonic()
-        if done != Rescued(0, 0, 0):
-            log.info("rescued", executions=done.executions, jobs=done.jobs, blobs=done.blobs)
+        if done != NOTHING:
+            log.info("rescued", **dataclasses.asdict(done))
         return done
 
     def _expire_leases(self) -> int:
         reached = self._reached_since
         if reached is None or time.monotonic() - reached < self._patience.lease_seconds:
             return 0
-        silent = self._database.run(lambda s: expiry.expired(s, self._patience.lease_seconds))
-        return sum(self._expire(execution_id) for execution_id in silent)
+        return self._each(
+            lambda s: expiry.expired(s, self._patience.lease_seconds), lambda s, row: expiry.expire(s, row, self._retry)
+        )
 
-    def _expire(self, execution_id: str) -> bool:
-        return self._database.run(lambda s: expiry.expire(s, execution_id, self._retry))
+    def _each(self, find: Callable[[Session], Sequence[str]], act: Callable[[Session, str], bool]) -> int:
+        """Act on every row found, each in a transaction of its own; return on how many."""
+        count = 0
+        for row in self._database.run(find):
+            try:
+                count += self._act(act, row)
+            except (Interleaved, WrongState) as error:
+                log.warning("a row was busy and is looked at again later", row=row, error=str(error))
+        return count
 
-    def _expire_job(self, job_id: str) -> bool:
-        return self._database.run(lambda s: jobs.expire(s, job_id))
+    def _act(self, act: Callable[[Session, str], bool], row: str) -> bool:
+        return self._database.run(lambda session: act(session, row))
 
     def _collect(self) -> int:
         count = 0
-        while count < COLLECTED_AT_ONCE and self._collect_one():
-            count += 1
+        try:
+            while count < COLLECTED_AT_ONCE and self._collect_one():
+                count += 1
+        except (OSError, FewbitsError) as error:
+            log.warning("the store lets nothing be deleted", error=str(error))
         return count
 
     def _collect_one(self) -> bool:

@@ -34,7 +34,8 @@ def own_folder(root: Path) -> Iterator[Path]:
 
 
 def _clear_if_dead(folder: Path) -> None:
-    with contextlib.suppress(BlockingIOError), _lock(folder):
+    # Held by a living worker, or gone since: both are none of ours.
+    with contextlib.suppress(BlockingIOError, FileNotFoundError), _lock(folder):
         for execution in folder.iterdir():
             end_leftover(execution)
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,34 +2,28 @@
 
 import shutil
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import SQLAlchemyError
 from structlog.contextvars import bound_contextvars
 
-from core.errors import ErrorDocument, FewbitsError, os_error
+from core.errors import ChildCrashed, ErrorDocument, FewbitsError, os_error
 from core.logging import log
 from db import artifacts
 from db import lease as leases
 from db.claim import Claim
-from db.lease import LeaseLost, LeaseState, Result, Retry
+from db.lease import LeaseState, Result, Retry
 from db.session import Database
+from db.tokens import LeaseLost
 from pipeline.kinds import KINDS
 from pipeline.step_kind import Outcome
 from store.port import BlobStore
-from workers.heartbeat import Heartbeat
+from workers.lease_keeper import Interrupted, LeaseKeeper
 from workers.log_writer import LogWriter
 from workers.process import Child
 from workers.protocol import SCRATCH_FULL, ChildSpec
 from workers.uploader import upload
-
-T = TypeVar("T")
-
-RECONNECT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,7 @@ def supervise(workplace: Workplace, claim: Claim, device: str) -> None:
         try:
             _Run(workplace, claim, device, folder).run()
         except LeaseLost:
-            log.warning("the lease was lost; another worker has the execution")
+            log.warning("the lease was lost, or Postgres was away when the worker had to leave; nothing was written")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         log.info("execution ended")
@@ -82,63 +76,61 @@ class _Run:
         self._claim = claim
         self._device = device
         self._folder = folder
-        self._child: Child | None = None
 
     def run(self) -> None:
-        with Heartbeat(self._at.database, self._claim.lease, self._at.lease_seconds, self._kill) as heartbeat:
+        with LeaseKeeper(self._at.database, self._claim.lease, self._at.lease_seconds, self._at.closing) as keeper:
+            result = self._attempt(keeper)
             try:
-                result = self._work(heartbeat)
-            except FewbitsError as error:
-                result = error.document()
-            except OSError as error:
-                result = os_error(error, "The step could not be prepared", full=SCRATCH_FULL).document()
-            self._settle(heartbeat, result)
+                self._settle(keeper, result)
+            except SQLAlchemyError as error:
+                log.exception("the result cannot be written down")
+                self._settle(keeper, ChildCrashed(f"The step's result cannot be kept: {error}.").document())
 
-    def _work(self, heartbeat: Heartbeat) -> Result | ErrorDocument:
-        spec = self._prepare()
-        writer = LogWriter(self._at.database, spec.log, self._claim.lease.execution_id, self._claim.attempt)
+    def _attempt(self, keeper: LeaseKeeper) -> Result | ErrorDocument | None:
+        """Return what the work came to; None where it was broken off."""
+        try:
+            return self._work(keeper)
+        except Interrupted:
+            return None
+        except FewbitsError as error:
+            return error.document()
+        except OSError as error:
+            return os_error(error, "The step could not be prepared", full=SCRATCH_FULL).document()
 
-        def tick() -> None:
-            writer.copy()
-            if self._at.closing.is_set() or heartbeat.state is not LeaseState.HELD:
-                self._kill()
+    def _work(self, keeper: LeaseKeeper) -> Result | ErrorDocument | None:
+        spec = self._prepare(keeper)
+        writer = LogWriter(self._at.database, spec.log, self._claim.lease, self._claim.attempt)
+        with Child(spec, keeper.report) as child:
 
-        with Child(spec, heartbeat.report) as self._child:
-            outcome = self._child.wait(tick)
+            def tick() -> None:
+                writer.copy()
+                keeper.check()
+                if self._at.closing.is_set():
+                    raise Interrupted
+
+            outcome = child.wait(tick)
         writer.copy(final=True)
         if not isinstance(outcome, Outcome):
             return outcome
         output = KINDS[self._claim.kind].output(self._claim.params)
-        if output is None:
-            return Result(outcome.facts, evaluations=outcome.evaluations)
-        artifact = upload(self._at.database, self._at.store, self._claim.lease, spec.output, output)
-        return Result(outcome.facts, artifact, outcome.evaluations)
+        artifact = None if output is None else upload(keeper, self._at.store, self._claim.lease, spec.output, output)
+        return Result(outcome.facts, artifact, outcome.evaluations, outcome.warnings)
 
-    def _settle(self, heartbeat: Heartbeat, result: Result | ErrorDocument) -> None:
+    def _settle(self, keeper: LeaseKeeper, result: Result | ErrorDocument | None) -> None:
         lease = self._claim.lease
-        if heartbeat.state is LeaseState.LOST:
+        if keeper.state is LeaseState.LOST:
             raise LeaseLost
-        if heartbeat.state is LeaseState.STOP:
-            self._commit(heartbeat, lambda s: leases.stopped(s, lease))
+        if keeper.state is LeaseState.STOP:
+            keeper.persist(lambda s: leases.stopped(s, lease))
         elif isinstance(result, Result):
-            self._commit(heartbeat, lambda s: leases.finish(s, lease, result))
-        elif self._at.closing.is_set():
-            self._commit(heartbeat, lambda s: leases.release(s, lease))
+            keeper.persist(lambda s: leases.finish(s, lease, result))
+        elif result is None:
+            keeper.persist(lambda s: leases.release(s, lease))
         else:
             log.warning("attempt failed", error=result)
-            self._commit(heartbeat, lambda s: leases.fail(s, lease, result, self._at.retry))
+            keeper.persist(lambda s: leases.fail(s, lease, result, self._at.retry))
 
-    def _commit(self, heartbeat: Heartbeat, verb: Callable[[Session], T]) -> T:
-        """Run the last transaction, again and again while Postgres is away and nobody has taken the lease."""
-        while True:
-            try:
-                return self._at.database.run(verb)
-            except OperationalError as error:
-                log.warning("the result cannot be committed yet", error=str(error))
-                if heartbeat.state is LeaseState.LOST or self._at.closing.wait(RECONNECT_SECONDS):
-                    raise LeaseLost from error
-
-    def _prepare(self) -> ChildSpec:
+    def _prepare(self, keeper: LeaseKeeper) -> ChildSpec:
         spec = ChildSpec(
             kind=self._claim.kind,
             params=self._claim.params,
@@ -152,14 +144,10 @@ class _Run:
         spec.output.mkdir(parents=True)
         spec.scratch.mkdir()
         ids = list(self._claim.inputs.values())
-        files = self._at.database.run(lambda session: artifacts.files_of(session, ids))
+        files = keeper.persist(lambda session: artifacts.files_of(session, ids))
         for kind, artifact_id in self._claim.inputs.items():
             for file in files[artifact_id]:
                 path = Path(spec.inputs[kind], file.name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.symlink_to(self._at.store.materialize(file.sha256))
         return spec
-
-    def _kill(self) -> None:
-        if self._child is not None:
-            self._child.kill()

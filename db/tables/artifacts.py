@@ -61,7 +61,7 @@ class ArtifactFile(Base):
 
 
 class Evaluation(Base):
-    """Perplexity on one domain's text, with the mean negative log-likelihood (nats) of each window."""
+    """Perplexity on one domain's text; for each window the negative log-likelihood, summed over its tokens, in nats."""
 
     __tablename__ = "evaluations"
     __table_args__ = (

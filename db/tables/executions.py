@@ -34,7 +34,8 @@ class Worker(Base):
 class Execution(Base):
     """One piece of work under its content key, done once for all the steps that wait on it.
 
-    ``token`` only grows: a worker that comes back after its lease was given away holds an older one.
+    ``token`` only grows: a worker that comes back after its lease was given away holds an older one. Every claim is an
+    ``attempt``; only those that failed count against the attempts that are allowed.
     ``inputs`` names artifacts by what the step's kind calls them.
     """
 
@@ -54,7 +55,7 @@ class Execution(Base):
         CheckConstraint(
             "stop_requested_at IS NULL OR status IN ('running', 'cancelled')", name="only_running_is_stopped"
         ),
-        CheckConstraint("attempt >= 0 AND token >= 0", name="counters_not_negative"),
+        CheckConstraint("token >= attempt AND failure_count BETWEEN 0 AND attempt", name="counters_agree"),
         Index(
             "uq_executions_key_reusable",
             "key",
@@ -87,6 +88,7 @@ class Execution(Base):
     scratch_bytes: Mapped[Bytes]
     ready_at: Mapped[CreatedAt]
     attempt: Mapped[int] = mapped_column(default=0)
+    failure_count: Mapped[int] = mapped_column(default=0)
     token: Mapped[int] = mapped_column(BigInteger, default=0)
     worker_id: Mapped[str | None] = mapped_column(ForeignKey("workers.id"))
     lease_expires_at: Mapped[Timestamp | None]

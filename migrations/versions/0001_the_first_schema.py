@@ -76,6 +76,7 @@ def upgrade() -> None:
         sa.Column("scratch_bytes", sa.BigInteger(), nullable=False),
         sa.Column("ready_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("failure_count", sa.Integer(), nullable=False),
         sa.Column("token", sa.BigInteger(), nullable=False),
         sa.Column("worker_id", sa.Text(), nullable=True),
         sa.Column("lease_expires_at", sa.DateTime(timezone=True), nullable=True),
@@ -104,8 +105,10 @@ def upgrade() -> None:
             "stop_requested_at IS NULL OR status IN ('running', 'cancelled')",
             name=op.f("ck_executions_only_running_is_stopped"),
         ),
-        sa.CheckConstraint("attempt >= 0 AND token >= 0", name=op.f("ck_executions_counters_not_negative")),
         sa.CheckConstraint("length(key) = 64", name=op.f("ck_executions_key_is_hex")),
+        sa.CheckConstraint(
+            "token >= attempt AND failure_count BETWEEN 0 AND attempt", name=op.f("ck_executions_counters_agree")
+        ),
         sa.ForeignKeyConstraint(["team_id"], ["teams.id"], name=op.f("fk_executions_team_id")),
         sa.ForeignKeyConstraint(["worker_id"], ["workers.id"], name=op.f("fk_executions_worker_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_executions")),

@@ -6,7 +6,6 @@ file itself, so that nothing is lost or blocked when the parent is gone. Refuses
 
 import contextlib
 import functools
-import json
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from core import pid_file
 from core.errors import StartFailed
 
 Pause = Callable[[float], None]
@@ -27,7 +27,6 @@ POLL_SECONDS = 0.05
 LEFTOVER_SECONDS = 10.0
 KILLED_SECONDS = 10.0
 LOG_LINES_SHOWN = 15
-CLOCK_TOLERANCE_SECONDS = 1.0  # psutil derives the time of a start from the clock, which may be corrected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +111,7 @@ def start_child(command: Command, *, standard_input: bytes = b"") -> Child:
         raise StartFailed(f"{command.name} cannot be started: {error}") from error
     child = Child(command, process)
     try:
-        _write_record(command.record, process.pid)
+        pid_file.write(command.record, process.pid)
         if process.stdin:
             with contextlib.suppress(BrokenPipeError), process.stdin:
                 process.stdin.write(standard_input)
@@ -173,47 +172,23 @@ def last_lines(log: Path) -> str:
 
 
 def end_leftover(record: Path, stop_signal: signal.Signals) -> int | None:
-    """End the child that ``record`` names, if that process still runs. Returns its pid if it did.
-
-    A pid alone proves nothing, since it may have been given to another program: the time of its start must agree too.
-    """
-    try:
-        known = json.loads(record.read_text())
-        process = psutil.Process(known["pid"])
-        ours = runs(process) and abs(process.create_time() - known["started"]) < CLOCK_TOLERANCE_SECONDS
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        ours = False
-    if ours:
+    """End the child that ``record`` names, if that process still runs. Returns its pid if it did."""
+    process = pid_file.running(record)
+    if process is not None:
         end_process(process, stop_signal)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     record.unlink(missing_ok=True)
-    return process.pid if ours else None
+    return None if process is None else process.pid
 
 
 def end_process(process: psutil.Process, stop_signal: signal.Signals) -> None:
     """Ask a process that is not our child to end, and kill it if it has not within some seconds."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(stop_signal)
-        if not wait_for(lambda: not runs(process), seconds=LEFTOVER_SECONDS):
+        if not wait_for(lambda: not pid_file.is_running(process), seconds=LEFTOVER_SECONDS):
             process.kill()
-            wait_for(lambda: not runs(process), seconds=KILLED_SECONDS)
-
-
-def runs(process: psutil.Process) -> bool:
-    """Say whether a process runs. One whose new parent has not yet asked for its status does not."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _write_record(record: Path, pid: int) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended already: there will be nothing to find
-        started = psutil.Process(pid).create_time()
-        fresh = record.with_suffix(".new")
-        fresh.write_text(json.dumps({"pid": pid, "started": started}))
-        fresh.replace(record)
+            wait_for(lambda: not pid_file.is_running(process), seconds=KILLED_SECONDS)
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from core.errors import StartFailed
+from core.pid_file import is_running
 from server.embedded.account import Account, able_to_use, account_for
 from server.embedded.child import (
     Child,
@@ -28,7 +29,6 @@ from server.embedded.child import (
     end_process,
     failure,
     run_to_end,
-    runs,
     start_child,
     stop_children,
     wait_for,
@@ -215,7 +215,7 @@ class Postgres:
         lock = self._cluster / "postmaster.pid"
         with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
             postmaster = psutil.Process(int(lock.read_text().splitlines()[0]))
-            if runs(postmaster) and str(self._cluster) in postmaster.cmdline():
+            if is_running(postmaster) and str(self._cluster) in postmaster.cmdline():
                 end_process(postmaster, signal.SIGINT)
             else:
                 lock.unlink()

@@ -35,7 +35,7 @@ class Workers:
 
     def start(self, kind: str) -> Claim:
         """Bind what is ready, and claim the next step of a pool, which must be of this kind."""
-        for step in self._database.run(partial(bind.unbound_steps, limit=100)):
+        for step in self._database.run(partial(bind.unbound_steps, after="", limit=100)):
             key = hashlib.sha256(step.id.encode()).hexdigest()
             work = Work(key=key, params=step.params, inputs={}, memory_bytes=1, scratch_bytes=1)
             self._database.run(partial(bind.bind, step=step, work=work))
@@ -52,7 +52,7 @@ class Workers:
         self._database.run(partial(lease.renew, lease=taken.lease, lease_seconds=LEASE_SECONDS, progress=news))
 
     def log(self, taken: Claim, text: str) -> None:
-        self._database.run(lambda session: logs.append(session, taken.lease.execution_id, taken.attempt, text))
+        self._database.run(lambda session: logs.append(session, taken.lease, taken.attempt, text))
 
     def finish(
         self,

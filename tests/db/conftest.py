@@ -9,7 +9,7 @@ import pytest
 from core.errors import FewbitsError
 from core.ids import JobId, TeamId, WorkerId
 from core.manifest import StoredFile, manifest_digest
-from db import bind, expiry, jobs, keys, workers
+from db import bind, deadlines, expiry, jobs, keys, workers
 from db.artifacts import NewArtifact, intend
 from db.bind import Binding, Work
 from db.claim import Claim, Room, claim
@@ -75,7 +75,7 @@ class Bench:
         """Bind every ready step; by default steps of one kind, team and source share a key."""
         key_of = key_of or (lambda step: f"{step.team_id} {step.kind} {step.source}")
         bindings: list[Binding] = []
-        while unbound := self.database.run(lambda s: bind.unbound_steps(s, 100)):
+        while unbound := self.database.run(lambda s: bind.unbound_steps(s, "", 100)):
             for step in unbound:
                 key = hashlib.sha256(key_of(step).encode()).hexdigest()
                 work = Work(key=key, params={}, inputs={}, memory_bytes=1, scratch_bytes=1)
@@ -115,7 +115,7 @@ class Bench:
         return self.database.run(lambda s: expiry.expire(s, execution_id, RETRY))
 
     def expire_job(self, job_id: str) -> bool:
-        return self.database.run(lambda s: jobs.expire(s, job_id))
+        return self.database.run(lambda s: deadlines.expire(s, job_id))
 
     def work_off(self) -> int:
         """Bind, claim and finish until nothing is left; return how many executions were run."""

@@ -5,9 +5,10 @@ from collections import Counter
 
 from sqlalchemy import text
 
+from db import claim as claims
 from db.claim import Room, claim
 from db.jobs import PlannedStep
-from tests.db.conftest import LEASE_SECONDS, ROOM, Bench
+from tests.db.conftest import LEASE_SECONDS, Bench
 
 ONE_STEP = (PlannedStep("fetch", "cpu", (), {}),)
 
@@ -103,19 +104,15 @@ def test_the_head_of_a_queue_is_found_by_its_index(bench: Bench) -> None:
     """The plan must not read every ready row: with 20,000 of them that is the difference of 1,000 times."""
     fill = text("""
         INSERT INTO executions (id, team_id, key, kind, pool, params, inputs, status, priority, memory_bytes,
-                                scratch_bytes, attempt, token)
-        SELECT 'exec_' || n, :team, lpad(n::text, 64, '0'), 'fetch', 'cpu', '{}', '{}', 'ready', n % 7, 1, 1, 0, 0
+                                scratch_bytes, attempt, failure_count, token)
+        SELECT 'exec_' || n, :team, lpad(n::text, 64, '0'), 'fetch', 'cpu', '{}', '{}', 'ready', n % 7, 1, 1, 0, 0, 0
         FROM generate_series(1, 20000) AS n
     """)
-    head = text("""
-        EXPLAIN SELECT id FROM executions
-        WHERE status = 'ready' AND pool = 'cpu' AND team_id = :team AND ready_at <= clock_timestamp()
-          AND memory_bytes <= :room AND scratch_bytes <= :room
-        ORDER BY priority DESC, ready_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
-    """)
+    head = text(f"EXPLAIN {claims._HEAD.text}")
+    wanted = {"pool": "cpu", "team_id": bench.team, "memory_bytes": 1, "scratch_bytes": 1}
     with bench.database.transaction() as session:
         session.execute(fill, {"team": bench.team})
         session.execute(text("ANALYZE executions"))
-        plan = "\n".join(row[0] for row in session.execute(head, {"team": bench.team, "room": ROOM.memory_bytes}))
+        plan = "\n".join(row[0] for row in session.execute(head, wanted))
     assert "ix_executions_claim" in plan
     assert "Sort" not in plan

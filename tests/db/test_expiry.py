@@ -1,5 +1,7 @@
 """Silent workers lose their executions, but not because Postgres was away; blobs that nothing uses are collected."""
 
+import threading
+
 from sqlalchemy import text
 
 from db import artifacts, expiry
@@ -67,6 +69,43 @@ def test_only_blobs_that_nothing_pins_are_garbage(bench: Bench) -> None:
     assert bench.database.run(lambda s: artifacts.lock_garbage(s, LEASE_SECONDS)) is None  # too young
     assert bench.database.run(lambda s: artifacts.lock_garbage(s, 0)) == sha256
     bench.database.run(lambda s: artifacts.forget(s, sha256))
+    assert bench.database.run(lambda s: artifacts.lock_garbage(s, 0)) is None
+    with bench.database.transaction() as session:
+        assert session.execute(text("SELECT count(*) FROM blobs")).scalar_one() == 1
+
+
+def test_work_that_fits_no_worker_fails_with_the_forecast(bench: Bench) -> None:
+    job = bench.submit()
+    bench.bind_all()
+    with bench.database.transaction() as session:
+        session.execute(text("UPDATE executions SET memory_bytes = 2 * 10::bigint ^ 12"))
+    (misfit,) = bench.database.run(lambda s: expiry.misfits(s, SOON))
+    assert bench.database.run(lambda s: expiry.misfits(s, 1000)) == []
+    assert bench.database.run(lambda s: expiry.give_up(s, misfit))
+    assert not bench.database.run(lambda s: expiry.give_up(s, misfit))
+    error = bench.job(job).error
+    assert error is not None
+    assert error["code"] == "does_not_fit"
+    assert "2000.0 GB of memory" in error["message"]
+
+
+def test_a_blob_that_is_wanted_again_while_it_is_collected_is_kept(bench: Bench) -> None:
+    """The collector's first look began before the intent was committed."""
+    bench.submit()
+    bench.bind_all()
+    claimed = bench.must_claim()
+    sha256 = "a" * 64
+    bench.database.run(lambda s: intend(s, claimed.lease, {sha256: 1}))
+    bench.release(claimed)
+    again = bench.must_claim()
+    with bench.database.transaction() as collector:
+        assert artifacts.lock_garbage(collector, 0) == sha256
+        uploader = threading.Thread(
+            target=bench.database.run, args=(lambda s: intend(s, again.lease, {sha256: 1}),), daemon=True
+        )
+        uploader.start()  # waits for the collector's lock
+        artifacts.forget(collector, sha256)
+    uploader.join()
     assert bench.database.run(lambda s: artifacts.lock_garbage(s, 0)) is None
     with bench.database.transaction() as session:
         assert session.execute(text("SELECT count(*) FROM blobs")).scalar_one() == 1

@@ -5,9 +5,11 @@ from functools import partial
 import pytest
 
 from core.errors import Conflict, NotFound, SourceInvalid, WorkerLost
-from db import events, jobs
+from db import deadlines, demand, events
 from db.bind import Binding
-from db.lease import LeaseLost, LeaseState
+from db.jobs import PlannedStep
+from db.lease import LeaseState, Result, finish
+from db.tokens import LeaseLost
 from tests.db.conftest import CHAIN, RETRY, Bench
 
 
@@ -142,14 +144,15 @@ def test_finishing_twice_commits_once(bench: Bench) -> None:
     assert bench.steps(job)["fetch"] == "succeeded"
 
 
-def test_a_released_execution_keeps_its_attempts(bench: Bench) -> None:
-    bench.submit()
+def test_a_released_execution_keeps_all_the_attempts_it_may_fail(bench: Bench) -> None:
+    job = bench.submit()
     bench.bind_all()
-    first = bench.must_claim()
-    bench.release(first)
-    second = bench.must_claim()
-    assert second.attempt == first.attempt == 1
-    assert second.lease.token > first.lease.token
+    for _ in range(5):
+        bench.release(bench.must_claim())
+    for _ in range(RETRY.attempts_max):
+        assert bench.status(job) == "running"
+        bench.fail(bench.must_claim(), WorkerLost("gone"))
+    assert bench.status(job) == "failed"
 
 
 def test_cancelling_a_queued_job_ends_it_at_once(bench: Bench) -> None:
@@ -235,7 +238,7 @@ def test_overdue_jobs_are_failed(bench: Bench) -> None:
     bench.bind_all()
     claimed = bench.must_claim()
     assert bench.status(running) == "running"
-    overdue = bench.database.run(jobs.overdue)
+    overdue = bench.database.run(deadlines.overdue)
     assert set(overdue) == {waiting, running}
     for job in overdue:
         assert bench.expire_job(job)
@@ -245,3 +248,21 @@ def test_overdue_jobs_are_failed(bench: Bench) -> None:
     assert (error["code"], error["param"]) == ("deadline_exceeded", "max_runtime_seconds")
     assert bench.renew(claimed) is LeaseState.STOP
     assert bench.status(patient) == "queued"
+
+
+def test_the_demand_of_one_pool_does_not_hide_that_of_another(bench: Bench) -> None:
+    for number in range(3):
+        bench.submit(source=f"file:///{number}")
+    bench.submit(steps=(PlannedStep("reference", "gpu", (), {}),))
+    bench.bind_all()
+    assert bench.database.run(demand.ready) == {"cpu": 3, "gpu": 1}
+
+
+def test_a_warning_is_part_of_every_story_that_it_concerns(bench: Bench) -> None:
+    first, second = bench.submit(), bench.submit()
+    bench.bind_all()
+    claimed = bench.must_claim()
+    bench.database.run(lambda s: finish(s, claimed.lease, Result({}, warnings=["Short text."])))
+    for job in (first, second):
+        story = bench.database.run(partial(events.after, job_id=job, number=0, limit=100))
+        assert ("warn", "message", "Short text.") in [(event.level, event.type, event.message) for event in story]

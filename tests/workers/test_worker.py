@@ -95,7 +95,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_work_back(service: Service, tmp
     assert all(is_gone(pid) for pid in pids.values())
     execution = service.job(job_id).steps[1].execution
     assert execution is not None
-    assert (execution.status, execution.attempt) == ("ready", 0)
+    assert (execution.status, execution.failure_count) == ("ready", 0)
     (tmp_path / "go").touch()
     service.start("worker", "--pool", "cpu", FEWBITS_POLL_SECONDS="0.2")
     assert service.wait(job_id).status == "succeeded"

@@ -7,39 +7,48 @@ import dataclasses
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
 
 from core.logging import log
 from db import lease as leases
-from db.claim import Lease
 from db.lease import LeaseState
-from db.session import Database
+from db.session import Database, Interleaved
+from db.tokens import Lease, LeaseLost
 from engines.context import Progress
 
+T = TypeVar("T")
+
 BEAT_SECONDS = 1.0  # also how soon a stop is noticed, and how often progress is written
+RECONNECT_SECONDS = 1.0
 
 
-class Heartbeat:
+class Interrupted(Exception):
+    """Nobody wants the work any more, or the lease is lost."""
+
+
+class LeaseKeeper:
     """Renews ``lease`` once a second and carries the progress with it.
 
     Args:
         database: where the lease is.
         lease: what to renew.
         lease_seconds: how long each renewal lasts.
-        interrupt: called once, in the heartbeat's thread, when the work must stop.
+        closing: set when the worker must leave.
     """
 
-    def __init__(self, database: Database, lease: Lease, lease_seconds: float, interrupt: Callable[[], None]) -> None:
+    def __init__(self, database: Database, lease: Lease, lease_seconds: float, closing: threading.Event) -> None:
         self._database = database
         self._lease = lease
         self._lease_seconds = lease_seconds
-        self._interrupt = interrupt
+        self._closing = closing
         self._progress: Progress | None = None
         self._written: Progress | None = None
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"heartbeat {lease.execution_id}", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name=f"lease {lease.execution_id}", daemon=True)
         self.state = LeaseState.HELD
 
     def __enter__(self) -> Self:
@@ -56,16 +65,35 @@ class Heartbeat:
         """Have ``progress`` written with the next renewal."""
         self._progress = progress
 
+    def check(self) -> None:
+        """Return as long as the work is wanted.
+
+        Raises:
+            Interrupted: it is not.
+        """
+        if self.state is not LeaseState.HELD:
+            raise Interrupted
+
+    def persist(self, verb: Callable[[Session], T]) -> T:
+        """Run ``verb`` in a transaction, again and again while Postgres is away and nobody has taken the lease.
+
+        Raises:
+            LeaseLost: somebody has, or the worker must leave while Postgres is away.
+        """
+        while True:
+            try:
+                return self._database.run(verb)
+            except (OperationalError, PoolTimeout, Interleaved) as error:
+                log.warning("what was done cannot be written down yet", error=str(error))
+                if self.state is LeaseState.LOST or self._closing.wait(RECONNECT_SECONDS):
+                    raise LeaseLost from error
+
     def _beat(self) -> None:
-        while not self._ended.wait(BEAT_SECONDS):
+        while self.state is LeaseState.HELD and not self._ended.wait(BEAT_SECONDS):
             try:
                 self.state = self._renew()
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, Interleaved) as error:
                 log.warning("a lease could not be renewed; its work goes on", error=str(error))
-                continue
-            if self.state is not LeaseState.HELD:
-                self._interrupt()
-                return
 
     def _renew(self) -> LeaseState:
         progress = self._progress
