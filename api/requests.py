@@ -1,6 +1,6 @@
 """What a client may send: bodies and query parameters. What is not named here is refused."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +15,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from db.states import JobStatus
+from engines import evaluation
 
 INT4_MAX = 2**31 - 1  # event numbers are Postgres integers
 INT8_MAX = 2**63 - 1  # log chunks are counted over all jobs
@@ -24,13 +25,23 @@ Seconds = Annotated[int, Field(ge=1, le=YEAR_SECONDS)]
 Limit = Annotated[int, Field(ge=1, le=100, description="The most items that one page holds")]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
-Domain = Literal["prose", "code"]
 
 
 def _text_or_object(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     if not isinstance(value, str | dict):
         raise PydanticCustomError("recipe", 'Input should be a text such as "gguf:Q4_K_M" or an object with a method')
     return check(value)
+
+
+def _known_domain(name: str) -> str:
+    if name not in evaluation.domains():
+        raise PydanticCustomError(
+            "domain", "Input should be one of {known}", {"known": ", ".join(evaluation.domains())}
+        )
+    return name
+
+
+Domain = Annotated[str, AfterValidator(_known_domain), Field(json_schema_extra={"enum": [*evaluation.domains()]})]
 
 
 def _without_repetition(domains: list[Domain]) -> list[Domain]:

@@ -44,9 +44,8 @@ class ConvertFacts(TypedDict):
 
 def forecast(facts: ModelFacts) -> Forecast:
     """Return what converting a model of these facts will need: the file, and a few tensors in float32 at a time."""
-    largest = max(facts.vocabulary_size * facts.hidden_size, facts.parameter_count // max(facts.layer_count, 1) // 2)
     return Forecast(
-        memory_bytes=PROCESS_BYTES + 12 * largest,
+        memory_bytes=PROCESS_BYTES + 12 * facts.largest_tensor_elements,
         scratch_bytes=2 * HEADER_BYTES + facts.weight_bytes + facts.weight_bytes // 20,
     )
 

@@ -4,6 +4,8 @@ The source tokenizer's ids, cut into llama-perplexity's windows to the token, ar
 what is compared is the probability of the same tokens. Perplexity is exp of the mean negative log-likelihood, in nats.
 """
 
+import functools
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -48,6 +50,19 @@ def domains() -> list[str]:
     return sorted(path.name.removesuffix(TEXT_SUFFIX) for path in TEXTS.glob(f"*{TEXT_SUFFIX}"))
 
 
+@functools.cache
+def text_digest(domain: str) -> str:
+    """Return the SHA-256 of a domain's text: another text gives other scores."""
+    return hashlib.sha256(_text_path(domain).read_bytes()).hexdigest()
+
+
+def _text_path(domain: str) -> Path:
+    if domain not in domains():
+        known = ", ".join(domains())
+        raise InvalidRequest(f"There is no text {domain[:80]!r}. Known: {known}.", param="evaluation.domains")
+    return TEXTS / f"{domain}{TEXT_SUFFIX}"
+
+
 def forecast_reference(facts: ModelFacts) -> Forecast:
     """Return what judging the source in float32 will need."""
     weights = 4 * facts.parameter_count + facts.weight_bytes // max(facts.layer_count, 1)
@@ -85,10 +100,7 @@ def read_windows(tokenizer_folder: Path, domain: str, windows: int) -> list[list
         InvalidRequest: there is no such text.
         ModelUnsupported: the tokenizer makes less than one window of it.
     """
-    if domain not in domains():
-        known = ", ".join(domains())
-        raise InvalidRequest(f"There is no text {domain[:80]!r}. Known: {known}.", param="evaluation.domains")
-    text = (TEXTS / f"{domain}{TEXT_SUFFIX}").read_text(encoding="utf-8")
+    text = _text_path(domain).read_text(encoding="utf-8")
     return cut_windows(load_tokenizer(tokenizer_folder), text, windows)
 
 

@@ -31,3 +31,8 @@ def read_gguf_facts(path: Path) -> GgufFacts:
         bits_per_weight=round(8 * sum(int(tensor.n_bytes) for tensor in tensors) / elements, 4),
         tensor_types={name.lower().replace("_k", "_K"): count for name, count in sorted(types.items())},
     )
+
+
+def gguf_in(path: Path) -> Path:
+    """Return the GGUF file that ``path`` is, or that a folder holds."""
+    return next(path.glob("*.gguf"), path) if path.is_dir() else path

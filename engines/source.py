@@ -56,6 +56,12 @@ class ModelFacts:
     layer_count: int
     vocabulary_size: int
 
+    @property
+    def largest_tensor_elements(self) -> int:
+        """A bound of the largest tensor: the embedding of small models, feed-forward or experts of large ones."""
+        half_layer = self.parameter_count // max(self.layer_count, 1) // 2
+        return max(self.vocabulary_size * self.hidden_size, half_layer)
+
 
 def inspect(folder: Path, roots: Sequence[Path] = ()) -> ModelFacts:
     """Return the facts of the model in ``folder``.
@@ -70,8 +76,7 @@ def inspect(folder: Path, roots: Sequence[Path] = ()) -> ModelFacts:
     """
     config = _read_config(folder, roots)
     architecture = _architecture(config)
-    weights = [_read_tensors(folder, name, roots) for name in _weight_names(folder, roots)]
-    tensors = [tensor for shard in weights for tensor in shard.values()]
+    tensors = _read_tensors(folder, roots)
     if not tensors:
         raise SourceInvalid("The safetensors files hold no tensors. Save the model again.")
     _require_tokenizer(folder, roots)
@@ -197,19 +202,26 @@ def _read_index(folder: Path) -> dict[str, str]:
     return weight_map
 
 
-def _read_tensors(folder: Path, shard: str, roots: Sequence[Path]) -> dict[str, StoredTensor]:
-    """Return the tensors of one weight file, which must be those that the index says it holds."""
+def _read_tensors(folder: Path, roots: Sequence[Path]) -> list[StoredTensor]:
+    """Return the tensors of every weight file, each of which must hold what the index says it holds."""
+    found = {name: _read_shard(folder, name, roots) for name in _weight_names(folder, roots)}
+    if (folder / INDEX_NAME).is_file():
+        wanted: dict[str, set[str]] = {name: set() for name in found}
+        for tensor, shard in _read_index(folder).items():
+            wanted[shard].add(tensor)
+        for shard, tensors in found.items():
+            if wrong := sorted(wanted[shard] ^ tensors.keys()):
+                raise SourceInvalid(
+                    f"{shard} and {INDEX_NAME} disagree on tensor {wrong[0][:200]!r} and {len(wrong) - 1} others. "
+                    "Fetch both from the same revision."
+                )
+    return [tensor for tensors in found.values() for tensor in tensors.values()]
+
+
+def _read_shard(folder: Path, shard: str, roots: Sequence[Path]) -> dict[str, StoredTensor]:
     if not _exists(folder, shard, roots):
         raise SourceInvalid(f"{shard} is missing, though {INDEX_NAME} names it. Fetch it, too.")
-    tensors = read_header(folder / shard)
-    if (folder / INDEX_NAME).is_file():
-        wanted = {name for name, holder in _read_index(folder).items() if holder == shard}
-        if wrong := sorted(wanted ^ tensors.keys()):
-            raise SourceInvalid(
-                f"{shard} and {INDEX_NAME} disagree on tensor {wrong[0][:200]!r} and {len(wrong) - 1} others. "
-                "Fetch both from the same revision."
-            )
-    return tensors
+    return read_header(folder / shard)
 
 
 def _require_tokenizer(folder: Path, roots: Sequence[Path]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from db.bind import UnboundStep
 from engines import evaluation, runtimes
 from engines.methods.base import Forecast
-from pipeline.judging import judge
+from pipeline.judging import judge, judged
 from pipeline.step_kind import Outcome, StepContext, StepKind, model_facts
 
 
@@ -23,6 +23,10 @@ class Evaluate(StepKind):
     def forecast(self, step: UnboundStep) -> Forecast:
         """Return what the result needs."""
         return evaluation.forecast_result(model_facts(step), step.inputs["quantize"].facts["size_bytes"])
+
+    def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
+        """Return what is judged, and on which texts."""
+        return judged(step)
 
     def run(self, context: StepContext) -> Outcome:
         """Score the result."""

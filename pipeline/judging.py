@@ -1,11 +1,18 @@
 """What ``reference`` and ``evaluate`` share: run the one evaluator, and put its scores into rows."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from db.artifacts import EvaluationRow
+from db.bind import UnboundStep
 from engines import evaluation, runtimes
 from pipeline.step_kind import Outcome, StepContext
+
+
+def judged(step: UnboundStep) -> dict[str, Any]:
+    """Return the parameters of the work: with the texts themselves, since another text gives other scores."""
+    texts = {domain: evaluation.text_digest(domain) for domain in step.params["domains"]}
+    return {**step.params, "texts": texts}
 
 
 def judge(context: StepContext, model: Path, written: Literal["gguf", "safetensors"]) -> Outcome:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from engines.context import EngineContext, Progress
-from engines.gguf_file import read_gguf_facts
+from engines.gguf_file import gguf_in, read_gguf_facts
 from engines.llama_cpp import VERSION, run_tool
 from engines.methods.base import Forecast, Method, MethodParams, register
 from engines.source import ModelFacts
@@ -73,12 +73,8 @@ class GgufMethod(Method):
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         """Return what llama-quantize will need: one tensor in float32 and quantized, and room for the result."""
         bits = _bits_bound(facts, params.type)
-        # The embedding is the largest tensor of small models, a stack of experts or a feed-forward of large ones.
-        largest = max(
-            facts.vocabulary_size * facts.hidden_size, facts.parameter_count // max(facts.layer_count, 1) // 2
-        )
         return Forecast(
-            memory_bytes=PROCESS_BYTES + 8 * largest,
+            memory_bytes=PROCESS_BYTES + 8 * facts.largest_tensor_elements,
             scratch_bytes=HEADER_BYTES + int(facts.parameter_count * bits / 8),
         )
 
@@ -89,7 +85,6 @@ class GgufMethod(Method):
             ToolFailed: llama-quantize refused or failed.
             DoesNotFit: the result could not be written.
         """
-        converted = next(source.glob("*.gguf"), source) if source.is_dir() else source
         target = context.output / f"model-{params.type}.gguf"
 
         def follow(line: str) -> None:
@@ -100,7 +95,7 @@ class GgufMethod(Method):
         try:
             run_tool(
                 "llama-quantize",
-                [converted, target, params.type, str(context.threads)],
+                [gguf_in(source), target, params.type, str(context.threads)],
                 cwd=context.scratch,
                 on_line=follow,
             )

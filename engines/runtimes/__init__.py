@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from engines import llama_cpp
 from engines.context import EngineContext
+from engines.gguf_file import gguf_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +55,7 @@ def open_runtime(
     if written == "gguf":
         from engines.runtimes.llama_cpp import LlamaCppRuntime
 
-        return LlamaCppRuntime(next(model.glob("*.gguf"), model) if model.is_dir() else model, context)
+        return LlamaCppRuntime(gguf_in(model), context)
     from engines.runtimes.huggingface import HuggingFaceRuntime
 
     return HuggingFaceRuntime(model, context)

@@ -13,14 +13,7 @@ from safetensors.numpy import save_file
 
 from tests.conftest import TINY_LLAMA
 from tests.e2e.conftest import Up, start
-
-# llama.cpp's own tool over the first 40 windows of each text; full precision is its F16.
-REFERENCE = {
-    "baseline": {"prose": 23.686, "code": 7.493},
-    "gguf:Q8_0": {"prose": 23.709, "code": 7.501},
-    "gguf:Q4_K_M": {"prose": 24.405, "code": 7.667},
-}
-TOLERANCE = 0.005
+from tests.expected import PERPLEXITY, TOLERANCE
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +26,8 @@ def finished(up: Up) -> dict[str, Any]:
 
 def test_perplexity_agrees_with_llama_cpp(finished: dict[str, Any]) -> None:
     for recipe, job in finished.items():
-        assert job["result"]["perplexity"] == pytest.approx(REFERENCE[recipe], rel=TOLERANCE)
-        assert job["result"]["baseline"]["perplexity"] == pytest.approx(REFERENCE["baseline"], rel=TOLERANCE)
+        assert job["result"]["perplexity"] == pytest.approx(PERPLEXITY[recipe], rel=TOLERANCE)
+        assert job["result"]["baseline"]["perplexity"] == pytest.approx(PERPLEXITY["baseline"], rel=TOLERANCE)
 
 
 def test_the_result_says_what_was_written(finished: dict[str, Any]) -> None:
@@ -148,8 +141,8 @@ def test_another_model_of_the_same_kind_runs(up: Up, model: Path) -> None:
     answer = up.cli("submit", model, "gguf:Q8_0", "--windows", "40", "--wait", "--json")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     (job,) = json.loads(answer.stdout)["data"]
-    assert job["result"]["baseline"]["perplexity"] == pytest.approx(REFERENCE["baseline"], rel=TOLERANCE)
-    assert job["result"]["perplexity"] == pytest.approx(REFERENCE["gguf:Q8_0"], rel=TOLERANCE)
+    assert job["result"]["baseline"]["perplexity"] == pytest.approx(PERPLEXITY["baseline"], rel=TOLERANCE)
+    assert job["result"]["perplexity"] == pytest.approx(PERPLEXITY["gguf:Q8_0"], rel=TOLERANCE)
 
 
 def test_data_survive_a_kill_of_everything(tmp_path: Path) -> None:

@@ -13,17 +13,11 @@ from engines.context import EngineContext, Progress
 from engines.runtimes import open_runtime
 from engines.tokenizer import load_tokenizer
 from tests.engines import conftest
+from tests.expected import PERPLEXITY
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-# llama-perplexity --chunks 40 on the two texts, and the same windows through transformers in float32
-KNOWN = {
-    "baseline": {"prose": 23.686, "code": 7.493},
-    "gguf:Q8_0": {"prose": 23.709, "code": 7.501},
-    "gguf:Q4_K_M": {"prose": 24.405, "code": 7.667},
-}
 
 
 def perplexities(scores: "dict[str, evaluation.DomainScore]") -> dict[str, float]:
@@ -37,14 +31,14 @@ def judge(written: str, model: Path, source: Path, windows: int, context: Engine
 
 
 def test_full_precision_gives_the_known_numbers(tiny: Path, make_context: conftest.MakeContext) -> None:
-    assert judge("safetensors", tiny, tiny, 40, make_context()) == pytest.approx(KNOWN["baseline"], rel=1e-3)
+    assert judge("safetensors", tiny, tiny, 40, make_context()) == pytest.approx(PERPLEXITY["baseline"], rel=1e-3)
 
 
 @pytest.mark.parametrize("recipe", ["gguf:Q8_0", "gguf:Q4_K_M"])
 def test_results_give_the_known_numbers(
     recipe: str, tiny: Path, quantized: conftest.Quantize, make_context: conftest.MakeContext
 ) -> None:
-    assert judge("gguf", quantized(recipe), tiny, 40, make_context()) == pytest.approx(KNOWN[recipe], rel=1e-3)
+    assert judge("gguf", quantized(recipe), tiny, 40, make_context()) == pytest.approx(PERPLEXITY[recipe], rel=1e-3)
 
 
 @pytest.mark.parametrize("recipe", ["gguf:F16", "gguf:Q4_K_M"])

@@ -13,7 +13,6 @@ class Exit(enum.IntEnum):
     OK = 0
     FAILED = 1
     USAGE = 2
-    BLOCKED = 3  # reserved for a job that its gate blocked
     CANCELLED = 4
     REFUSED = 5
     UNREACHABLE = 6
@@ -26,7 +25,6 @@ Exit status:
   0    ok
   1    the job failed, or a download could not be verified or written
   2    the command line is wrong
-  3    reserved: the job was blocked by its gate
   4    the job was cancelled
   5    the server refused the request
   6    the server cannot be reached
