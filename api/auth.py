@@ -1,6 +1,10 @@
 """Who asks: every request acts for the team of its key. Default deny, so that no route can forget it."""
 
+from collections.abc import Callable
+from functools import partial
+
 from flask import Flask, g, request
+from sqlalchemy.orm import Session
 
 from api.services import services
 from core.errors import NotAuthenticated
@@ -22,11 +26,16 @@ def team_id() -> TeamId:
     return team
 
 
+def still_allowed() -> Callable[[Session], object]:
+    """Return a check that the current request's key is still good, for an answer that goes on for long."""
+    return partial(keys.authenticate, key=g.key)
+
+
 def _authenticate() -> None:
     if request.endpoint in OPEN_ENDPOINTS:
         return
     given = request.authorization
     if given is None or given.type != "bearer" or not given.token:
         raise NotAuthenticated("Send an API key, as 'Authorization: Bearer fb_…'.")
-    key = given.token
-    g.team_id = services().database.run(lambda session: keys.authenticate(session, key))
+    g.key = given.token
+    g.team_id = services().database.run(partial(keys.authenticate, key=given.token))

@@ -17,6 +17,8 @@ def install(app: Flask) -> None:
 def _check() -> None:
     view = current_app.view_functions.get(request.endpoint or "")
     takes_body = "body" in getattr(view, "_spec", {})
+    if request.method == "OPTIONS":
+        return
     if takes_body and not request.is_json:
         raise UnsupportedMediaType
     if (request.content_length or 0) > BODY_BYTES_MAX or (takes_body and _is_endless()):

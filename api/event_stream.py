@@ -5,7 +5,7 @@ Between looks at the tables a stream holds no database connection: only its plac
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from api.presenting import event_object, job_object, step_object
 from api.problems import UNAVAILABLE
 from api.services import Services
+from core.errors import NotAuthenticated
 from core.ids import TeamId
 from core.logging import log
 from db import events, jobs
@@ -24,6 +25,14 @@ from db.tables import Event, Job
 POLL_SECONDS = 5.0
 KEEP_ALIVE_SECONDS = 15.0
 EVENTS_AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who follows: the team, and a check that raises once its key is not good any more."""
+
+    team_id: TeamId
+    still_allowed: Callable[[Session], object]
 
 
 @dataclass(frozen=True)
@@ -40,12 +49,12 @@ class _Look:
         return json.dumps({"steps": [step_object(step).model_dump(mode="json") for step in self.job.steps]})
 
 
-def stream_events(parts: Services, team_id: TeamId, job_id: str, after: int) -> Iterator[str]:
+def stream_events(parts: Services, asker: Asker, job_id: str, after: int) -> Iterator[str]:
     """Yield frames: numbered events after ``after``, unnumbered progress as it changes, at the end the job.
 
     Args:
         parts: the application's parts.
-        team_id: the team that asks; the job is known to be its own.
+        asker: who asks; the job is known to be its team's.
         job_id: whose events.
         after: the number of the last event that the client has.
     """
@@ -55,8 +64,10 @@ def stream_events(parts: Services, team_id: TeamId, job_id: str, after: int) -> 
         while not parts.feed.closed:
             news.clear()  # before the look: what comes while we look is seen by the next one
             try:
-                found = parts.database.run(partial(_look, job_id=job_id, after=after))
-                whole = _whole(parts, team_id, job_id) if found.is_last(_last(found, after)) else None
+                found = parts.database.run(partial(_look, asker=asker, job_id=job_id, after=after))
+                whole = _whole(parts, asker.team_id, job_id) if found.is_last(_last(found, after)) else None
+            except NotAuthenticated:
+                return
             except UNAVAILABLE as error:
                 log.warning("event stream ends: postgres did not answer", error=type(error).__name__)
                 return  # the client comes back with the number it has
@@ -79,7 +90,8 @@ def stream_events(parts: Services, team_id: TeamId, job_id: str, after: int) -> 
                 news.wait(max(0.0, min(POLL_SECONDS, due)))
 
 
-def _look(session: Session, job_id: str, after: int) -> _Look:
+def _look(session: Session, asker: Asker, job_id: str, after: int) -> _Look:
+    asker.still_allowed(session)
     # The job first: if it is over, then so is its story, and the second read has the end of it.
     job = jobs.follow(session, job_id)
     return _Look(job, events.after(session, job_id, after, EVENTS_AT_ONCE))

@@ -16,6 +16,7 @@
     │   ├── ChildCrashed        the child ended without a result
     │   ├── ToolFailed          an engine's own program failed
     │   ├── StoreFailed         a blob could not be written or read
+    │   │   └── BlobLost        a blob that was there has vanished
     │   └── DeadlineExceeded    a stopping condition of the job was met: not retried, the job is over
     ├── DoesNotFit              memory or disk ran out: retried once, then failed
     └── StartFailed             a part of the stack on one machine could not be started: said, never stored
@@ -144,6 +145,12 @@ class StoreFailed(WorkError):
     """A blob could not be written or read."""
 
     code = "store_failed"
+
+
+class BlobLost(StoreFailed):
+    """A blob that was there has vanished."""
+
+    code = "blob_lost"
 
 
 class DeadlineExceeded(WorkError):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, delete, exists, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
@@ -99,6 +99,20 @@ def files_of(session: Session, artifact_ids: Sequence[str]) -> Mapping[str, Sequ
         artifact.id: [StoredFile(file.name, file.sha256, file.size_bytes) for file in artifact.files]
         for artifact in session.scalars(statement)
     }
+
+
+def mark_lost(session: Session, sha256: str) -> None:
+    """Note that a blob has vanished: what was made of it is made anew when it is wanted again."""
+    holders = (
+        select(Artifact.execution_id)
+        .join(ArtifactFile, ArtifactFile.artifact_id == Artifact.id)
+        .where(ArtifactFile.sha256 == sha256)
+    )
+    session.execute(
+        update(Execution)
+        .where(Execution.id.in_(holders), Execution.status == ExecutionStatus.SUCCEEDED.value)
+        .values(lost_at=func.coalesce(Execution.lost_at, clock.now()))
+    )
 
 
 def lock_garbage(session: Session, grace_seconds: float) -> str | None:

@@ -8,11 +8,12 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
-from core.errors import NotAuthenticated, NotFound
+from core.errors import InvalidRequest, NotAuthenticated, NotFound
 from core.ids import KeyId, TeamId, new_id
 from db.tables import ApiKey, Team
 
 PREFIX = "fb_"
+NAME_CHARACTERS_MAX = 100
 
 
 def digest(key: str) -> str:
@@ -25,7 +26,15 @@ def create_key(session: Session, team_name: str, label: str) -> tuple[KeyId, str
 
     Returns:
         the key's id, and the key itself, which is not kept.
+
+    Raises:
+        InvalidRequest: the name or the label cannot be shown in one line.
     """
+    for what, text in (("team's name", team_name), ("label", label)):
+        if len(text) > NAME_CHARACTERS_MAX or (text and not text.isprintable()):
+            raise InvalidRequest(f"A {what} is at most {NAME_CHARACTERS_MAX} printable characters.")
+    if not team_name.strip():
+        raise InvalidRequest("A team needs a name.")
     new = insert(Team).values(id=new_id("team"), name=team_name)
     session.execute(new.on_conflict_do_nothing(index_elements=["name"]))  # another process may be making it, too
     team_id = session.scalars(select(Team.id).where(Team.name == team_name)).one()

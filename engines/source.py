@@ -82,7 +82,7 @@ def inspect(folder: Path, roots: Sequence[Path] = ()) -> ModelFacts:
     _require_tokenizer(folder, roots)
     text_config = config.get("text_config")
     sizes = {**config, **text_config} if isinstance(text_config, dict) else config
-    return ModelFacts(
+    facts = ModelFacts(
         architecture=architecture,
         parameter_count=sum(tensor.element_count for tensor in tensors),
         weight_bytes=sum(tensor.end - tensor.begin for tensor in tensors),
@@ -91,6 +91,8 @@ def inspect(folder: Path, roots: Sequence[Path] = ()) -> ModelFacts:
         layer_count=_size(sizes, "num_hidden_layers", "n_layer", "num_layers", "n_layers"),
         vocabulary_size=_size(sizes, "vocab_size"),
     )
+    _require_agreement(facts, tensor_count=len(tensors))
+    return facts
 
 
 def model_files(folder: Path, roots: Sequence[Path] = ()) -> list[str]:
@@ -130,7 +132,7 @@ def _exists(folder: Path, name: str, roots: Sequence[Path]) -> bool:
     path = folder / name
     if not path.is_file():
         return False
-    target = path.resolve()
+    target = path.resolve()  # follows no loop: is_file() has said that there is an end
     if not any(target.is_relative_to(root.resolve()) for root in (folder, *roots)):
         raise SourceInvalid(f"{name} is a link that leads out of the model's folder. Put the file itself there.")
     return True
@@ -174,6 +176,8 @@ def _weight_names(folder: Path, roots: Sequence[Path]) -> list[str]:
     present = sorted(path.name for path in folder.iterdir())
     if "adapter_model.safetensors" in present:
         raise SourceInvalid("The folder holds a LoRA adapter, not a model. Merge it into its base model first.")
+    if SINGLE_NAME in present:
+        raise SourceInvalid(f"{SINGLE_NAME} is not a regular file. Put the file itself there.")
     shards = [name for name in present if name.endswith(".safetensors")]
     if shards:
         raise SourceInvalid(
@@ -246,10 +250,20 @@ def _dtype(tensors: Sequence[StoredTensor]) -> str:
     return TORCH_DTYPES[stored]
 
 
+def _require_agreement(facts: ModelFacts, tensor_count: int) -> None:
+    """Refuse sizes that the weights cannot bear out: what they are taken for later takes memory in proportion."""
+    if facts.vocabulary_size * facts.hidden_size > facts.parameter_count or facts.layer_count > tensor_count:
+        raise SourceInvalid(
+            f"config.json speaks of {facts.layer_count} layers, {facts.vocabulary_size} tokens and a width of "
+            f"{facts.hidden_size}, and the weights are too few for that: {facts.parameter_count} numbers in "
+            f"{tensor_count} tensors. Use the config.json that belongs to these weights."
+        )
+
+
 def _size(config: Mapping[str, Any], *names: str) -> int:
     value = next((config[name] for name in names if name in config), None)
     if type(value) is not int or not 0 < value < SIZE_MAX:
         raise SourceInvalid(
-            f"config.json must give {names[0]} as a positive whole number, and gives {str(value)[:40]}."
+            f"config.json must give {names[0]} as a positive whole number, and gives {str(value)[:40]!r}."
         )
     return value

@@ -3,16 +3,20 @@
 import hashlib
 from functools import partial
 
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
 from core.errors import FewbitsError, WorkError
 from core.logging import log
 from core.manifest import canonical_json
 from db import bind
 from db.bind import UnboundStep, Work
-from db.session import Database
+from db.session import Database, Interleaved
 from pipeline.kinds import KINDS
 from pipeline.step_kind import input_ids
 
 BATCH = 100
+BYTES_MAX = 2**63 - 1  # the largest number that Postgres keeps; no machine has as much
 
 
 def bind_ready_steps(database: Database) -> None:
@@ -48,8 +52,8 @@ def describe(step: UnboundStep) -> Work:
         key=hashlib.sha256(canonical_json(material)).hexdigest(),
         params=params,
         inputs=input_ids(step),
-        memory_bytes=forecast.memory_bytes,
-        scratch_bytes=forecast.scratch_bytes,
+        memory_bytes=min(forecast.memory_bytes, BYTES_MAX),
+        scratch_bytes=min(forecast.scratch_bytes, BYTES_MAX),
     )
 
 
@@ -68,12 +72,14 @@ def _bind(database: Database, step: UnboundStep) -> bool:
         return False
     try:
         work = describe(step)
+        binding = database.run(lambda session: bind.bind(session, step, work))
+    except (OperationalError, PoolTimeout, Interleaved):
+        raise
     except Exception as error:  # noqa: BLE001 - one step that cannot be described must not stop the work of all
-        log.warning("a step cannot be described", step=step.id, kind=step.kind, exc_info=error)
+        log.warning("a step cannot be bound", step=step.id, kind=step.kind, exc_info=error)
         document = _explained(error).document()
         database.run(lambda session: bind.refuse(session, step, document))
         return True
-    binding = database.run(lambda session: bind.bind(session, step, work))
     return binding not in (bind.Binding.POSTPONED, bind.Binding.GONE)
 
 

@@ -56,7 +56,7 @@ def _copy(folder: Path, names: list[str], engine: EngineContext) -> None:
     free_bytes = shutil.disk_usage(engine.output).free
     if total_bytes > free_bytes:
         raise DoesNotFit(
-            f"The model is {total_bytes / 1e9:.1f} GB and the worker's scratch disk has {free_bytes / 1e9:.1f} GB free."
+            f"The model has {total_bytes / 1e6:,.0f} MB, and the worker's scratch disk {free_bytes / 1e6:,.0f} MB free."
         )
     done_bytes = 0
     for name in names:

@@ -3,7 +3,7 @@
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from core.errors import InvalidRequest, SourceRefused
+from core.errors import InvalidRequest, SourceInvalid, SourceRefused
 
 
 def check_source(source: str, roots: tuple[Path, ...]) -> str:
@@ -36,9 +36,13 @@ def local_folder(source: str, roots: tuple[Path, ...]) -> Path:
 
     Raises:
         SourceRefused: a link leads out of what the operator allows.
+        SourceInvalid: links go round in a loop.
     """
     check_source(source, roots)
-    folder = Path(_path(source)).resolve()
+    try:
+        folder = Path(_path(source)).resolve()
+    except (OSError, RuntimeError) as error:  # Python 3.11 and 3.12 say RuntimeError of a loop
+        raise SourceInvalid(f"{source} cannot be followed to a folder: {error}.") from None
     if not any(folder.is_relative_to(root) for root in roots):
         raise SourceRefused(f"{source} leads to {folder}, which is not under a folder that the operator allows.")
     return folder
@@ -59,5 +63,5 @@ def _path(source: str) -> PurePosixPath:
             "A file:// source is file:/// and an absolute path, such as file:///models/llama.", param="source"
         )
     if ".." in path.parts or "\0" in str(path):
-        raise InvalidRequest("The path of a source may not contain '..'.", param="source")
+        raise InvalidRequest("The path of a source may contain neither '..' nor a NUL.", param="source")
     return path

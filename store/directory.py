@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.errors import DoesNotFit, FewbitsError, StoreFailed
+from core.errors import BlobLost, DoesNotFit, FewbitsError, StoreFailed
 from store.port import CHUNK_BYTES
 
 READ_ONLY = 0o444
@@ -56,7 +56,7 @@ class DirectoryStore:
         """Return the blob's own path: nothing is copied."""
         path = self._path(sha256)
         if not path.is_file():
-            raise StoreFailed(f"The store has lost the blob {sha256}. Ask your operator to restore it.")
+            raise BlobLost(f"The store has lost the blob {sha256}. Submit the job again: it is made anew.")
         return path
 
     def delete(self, sha256: str) -> None:

@@ -32,7 +32,7 @@ class BlobStore(Protocol):
         """Return a local path that holds the blob, not to be written to.
 
         Raises:
-            StoreFailed: the blob is not there.
+            BlobLost: the blob is not there.
         """
 
     def delete(self, sha256: str) -> None:

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from celery import Celery, signals
+from celery.worker import WorkController
 
 from core.logging import configure_logging, log
 from core.settings import Settings, settings
@@ -23,6 +24,7 @@ from workers.supervisor import Workplace
 HINT = "fewbits.hint"
 HINT_EXPIRES_SECONDS = 10
 BROKER_TIMEOUT_SECONDS = 5
+CONSUMER_RESTART_SECONDS = 2.0
 CONNECTIONS_PER_SLOT = 3  # its claims and commits, its heartbeat, its log
 
 
@@ -86,7 +88,11 @@ def _workplace(here: Settings, folder: Path, slots: int) -> Workplace:
 
 
 def _consume(broker_url: str, pool: str, node: Node, slots: list[Device]) -> None:
-    """Take hints until the process is told to stop; reconnects to the broker for as long as that takes."""
+    """Take hints until the process is told to stop; reconnects to the broker for as long as that takes.
+
+    Celery gives up on an error that the broker answers with, such as that its disk is full: it waits for its running
+    tasks, so no child is ended, and returns. Then it is started anew.
+    """
     app = make_app(broker_url)
     app.task(name=HINT)(node.drain)
 
@@ -99,13 +105,20 @@ def _consume(broker_url: str, pool: str, node: Node, slots: list[Device]) -> Non
     def keep_logging(**_: object) -> None:
         """Celery sets up no logging where something is connected here."""
 
-    app.Worker(
+    while not node.leaving:
+        _consumer(app, pool, len(slots)).start()
+        if not node.wait_to_leave(CONSUMER_RESTART_SECONDS):
+            log.warning("the consumer of hints has ended, and is started anew")
+
+
+def _consumer(app: Celery, pool: str, slots: int) -> WorkController:
+    return app.Worker(
         pool="threads",
-        concurrency=len(slots),
+        concurrency=slots,
         queues=[pool],
         hostname=f"{pool}@%h-{os.getpid()}",
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
         quiet=True,
-    ).start()
+    )

@@ -54,6 +54,15 @@ class Node:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def leaving(self) -> bool:
+        """Whether this worker has begun to leave."""
+        return self._at.closing.is_set()
+
+    def wait_to_leave(self, timeout_seconds: float) -> bool:
+        """Wait a while for this worker to begin to leave, and return whether it has."""
+        return self._at.closing.wait(timeout_seconds)
+
     def leave(self) -> None:
         """Begin to leave: children are ended and their executions given back."""
         self._at.closing.set()

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 from structlog.contextvars import bound_contextvars
 
-from core.errors import ChildCrashed, ErrorDocument, FewbitsError, os_error
+from core.errors import BlobLost, ChildCrashed, ErrorDocument, FewbitsError, os_error
 from core.logging import log
 from db import artifacts
 from db import lease as leases
@@ -149,5 +149,12 @@ class _Run:
             for file in files[artifact_id]:
                 path = Path(spec.inputs[kind], file.name)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.symlink_to(self._at.store.materialize(file.sha256))
+                path.symlink_to(self._materialize(keeper, file.sha256))
         return spec
+
+    def _materialize(self, keeper: LeaseKeeper, sha256: str) -> Path:
+        try:
+            return self._at.store.materialize(sha256)
+        except BlobLost:
+            keeper.persist(lambda session: artifacts.mark_lost(session, sha256))
+            raise

@@ -64,7 +64,9 @@ def download_file(job_id: str, artifact_id: str, name: str, _query: NoQuery) -> 
     }
     if request.if_none_match.contains_weak(file.sha256):
         return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-    part = wanted_range(request.range, request.headers.get("If-Range"), etag, file.size_bytes)
+    part = wanted_range(
+        request.range if request.method == "GET" else None, request.headers.get("If-Range"), etag, file.size_bytes
+    )
     if part is None:
         raise RequestedRangeNotSatisfiable(file.size_bytes)
     if part.is_partial:

@@ -6,8 +6,8 @@ from apiflask import APIBlueprint
 from flask import Response, request
 
 from api import responses
-from api.auth import team_id
-from api.event_stream import stream_events
+from api.auth import still_allowed, team_id
+from api.event_stream import Asker, stream_events
 from api.openapi import problems
 from api.presenting import event_object, log_object
 from api.requests import INT4_MAX, EventQuery, LogQuery
@@ -33,7 +33,7 @@ def list_events(job_id: str, wanted: EventQuery) -> Any:
     team, database = team_id(), services().database
     database.run(lambda session: jobs.require(session, team, job_id))
     if request.accept_mimetypes.best_match(["application/json", EVENT_STREAM]) == EVENT_STREAM:
-        body = stream_events(services(), team, job_id, _last_event_id(wanted.after))
+        body = stream_events(services(), Asker(team, still_allowed()), job_id, _last_event_id(wanted.after))
         return Response(body, mimetype=EVENT_STREAM, headers={"X-Accel-Buffering": "no"})
     rows = database.run(lambda session: events.after(session, job_id, wanted.after, wanted.limit + 1))
     shown = [event_object(event) for event in rows[: wanted.limit]]

@@ -9,7 +9,7 @@ from db.tables.base import Base, Bytes, CreatedAt, Json, PrimaryId, Timestamp, o
 
 POOLS = ["cpu", "gpu"]
 # The predicate of the unique index; literal, since a prepared statement with parameters in it would not match.
-IS_REUSABLE = f"status IN ({sql_list([status.value for status in REUSABLE_EXECUTION])})"
+IS_REUSABLE = f"lost_at IS NULL AND status IN ({sql_list([status.value for status in REUSABLE_EXECUTION])})"
 
 
 class Worker(Base):
@@ -36,6 +36,7 @@ class Execution(Base):
 
     ``token`` only grows: a worker that comes back after its lease was given away holds an older one. Every claim is an
     ``attempt``; only those that failed count against the attempts that are allowed.
+    ``lost_at`` is set when a file of its artifact has vanished from the store: it is not reused any more.
     ``inputs`` names artifacts by what the step's kind calls them.
     """
 
@@ -72,6 +73,7 @@ class Execution(Base):
             "id",
             postgresql_where="status = 'ready'",
         ),
+        CheckConstraint("lost_at IS NULL OR status = 'succeeded'", name="only_results_are_lost"),
         Index("ix_executions_running", "lease_expires_at", postgresql_where="status = 'running'"),
     )
 
@@ -93,6 +95,7 @@ class Execution(Base):
     worker_id: Mapped[str | None] = mapped_column(ForeignKey("workers.id"))
     lease_expires_at: Mapped[Timestamp | None]
     stop_requested_at: Mapped[Timestamp | None]
+    lost_at: Mapped[Timestamp | None]
     progress: Mapped[Json | None]
     facts: Mapped[Json | None]
     error: Mapped[Json | None]

@@ -81,6 +81,7 @@ def upgrade() -> None:
         sa.Column("worker_id", sa.Text(), nullable=True),
         sa.Column("lease_expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("stop_requested_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("lost_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("progress", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("facts", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
@@ -96,6 +97,7 @@ def upgrade() -> None:
             "(status IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)",
             name=op.f("ck_executions_finished_at_if_terminal"),
         ),
+        sa.CheckConstraint("lost_at IS NULL OR status = 'succeeded'", name=op.f("ck_executions_only_results_are_lost")),
         sa.CheckConstraint("pool IN ('cpu', 'gpu')", name=op.f("ck_executions_pool_known")),
         sa.CheckConstraint(
             "status IN ('ready', 'running', 'succeeded', 'failed', 'cancelled')",
@@ -128,7 +130,7 @@ def upgrade() -> None:
         "executions",
         ["key"],
         unique=True,
-        postgresql_where="status IN ('ready', 'running', 'succeeded')",
+        postgresql_where="lost_at IS NULL AND status IN ('ready', 'running', 'succeeded')",
     )
     op.create_table(
         "jobs",
@@ -321,7 +323,7 @@ def downgrade() -> None:
     op.drop_index(
         "uq_executions_key_reusable",
         table_name="executions",
-        postgresql_where="status IN ('ready', 'running', 'succeeded')",
+        postgresql_where="lost_at IS NULL AND status IN ('ready', 'running', 'succeeded')",
     )
     op.drop_index("ix_executions_running", table_name="executions", postgresql_where="status = 'running'")
     op.drop_index("ix_executions_claim", table_name="executions", postgresql_where="status = 'ready'")

@@ -1,11 +1,12 @@
 """From submit to the end of a job: what becomes ready when, what is shared, what a cancel lets go."""
 
+import hashlib
 from functools import partial
 
 import pytest
 
 from core.errors import Conflict, NotFound, SourceInvalid, WorkerLost
-from db import deadlines, demand, events
+from db import artifacts, deadlines, demand, events
 from db.bind import Binding
 from db.jobs import PlannedStep
 from db.lease import LeaseState, Result, finish
@@ -266,3 +267,13 @@ def test_a_warning_is_part_of_every_story_that_it_concerns(bench: Bench) -> None
     for job in (first, second):
         story = bench.database.run(partial(events.after, job_id=job, number=0, limit=100))
         assert ("warn", "message", "Short text.") in [(event.level, event.type, event.message) for event in story]
+
+
+def test_a_result_whose_blob_is_lost_is_made_anew(bench: Bench) -> None:
+    bench.submit()
+    bench.work_off()
+    bench.database.run(lambda s: artifacts.mark_lost(s, hashlib.sha256(b"x").hexdigest()))
+    again = bench.submit()
+    assert bench.bind_all() == [Binding.STARTED]
+    assert bench.work_off() == 2
+    assert bench.status(again) == "succeeded"

@@ -149,6 +149,8 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "hidden size is true": (_config(hidden_size=True), "hidden_size as a positive whole number"),
     "negative layers": (_config(num_hidden_layers=-1), "num_hidden_layers"),
     "endless vocabulary": (_config(vocab_size=10**30), "vocab_size"),
+    "more numbers than the weights have": (_config(hidden_size=2 * 10**9, vocab_size=2 * 10**9), "weights are too few"),
+    "more layers than tensors": (_config(num_hidden_layers=2**31 - 1), "weights are too few"),
     "pickled": (_rename("model.safetensors", "pytorch_model.bin"), "Convert them to safetensors"),
     "pickled pth": (_rename("model.safetensors", "model.pth"), "Convert them to safetensors"),
     "adapter": (_rename("model.safetensors", "adapter_model.safetensors"), "LoRA adapter"),

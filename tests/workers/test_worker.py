@@ -166,3 +166,26 @@ def test_a_missing_source_fails_with_what_to_do(service: Service, tmp_path: Path
     assert "There is no folder" in job.error["message"]
     assert job.steps[0].execution is not None
     assert job.steps[0].execution.attempt == 1
+
+
+def test_a_broker_that_answers_with_errors_ends_no_child(service: Service, broker_url: str, tmp_path: Path) -> None:
+    """Celery gives up on such an answer; the worker and the child at work go on, and hints work again afterwards."""
+    service.start("dispatch")
+    worker = service.start("worker", "--pool", "cpu", "--slots", "2", FEWBITS_POLL_SECONDS="60")
+    job_id = service.submit(begun=str(tmp_path / "begun"), until=str(tmp_path / "go"))
+    begun(tmp_path / "begun")
+    worker_log = next(tmp_path.glob("*-worker.log"))
+    with Redis.from_url(broker_url) as broker:
+        broker.config_set("min-replicas-to-write", 1)
+        try:
+            wait_until(lambda: "Unrecoverable error" in worker_log.read_text())
+        finally:
+            broker.config_set("min-replicas-to-write", 0)
+    (tmp_path / "go").touch()
+    job = service.wait(job_id)
+    assert job.status == "succeeded"
+    assert job.steps[1].execution is not None
+    assert job.steps[1].execution.attempt == 1
+    wait_until(lambda: "started anew" in worker_log.read_text())
+    assert service.wait(service.submit(label="again")).status == "succeeded"
+    assert worker.poll() is None

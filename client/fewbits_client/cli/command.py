@@ -12,7 +12,7 @@ from fewbits_client.client import Client
 from fewbits_client.connection import identifier
 from fewbits_client.errors import FewbitsError, InvalidArgument
 
-_MISSING = "say where the server is: set {variable} or give {option}; `make up` prints both the address and a key"
+_MISSING = "{what} is missing: set {variable} or give {option}; `make up` prints both the address and a key"
 
 
 def _checked_id(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -46,9 +46,13 @@ def talks_to_server(function: Callable[..., Exit]) -> Callable[..., None]:
         ctx: click.Context, /, *args: Any, url: str | None, api_key: str | None, as_json: bool, **options: Any
     ) -> None:
         if not url:
-            raise click.UsageError(_MISSING.format(variable="FEWBITS_URL", option="--url"), ctx)
+            raise click.UsageError(
+                _MISSING.format(what="the server's address", variable="FEWBITS_URL", option="--url"), ctx
+            )
         if not api_key:
-            raise click.UsageError(_MISSING.format(variable="FEWBITS_API_KEY", option="--api-key"), ctx)
+            raise click.UsageError(
+                _MISSING.format(what="the API key", variable="FEWBITS_API_KEY", option="--api-key"), ctx
+            )
         output = Output(as_json)
         try:
             with Client(url, api_key) as client:
