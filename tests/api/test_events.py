@@ -199,3 +199,12 @@ def test_logs_are_paged_by_id(caller: Caller, database: Database) -> None:
     assert [chunk["text"] for chunk in rest["data"]] == ["convert 1\n", "convert 2\n"]
     only = caller.get(f"/v1/jobs/{job_id}/logs?step=fetch").get_json()["data"]
     assert [(chunk["step"], chunk["attempt"]) for chunk in only] == [("fetch", 1)] * 3
+
+
+def test_a_stream_ends_with_its_key(caller: Caller, database: Database) -> None:
+    stream = Stream(caller, caller.submit()["id"])
+    stream.until("The job is queued.")
+    with database.transaction() as session:
+        session.execute(text("UPDATE api_keys SET revoked_at = now()"))
+    Workers(database).start("fetch")  # a notification, at which the stream looks again
+    assert not [frame for frame in stream.frames if frame.data.get("message") == "The job has started."]
