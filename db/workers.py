@@ -16,7 +16,7 @@ SEEN_WITHIN_SECONDS = 30  # a worker that has been silent for longer counts as g
 
 @dataclass(frozen=True)
 class Node:
-    """What a worker offers: its pool and device, how many children at once, and memory and disk for all of them."""
+    """What a worker offers: its pool and device, how many children at once, and all of its memory and scratch disk."""
 
     pool: str
     host: str

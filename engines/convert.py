@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 
-from core.errors import DoesNotFit, FewbitsError, ModelUnsupported
+from core.errors import DoesNotFit, FewbitsError, ModelUnsupported, WorkError
 from engines import pretokenizer, source
 from engines.context import EngineContext, Progress
 from engines.gguf_file import read_gguf_facts
@@ -230,7 +230,12 @@ def _explained(folder: Path) -> Iterator[None]:
             raise DoesNotFit(
                 "The disk is full: the converted model could not be written. Free scratch space."
             ) from error
-        raise _cannot_convert(error, folder) from error
+        # The libraries raise OSError, too, for a model that they cannot read; then there is no number.
+        raise (
+            _cannot_convert(error, folder)
+            if error.errno is None
+            else WorkError(f"The conversion failed: {error.strerror}.")
+        ) from error
     except FewbitsError:
         raise
     # The converter has no errors of its own: a model that it was not written for fails wherever it is first met.

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -27,9 +28,17 @@ def devices(pool: str) -> list[Device]:
     return gpus or [Device(CPU, psutil.virtual_memory().total)]
 
 
-def scratch_bytes(folder: Path) -> int:
-    """Return the free room on the disk that holds ``folder``."""
-    return shutil.disk_usage(folder).free
+class Disk(NamedTuple):
+    """A disk: all that it can hold, and what is free of it now."""
+
+    total: int
+    free: int
+
+
+def scratch_disk(folder: Path) -> Disk:
+    """Return the disk that holds ``folder``."""
+    usage = shutil.disk_usage(folder)
+    return Disk(usage.total, usage.free)
 
 
 def _gpus() -> list[Device]:

@@ -15,7 +15,7 @@ from db.claim import Claim, Room, claim
 from db.session import Interleaved
 from db.workers import Node as NodeRow
 from pipeline.binding import bind_ready_steps
-from workers.devices import Device, scratch_bytes
+from workers.devices import Device, scratch_disk
 from workers.supervisor import Workplace, supervise
 
 BEAT_SECONDS = 5.0  # how often a worker says that it is there
@@ -112,7 +112,7 @@ class Node:
         taken = [room for name, room in self._reserved.values() if name == device.name]
         scratch = sum(room.scratch_bytes for _, room in self._reserved.values())
         memory = sum(room.memory_bytes for room in taken)
-        return Room(device.memory_bytes - memory, scratch_bytes(self._at.folder) - scratch)
+        return Room(device.memory_bytes - memory, scratch_disk(self._at.folder).free - scratch)
 
     def _unreserve(self, claimed: Claim) -> None:
         with self._lock:
@@ -144,7 +144,7 @@ class Node:
             device=", ".join(sorted({slot.name for slot in self._slots})),
             slots=len(self._slots),
             memory_bytes=self._slots[0].memory_bytes,
-            scratch_bytes=scratch_bytes(self._at.folder),
+            scratch_bytes=scratch_disk(self._at.folder).total,
         )
 
 
