@@ -1,4 +1,7 @@
-"""Dispatch: tell idle workers that there may be work. Sends hints, keeps no state, decides nothing."""
+"""Dispatch: give ready steps their executions as they come, and tell idle workers that there may be work.
+
+Keeps no state and decides nothing: workers bind, too, before they claim, so nothing waits for this process.
+"""
 
 from collections.abc import Mapping
 
@@ -12,6 +15,8 @@ from db import demand, workers
 from db.listen import Listener
 from db.notify import WORK
 from db.session import Database
+from engines import methods
+from pipeline.binding import bind_ready_steps
 from workers.celery_app import BROKER_TIMEOUT_SECONDS, HINT, HINT_EXPIRES_SECONDS, make_app
 from workers.loop import run_until, stop_event
 
@@ -19,7 +24,7 @@ LOOK_SECONDS = 2.0  # how long a lost notification can go unnoticed
 
 
 class Dispatch:
-    """Sends hints to the pools' queues.
+    """Binds, and sends hints to the pools' queues.
 
     Args:
         database: where the work is.
@@ -35,6 +40,7 @@ class Dispatch:
 
     def run_once(self) -> Mapping[str, int]:
         """Send each pool a hint for each free slot that it has work for, less those on their way; return the counts."""
+        bind_ready_steps(self._database)
         with self._database.transaction() as session:
             ready, free = demand.ready(session), workers.free_slots(session)
         return {pool: self._send(pool, min(count, free.get(pool, 0))) for pool, count in ready.items()}
@@ -56,6 +62,7 @@ def main() -> None:
     """Run until told to stop."""
     here = settings()
     configure_logging(here.log_level)
+    methods.load(here.method_modules)
     url = here.database_url.get_secret_value()
     dispatch = Dispatch(Database(url, connections_max=1), here.broker_url.get_secret_value())
     listener = Listener(url, WORK)
