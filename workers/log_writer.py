@@ -1,14 +1,18 @@
 """Copies what a child prints into Postgres, in chunks, while it runs."""
 
 import codecs
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from core.logging import log
 from db import logs
+from db.claim import Claim
 from db.session import Database
-from db.tokens import Lease
+from workers.lease_keeper import LeaseKeeper
 
 PIECE_BYTES = 65536 // 3  # a byte that is no UTF-8 becomes three when it is replaced
 ATTEMPT_BYTES_MAX = 16 << 20
@@ -20,37 +24,42 @@ class LogWriter:
 
     Args:
         database: where the chunks go.
+        keeper: of the attempt's lease.
         path: the file that the child prints into.
-        lease: of the execution whose log it is.
-        attempt: which attempt's.
+        claimed: the attempt.
     """
 
-    def __init__(self, database: Database, path: Path, lease: Lease, attempt: int) -> None:
+    def __init__(self, database: Database, keeper: LeaseKeeper, path: Path, claimed: Claim) -> None:
         self._database = database
+        self._keeper = keeper
         self._path = path
-        self._lease = lease
-        self._attempt = attempt
+        self._claimed = claimed
         self._copied_bytes = 0
 
-    def copy(self, *, final: bool = False) -> None:
-        """Write the lines that are new, and at the end what follows the last of them.
+    def copy(self) -> None:
+        """Write the lines that are new. What cannot be written now is written the next time."""
+        try:
+            self._copy(self._database.run, final=False)
+        except SQLAlchemyError as error:
+            log.warning("a piece of log could not be written yet", error=str(error))
 
-        What cannot be written now is written the next time.
+    def finish(self) -> None:
+        """Write all that is left, as soon as Postgres can be reached.
+
+        Raises:
+            LeaseLost: the lease is lost.
         """
+        self._copy(self._keeper.persist, final=True)
+
+    def _copy(self, run: Callable[[Callable[[Session], None]], None], *, final: bool) -> None:
         while self._copied_bytes < ATTEMPT_BYTES_MAX and (piece := self._read(final=final)):
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
             text = decoder.decode(piece, final and len(piece) < PIECE_BYTES)
             taken_bytes = len(piece) - len(decoder.getstate()[0])  # a character may be cut off at the end
             whole = self._copied_bytes + taken_bytes < ATTEMPT_BYTES_MAX
-            try:
-                self._append(text.replace("\0", "\ufffd") if whole else CUT_OFF)
-            except SQLAlchemyError as error:
-                log.warning("a piece of log could not be written yet", error=str(error))
-                return
+            chunk = text.replace("\0", "\ufffd") if whole else CUT_OFF
+            run(partial(logs.append, lease=self._claimed.lease, attempt=self._claimed.attempt, text=chunk))
             self._copied_bytes += taken_bytes
-
-    def _append(self, text: str) -> None:
-        self._database.run(lambda session: logs.append(session, self._lease, self._attempt, text))
 
     def _read(self, *, final: bool) -> bytes:
         with self._path.open("rb") as file:

@@ -84,7 +84,8 @@ class _Run:
                 self._settle(keeper, result)
             except SQLAlchemyError as error:
                 log.exception("the result cannot be written down")
-                self._settle(keeper, ChildCrashed(f"The step's result cannot be kept: {error}.").document())
+                kind = type(error).__name__  # its text holds what cannot be kept
+                self._settle(keeper, ChildCrashed(f"The step's result cannot be kept ({kind}).").document())
 
     def _attempt(self, keeper: LeaseKeeper) -> Result | ErrorDocument | None:
         """Return what the work came to; None where it was broken off."""
@@ -99,7 +100,7 @@ class _Run:
 
     def _work(self, keeper: LeaseKeeper) -> Result | ErrorDocument | None:
         spec = self._prepare(keeper)
-        writer = LogWriter(self._at.database, spec.log, self._claim.lease, self._claim.attempt)
+        writer = LogWriter(self._at.database, keeper, spec.log, self._claim)
         with Child(spec, keeper.report) as child:
 
             def tick() -> None:
@@ -109,7 +110,7 @@ class _Run:
                     raise Interrupted
 
             outcome = child.wait(tick)
-        writer.copy(final=True)
+        writer.finish()
         if not isinstance(outcome, Outcome):
             return outcome
         output = KINDS[self._claim.kind].output(self._claim.params)

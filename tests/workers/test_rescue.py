@@ -1,0 +1,54 @@
+"""Each duty of rescue is done though another cannot be."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from core.errors import StoreFailed
+from db.artifacts import intend
+from db.session import Database
+from store.directory import DirectoryStore
+from tests.db.conftest import RETRY, Bench
+from tests.waiting import wait_until
+from workers.rescue import Patience, Rescue
+
+LEASE_SECONDS = 0.05
+
+
+class BrokenStore(DirectoryStore):
+    def delete(self, sha256: str) -> None:
+        raise StoreFailed(f"{sha256} cannot be deleted")
+
+
+@pytest.fixture
+def bench(database: Database) -> Bench:
+    return Bench(database)
+
+
+def test_a_broken_store_keeps_no_execution_from_its_rescue(bench: Bench, tmp_path: Path) -> None:
+    rescue = Rescue(bench.database, BrokenStore(tmp_path), RETRY, Patience(LEASE_SECONDS, garbage_grace_seconds=0))
+    job = bench.submit()
+    bench.bind_all()
+    claimed = bench.must_claim(lease_seconds=LEASE_SECONDS)
+    bench.database.run(lambda s: intend(s, claimed.lease, {"a" * 64: 1}))
+    wait_until(lambda: rescue.run_once().executions == 1)
+    assert bench.steps(job)["fetch"] == "ready"
+    assert rescue.run_once().blobs == 0
+    with bench.database.transaction() as session:
+        assert session.execute(text("SELECT count(*) FROM blobs")).scalar_one() == 1
+
+
+def test_garbage_is_deleted_from_the_store(bench: Bench, tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    rescue = Rescue(bench.database, store, RETRY, Patience(LEASE_SECONDS, garbage_grace_seconds=0))
+    bench.submit()
+    bench.bind_all()
+    claimed = bench.must_claim()
+    (tmp_path / "file").write_text("left by a worker that died before its commit")
+    store.put(tmp_path / "file", "a" * 64)
+    bench.database.run(lambda s: intend(s, claimed.lease, {"a" * 64: 1}))
+    assert rescue.run_once().blobs == 0
+    bench.release(claimed)
+    assert rescue.run_once().blobs == 1
+    assert not store.has("a" * 64)
