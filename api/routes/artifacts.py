@@ -18,8 +18,8 @@ from api.openapi import problems
 from api.presenting import artifact_object
 from api.requests import NoQuery
 from api.services import services
-from core.errors import NotFound
-from db import jobs
+from core.errors import BlobLost, NotFound
+from db import artifacts, jobs
 from db.tables import ArtifactFile
 
 BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
@@ -64,9 +64,8 @@ def download_file(job_id: str, artifact_id: str, name: str, _query: NoQuery) -> 
     }
     if request.if_none_match.contains_weak(file.sha256):
         return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-    part = wanted_range(
-        request.range if request.method == "GET" else None, request.headers.get("If-Range"), etag, file.size_bytes
-    )
+    asked = request.range if request.method == "GET" else None  # a range means nothing to another method
+    part = wanted_range(asked, request.headers.get("If-Range"), etag, file.size_bytes)
     if part is None:
         raise RequestedRangeNotSatisfiable(file.size_bytes)
     if part.is_partial:
@@ -89,7 +88,11 @@ def _find(job_id: str, artifact_id: str, name: str) -> ArtifactFile:
 def _bytes(sha256: str, part: ByteRange) -> Iterator[bytes]:
     """Return the bytes in pieces, the first of them read already: a lost blob is a problem, not a broken download."""
     pieces = services().store.read(sha256, part.start, part.length)
-    first = next(pieces, b"")
+    try:
+        first = next(pieces, b"")
+    except BlobLost:
+        services().database.run(lambda session: artifacts.mark_lost(session, sha256))
+        raise
 
     def generate() -> Iterator[bytes]:
         yield first

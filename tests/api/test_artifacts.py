@@ -81,11 +81,11 @@ def test_a_range_behind_the_end(caller: Caller, path: str, subtests: pytest.Subt
             problem_of(response)
 
 
-def test_a_head_says_what_a_get_would(caller: Caller, path: str) -> None:
-    for asked, status, length in ((None, 200, SIZE), ("bytes=0-9", 206, 10)):
+def test_a_head_says_what_a_get_of_the_whole_would(caller: Caller, path: str) -> None:
+    for asked in (None, "bytes=0-9"):  # RFC 9110 knows ranges of GET alone
         headers = {**caller.headers, **({"Range": asked} if asked else {})}
         response = caller.client.head(path + NAME, headers=headers)
-        assert (response.status_code, response.content_length, response.data) == (status, length, b"")
+        assert (response.status_code, response.content_length, response.data) == (200, SIZE, b"")
 
 
 def test_a_file_that_the_client_has_is_not_sent_again(caller: Caller, path: str) -> None:
@@ -108,4 +108,4 @@ def test_a_blob_that_the_store_has_lost_is_a_problem(app: APIFlask, caller: Call
     services_of(app).store.delete(SHA256)
     response = caller.get(path + NAME)
     assert response.status_code == 503
-    assert problem_of(response)["code"] == "store_failed"
+    assert problem_of(response)["code"] == "blob_lost"
