@@ -24,7 +24,7 @@ def create_app(settings: Settings | None = None, database: Database | None = Non
         database: opened by the settings where none is given.
     """
     if settings is None:
-        settings = process_settings()
+        settings = process_settings("store_url")
         configure_logging(settings.log_level)
     if database is None:
         database = Database(settings.database_url.get_secret_value())

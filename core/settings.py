@@ -11,6 +11,8 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+_REFUSAL = "fewbits cannot start:\n  "
+
 
 class Settings(BaseSettings):
     """All that an operator can set. Frozen: a process never changes its mind."""
@@ -79,15 +81,35 @@ class Settings(BaseSettings):
         return url
 
 
-@functools.cache
-def settings() -> Settings:
+def settings(*needed: str) -> Settings:
     """Return this process's settings.
+
+    Args:
+        needed: fields that may be empty in other processes, and not in this one.
 
     Raises:
         SystemExit: a variable is missing or cannot be used; the message names each.
     """
+    values = _read()
+    missing = [f"{_variable(name)}: must be set for this process" for name in needed if not _text(values, name)]
+    if missing:
+        raise SystemExit(_REFUSAL + "\n  ".join(missing))
+    return values
+
+
+@functools.cache
+def _read() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = [f"FEWBITS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
-        raise SystemExit("fewbits cannot start:\n  " + "\n  ".join(lines)) from None
+        lines = [f"{_variable(str(e['loc'][0]))}: {e['msg']}" for e in error.errors()]
+        raise SystemExit(_REFUSAL + "\n  ".join(lines)) from None
+
+
+def _variable(name: str) -> str:
+    return f"FEWBITS_{name.upper()}"
+
+
+def _text(values: Settings, name: str) -> str:
+    value = getattr(values, name)
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

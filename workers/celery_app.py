@@ -55,7 +55,7 @@ def run_worker(pool: str, slots: int | None) -> None:
         pool: ``cpu`` or ``gpu``.
         slots: children at once; None means one for each device.
     """
-    here = settings()
+    here = settings("broker_url", "store_url")
     configure_logging(here.log_level)
     found = devices(pool)
     if pool == "gpu" and found[0].name == CPU:

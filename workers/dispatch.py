@@ -60,7 +60,7 @@ class Dispatch:
 
 def main() -> None:
     """Run until told to stop."""
-    here = settings()
+    here = settings("broker_url")
     configure_logging(here.log_level)
     methods.load(here.method_modules)
     url = here.database_url.get_secret_value()

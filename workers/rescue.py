@@ -124,7 +124,7 @@ class Rescue:
 
 def main() -> None:
     """Run until told to stop."""
-    here = settings()
+    here = settings("store_url")
     configure_logging(here.log_level)
     rescue = Rescue(
         Database(here.database_url.get_secret_value(), connections_max=2),
