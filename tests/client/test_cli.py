@@ -220,3 +220,17 @@ def test_a_reader_that_goes_away_is_no_error(api: FakeApi) -> None:
         closed.set()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+@pytest.mark.parametrize(("redirection", "code"), [(">&-", 0), (">/dev/full", 1)])
+def test_a_stdout_that_takes_nothing_is_no_traceback(
+    api: FakeApi, form: list[str], redirection: str, code: int
+) -> None:
+    api.answers("GET", "/v1/jobs/job_1", a_job())
+    program = [sys.executable, "-c", "from fewbits_client.cli import main; main()", "show", "job_1", *form]
+    command = ["sh", "-c", f'"$@" {redirection}', "sh", *program]
+    environment = os.environ | {"FEWBITS_URL": api.url, "FEWBITS_API_KEY": KEY}
+    ended = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False, timeout=30)
+    assert ended.returncode == code
+    assert "Traceback" not in ended.stderr

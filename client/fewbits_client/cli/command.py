@@ -1,5 +1,6 @@
 """What every command shares: how it finds its server, and how its errors become an exit status."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -62,7 +63,8 @@ def talks_to_server(function: Callable[..., Exit]) -> Callable[..., None]:
         except (FewbitsError, OSError) as error:
             output.complain(f"fewbits: {error}")
             if as_json:
-                output.document(output.failure(error))
+                with contextlib.suppress(OSError):  # where stdout is what failed, stderr has said it
+                    output.document(output.failure(error))
             status = exit_for_error(error)
         ctx.exit(status)
 

@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -53,9 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Raises:
         SystemExit: always; `exits` says which statuses there are.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show a character gets its escape, not a traceback.
-            stream.reconfigure(errors="backslashreplace")
-    program.main(args=arguments, prog_name="fewbits")
+    with Path(os.devnull).open("w") as nowhere:
+        # A shell's >&- leaves no stream to write to.
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A terminal that cannot show a character gets its escape, not a traceback.
+                stream.reconfigure(errors="backslashreplace")
+        program.main(args=arguments, prog_name="fewbits")
     raise SystemExit(Exit.OK)
