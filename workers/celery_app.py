@@ -4,6 +4,7 @@ A hint carries nothing, is acknowledged before it is worked on, and expires: los
 """
 
 import os
+import socket
 import threading
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def _consumer(app: Celery, pool: str, slots: int) -> WorkController:
         pool="threads",
         concurrency=slots,
         queues=[pool],
-        hostname=f"{pool}@%h-{os.getpid()}",
+        hostname=f"{pool}-{os.getpid()}@{socket.gethostname()}",
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
