@@ -43,8 +43,7 @@ class Listener:
         self._connection = None
 
     def _connect(self) -> psycopg.Connection:
-        connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+        connection = self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
         connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
-        self._connection = connection
         self._on_connect()
         return connection

@@ -37,6 +37,7 @@ class DirectoryStore:
                     raise
                 self._copy(path, target)
             _sync(target.parent)
+            _sync(self._blobs)  # which may have got a new folder
         except OSError as error:
             raise _store_error(f"{path.name} could not be stored", error) from error
 
