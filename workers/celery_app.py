@@ -3,18 +3,24 @@
 A hint carries nothing, is acknowledged before it is worked on, and expires: losing one costs seconds, never work.
 """
 
+import contextlib
 import os
 import socket
 import threading
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from celery import Celery, signals
 from celery.worker import WorkController
 
+from core.errors import WorkerLost
 from core.logging import configure_logging, log
 from core.settings import Settings, settings
+from db import lease as leases
 from db.lease import Retry
 from db.session import Database
+from db.tokens import Lease, LeaseLost
 from engines import methods
 from store.opening import open_store
 from workers.devices import CPU, Device, devices
@@ -63,8 +69,9 @@ def run_worker(pool: str, slots: int | None) -> None:
         log.warning("no NVIDIA GPU was found: the work of the gpu pool runs on the CPU, slowly")
     taken = [found[index % len(found)] for index in range(slots or len(found))]
     methods.load(here.method_modules)
-    with own_folder(here.scratch_root) as folder:
-        workplace = _workplace(here, folder, len(taken))
+    with own_folder(here.scratch_root) as own:
+        workplace = _workplace(here, own.path, len(taken))
+        _give_back(workplace, own.abandoned)
         node = Node(workplace, pool, taken, here.poll_seconds)
         node.start()
         try:
@@ -72,6 +79,14 @@ def run_worker(pool: str, slots: int | None) -> None:
         finally:
             node.close()
             workplace.database.dispose()
+
+
+def _give_back(workplace: Workplace, abandoned: Sequence[Lease]) -> None:
+    """Let others have at once what dead workers held: their children are ended, so nobody needs to wait for a lease."""
+    error = WorkerLost("The worker that ran the step has died.").document()
+    for lease in abandoned:
+        with contextlib.suppress(LeaseLost):
+            workplace.database.run(partial(leases.fail, lease=lease, error=error, retry=workplace.retry))
 
 
 def _workplace(here: Settings, folder: Path, slots: int) -> Workplace:

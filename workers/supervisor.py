@@ -23,6 +23,7 @@ from workers.lease_keeper import Interrupted, LeaseKeeper
 from workers.log_writer import LogWriter
 from workers.process import Child
 from workers.protocol import SCRATCH_FULL, ChildSpec
+from workers.scratch import execution_folder
 from workers.uploader import upload
 
 
@@ -56,7 +57,7 @@ class Workplace:
 def supervise(workplace: Workplace, claim: Claim, device: str) -> None:
     """Do the work of a claim and commit what came of it; never raises over the work itself."""
     lease = claim.lease
-    folder = workplace.folder / f"{lease.execution_id}-{lease.token}"
+    folder = execution_folder(workplace.folder, lease)
     with bound_contextvars(execution=lease.execution_id, kind=claim.kind, attempt=claim.attempt):
         log.info("execution started", device=device)
         try:

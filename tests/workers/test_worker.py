@@ -86,6 +86,22 @@ def test_a_killed_worker_leaves_no_child_and_its_job_succeeds(service: Service, 
     assert job.steps[1].execution.attempt == 2
 
 
+def test_a_worker_on_the_same_machine_gives_back_what_a_dead_one_held(service: Service, tmp_path: Path) -> None:
+    """Nobody waits for the lease, here of half an hour, and rescue does not run."""
+    lease = {"FEWBITS_LEASE_SECONDS": "1800", "FEWBITS_POLL_SECONDS": "0.2"}
+    first = service.start("worker", "--pool", "cpu", **lease)
+    job_id = service.submit(begun=str(tmp_path / "begun"), until=str(tmp_path / "go"))
+    begun(tmp_path / "begun")
+    first.kill()
+    first.wait()
+    (tmp_path / "go").touch()
+    service.start("worker", "--pool", "cpu", **lease)
+    job = service.wait(job_id)
+    assert job.status == "succeeded", job.error
+    assert job.steps[1].execution is not None
+    assert job.steps[1].execution.failure_count == 1
+
+
 def test_a_worker_that_is_told_to_stop_gives_its_work_back(service: Service, tmp_path: Path) -> None:
     first = service.start("worker", "--pool", "cpu", FEWBITS_POLL_SECONDS="0.2")
     job_id = service.submit(begun=str(tmp_path / "begun"), until=str(tmp_path / "go"))
