@@ -24,8 +24,7 @@ class Program(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # What is still buffered has no reader: the interpreter must not try to write it when it ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             ctx.exit(Exit.PIPE_CLOSED)
         except KeyboardInterrupt:
             ctx.exit(Exit.INTERRUPTED)
@@ -61,5 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             if isinstance(stream, io.TextIOWrapper):
                 # A terminal that cannot show a character gets its escape, not a traceback.
                 stream.reconfigure(errors="backslashreplace")
-        program.main(args=arguments, prog_name="fewbits")
+        try:
+            program.main(args=arguments, prog_name="fewbits")
+        finally:
+            try:
+                sys.stdout.flush()
+            except OSError:
+                _drop_output()
     raise SystemExit(Exit.OK)
+
+
+def _drop_output() -> None:
+    """Forget what is buffered and cannot be written: the interpreter would try again when it ends, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
