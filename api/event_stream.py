@@ -13,12 +13,12 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from api.presenting import event_object, job_object, step_object
-from api.problems import UNAVAILABLE
 from api.services import Services
 from core.errors import NotAuthenticated
 from core.ids import TeamId
 from core.logging import log
 from db import events, jobs
+from db.session import UNAVAILABLE
 from db.states import JobStatus, is_terminal
 from db.tables import Event, Job
 

@@ -9,20 +9,17 @@ from urllib.parse import quote
 from apiflask.exceptions import HTTPError
 from flask import Flask, Response, current_app, g, request
 from pydantic import BaseModel, Field, ValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from api.strict_json import Location, UnusableText
 from core.errors import Conflict, FewbitsError, NotAuthenticated, NotFound, RequestError, StoreFailed
 from core.logging import log
-from db.session import Interleaved
+from db.session import UNAVAILABLE
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 UNREAD_BYTES_MAX = 32 * 2**20
 PIECE_BYTES = 2**16
-UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, Interleaved)  # Postgres is away, or too busy
 
 # Looked up by class, the most particular first; every other RequestError is a request that cannot be processed.
 _STATUSES: Mapping[type[FewbitsError], HTTPStatus] = {

@@ -34,10 +34,9 @@ def _text_or_object(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
 
 
 def _known_domain(name: str) -> str:
-    if name not in evaluation.domains():
-        raise PydanticCustomError(
-            "domain", "Input should be one of {known}", {"known": ", ".join(evaluation.domains())}
-        )
+    known = evaluation.domains()
+    if name not in known:
+        raise PydanticCustomError("domain", "Input should be one of {known}", {"known": ", ".join(known)})
     return name
 
 

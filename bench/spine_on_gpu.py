@@ -14,17 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from demo.__main__ import MODEL, SOURCES
+from demo.__main__ import MODEL, RECIPES, SOURCES
 from demo.stack import Stack
 from fewbits_client import Client
-
-RECIPES = ("gguf:Q8_0", "gguf:Q4_K_M")
-LLAMA_CPP = {
-    "baseline": {"prose": 23.686, "code": 7.493},
-    "gguf:Q8_0": {"prose": 23.709, "code": 7.501},
-    "gguf:Q4_K_M": {"prose": 24.405, "code": 7.667},
-}
-TOLERANCE = 0.005
+from tests.expected import PERPLEXITY, TOLERANCE
 
 
 def main() -> int:
@@ -44,7 +37,7 @@ def main() -> int:
         baseline = (result.get("baseline") or {}).get("perplexity") or {}
         measured = result.get("perplexity") or {}
         print(job["recipe"], job["status"], job["error"], "baseline", baseline, "result", measured)
-        well &= agrees(baseline, LLAMA_CPP["baseline"]) and agrees(measured, LLAMA_CPP[job["recipe"]])
+        well &= agrees(baseline, PERPLEXITY["baseline"]) and agrees(measured, PERPLEXITY[job["recipe"]])
     print(f"devices of the gpu worker: {sorted(devices)}; {time.monotonic() - began:.1f} s in all")
     print("as expected" if well else "NOT as expected")
     return 0 if well else 1

@@ -172,14 +172,15 @@ class StartFailed(FewbitsError):
     code = "start_failed"
 
 
-def os_error(error: OSError, what: str, *, full: str) -> FewbitsError:
+def os_error(error: OSError, what: str, *, full: str, otherwise: type[WorkError] = WorkError) -> FewbitsError:
     """Return the error of the tree for one of the operating system's.
 
     Args:
         error: what was raised.
         what: what failed, as the beginning of a sentence.
         full: what to say where a disk or a quota is full.
+        otherwise: what it is in any other case.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DoesNotFit(full)
-    return WorkError(f"{what}: {error.strerror or error}.")
+    return otherwise(f"{what}: {error.strerror or error}.")

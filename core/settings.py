@@ -91,7 +91,7 @@ def settings(*needed: str) -> Settings:
         SystemExit: a variable is missing or cannot be used; the message names each.
     """
     values = _read()
-    missing = [f"{_variable(name)}: must be set for this process" for name in needed if not _text(values, name)]
+    missing = [f"{_variable(name)}: must be set for this process" for name in needed if not getattr(values, name)]
     if missing:
         raise SystemExit(_REFUSAL + "\n  ".join(missing))
     return values
@@ -108,8 +108,3 @@ def _read() -> Settings:
 
 def _variable(name: str) -> str:
     return f"FEWBITS_{name.upper()}"
-
-
-def _text(values: Settings, name: str) -> str:
-    value = getattr(values, name)
-    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

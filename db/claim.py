@@ -51,7 +51,7 @@ _HEAD = text("""
 
 @dataclass(frozen=True)
 class Room:
-    """What a worker has free for one more child."""
+    """Memory and scratch disk: what a worker has free, or what a piece of work needs."""
 
     memory_bytes: int
     scratch_bytes: int

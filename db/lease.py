@@ -16,7 +16,7 @@ from db.locks import lock_execution
 from db.notify import JOBS, WORK, notify
 from db.states import LIVE_STEP, ExecutionStatus, StepStatus
 from db.tables import Execution, Job, Step
-from db.tokens import Lease, LeaseLost
+from db.tokens import Lease, LeaseLost, is_held
 from db.transition import transition, transition_one
 
 FIT_ATTEMPTS_MAX = 2
@@ -54,13 +54,8 @@ def renew(session: Session, lease: Lease, lease_seconds: float, progress: Mappin
     values: dict[str, Any] = {"lease_expires_at": clock.after(lease_seconds)}
     if progress is not None:
         values["progress"] = dict(progress)
-    held = (
-        Execution.id == lease.execution_id,
-        Execution.token == lease.token,
-        Execution.status == ExecutionStatus.RUNNING.value,
-    )
     row = session.execute(
-        update(Execution).where(*held).values(**values).returning(Execution.stop_requested_at)
+        update(Execution).where(is_held(lease)).values(**values).returning(Execution.stop_requested_at)
     ).one_or_none()
     if row is None:
         return LeaseState.LOST

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy import create_engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 T = TypeVar("T")
@@ -24,6 +25,10 @@ def sqlalchemy_url(url: str) -> str:
 
 class Interleaved(Exception):
     """Another transaction changed, between a read and its lock, what this one was about to change."""
+
+
+# Postgres is away, or too busy: the same verb may succeed later. Not among them is what Postgres refuses to store.
+UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, Interleaved)
 
 
 class Database:

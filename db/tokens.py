@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from core.ids import ExecutionId
@@ -22,16 +22,20 @@ class Lease:
     token: int
 
 
+def is_held(lease: Lease) -> ColumnElement[bool]:
+    """Return the condition that an execution is the lease's, and that its token is the row's."""
+    return and_(
+        Execution.id == lease.execution_id,
+        Execution.token == lease.token,
+        Execution.status == ExecutionStatus.RUNNING.value,
+    )
+
+
 def require(session: Session, lease: Lease) -> None:
     """Hold the lease to the end of the transaction: nobody can take it away before.
 
     Raises:
         LeaseLost: it is lost already.
     """
-    held = select(Execution.id).where(
-        Execution.id == lease.execution_id,
-        Execution.token == lease.token,
-        Execution.status == ExecutionStatus.RUNNING.value,
-    )
-    if session.scalar(held.with_for_update(read=True)) is None:
+    if session.scalar(select(Execution.id).where(is_held(lease)).with_for_update(read=True)) is None:
         raise LeaseLost

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 
-from core.errors import DoesNotFit, FewbitsError, ModelUnsupported, WorkError
+from core.errors import DoesNotFit, FewbitsError, ModelUnsupported, os_error
 from engines import pretokenizer, source
 from engines.context import EngineContext, Progress
 from engines.gguf_file import read_gguf_facts
@@ -24,6 +24,7 @@ FILE_NAME = "model.gguf"
 VOCABULARY_NAME = "vocabulary.gguf"
 PROCESS_BYTES = 1536 * 2**20  # torch, transformers and a large vocabulary
 HEADER_BYTES = 64 * 2**20
+DISK_FULL = "The disk is full: the converted model could not be written. Free scratch space."
 
 
 class ConvertFacts(TypedDict):
@@ -226,16 +227,12 @@ def _explained(folder: Path) -> Iterator[None]:
         raise DoesNotFit("The conversion ran out of memory. Use a machine with more of it.") from error
     except OSError as error:
         # numpy says a short write without a number: "1024 requested and 512 written".
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "requested and" in str(error):
-            raise DoesNotFit(
-                "The disk is full: the converted model could not be written. Free scratch space."
-            ) from error
+        if error.errno == errno.EFBIG or "requested and" in str(error):
+            raise DoesNotFit(DISK_FULL) from error
         # The libraries raise OSError, too, for a model that they cannot read; then there is no number.
-        raise (
-            _cannot_convert(error, folder)
-            if error.errno is None
-            else WorkError(f"The conversion failed: {error.strerror}.")
-        ) from error
+        if error.errno is None:
+            raise _cannot_convert(error, folder) from error
+        raise os_error(error, "The conversion failed", full=DISK_FULL) from error
     except FewbitsError:
         raise
     # The converter has no errors of its own: a model that it was not written for fails wherever it is first met.

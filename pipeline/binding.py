@@ -3,15 +3,12 @@
 import hashlib
 from functools import partial
 
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-
 from core.errors import FewbitsError, WorkError
 from core.logging import log
 from core.manifest import canonical_json
 from db import bind
 from db.bind import UnboundStep, Work
-from db.session import Database, Interleaved
+from db.session import UNAVAILABLE, Database
 from pipeline.kinds import KINDS
 from pipeline.step_kind import input_ids
 
@@ -73,7 +70,7 @@ def _bind(database: Database, step: UnboundStep) -> bool:
     try:
         work = describe(step)
         binding = database.run(lambda session: bind.bind(session, step, work))
-    except (OperationalError, PoolTimeout, Interleaved):
+    except UNAVAILABLE:
         raise
     except Exception as error:  # noqa: BLE001 - one step that cannot be described must not stop the work of all
         log.warning("a step cannot be bound", step=step.id, kind=step.kind, exc_info=error)

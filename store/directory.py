@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.errors import BlobLost, DoesNotFit, FewbitsError, StoreFailed
+from core.errors import BlobLost, FewbitsError, StoreFailed, os_error
 from store.port import CHUNK_BYTES
 
 READ_ONLY = 0o444
@@ -98,6 +98,5 @@ def _sync(path: Path) -> None:
 
 
 def _store_error(what: str, error: OSError) -> FewbitsError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DoesNotFit(f"{what}: the store is full. Ask your operator to make room, then submit the job again.")
-    return StoreFailed(f"{what}: {error.strerror}.")
+    full = f"{what}: the store is full. Ask your operator to make room, then submit the job again."
+    return os_error(error, what, full=full, otherwise=StoreFailed)

@@ -32,7 +32,7 @@ HINT = "fewbits.hint"
 HINT_EXPIRES_SECONDS = 10
 BROKER_TIMEOUT_SECONDS = 5
 CONSUMER_RESTART_SECONDS = 2.0
-CONNECTIONS_PER_SLOT = 3  # its claims and commits, its heartbeat, its log
+CONNECTIONS_PER_SLOT = 3  # its claims and commits, its lease, its log
 
 
 def make_app(broker_url: str) -> Celery:
@@ -121,10 +121,11 @@ def _consume(broker_url: str, pool: str, node: Node, slots: list[Device]) -> Non
     def keep_logging(**_: object) -> None:
         """Celery sets up no logging where something is connected here."""
 
-    while not node.leaving:
+    while True:
         _consumer(app, pool, len(slots)).start()
-        if not node.wait_to_leave(CONSUMER_RESTART_SECONDS):
-            log.warning("the consumer of hints has ended, and is started anew")
+        if node.wait_to_leave(CONSUMER_RESTART_SECONDS):
+            return
+        log.warning("the consumer of hints has ended, and is started anew")
 
 
 def _consumer(app: Celery, pool: str, slots: int) -> WorkController:

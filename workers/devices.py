@@ -1,10 +1,8 @@
-"""What this machine offers: its GPUs, memory and disk. Asks the driver, not torch."""
+"""What this machine offers: its GPUs and memory. Asks the driver, not torch."""
 
 import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
@@ -26,19 +24,6 @@ def devices(pool: str) -> list[Device]:
     """Return the devices of a pool's worker: every GPU, or the CPU where there is none or the pool is ``cpu``."""
     gpus = _gpus() if pool == "gpu" else []
     return gpus or [Device(CPU, psutil.virtual_memory().total)]
-
-
-class Disk(NamedTuple):
-    """A disk: all that it can hold, and what is free of it now."""
-
-    total: int
-    free: int
-
-
-def scratch_disk(folder: Path) -> Disk:
-    """Return the disk that holds ``folder``."""
-    usage = shutil.disk_usage(folder)
-    return Disk(usage.total, usage.free)
 
 
 def _gpus() -> list[Device]:

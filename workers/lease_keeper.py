@@ -9,14 +9,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from core.logging import log
 from db import lease as leases
 from db.lease import LeaseState
-from db.session import Database, Interleaved
+from db.session import UNAVAILABLE, Database, Interleaved
 from db.tokens import Lease, LeaseLost
 from engines.context import Progress
 
@@ -83,7 +82,7 @@ class LeaseKeeper:
         while True:
             try:
                 return self._database.run(verb)
-            except (OperationalError, PoolTimeout, Interleaved) as error:
+            except UNAVAILABLE as error:
                 log.warning("what was done cannot be written down yet", error=str(error))
                 if self.state is LeaseState.LOST or self._closing.wait(RECONNECT_SECONDS):
                     raise LeaseLost from error

@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.logging import log
+from db.session import Interleaved
 
 OUTAGE_WAIT_SECONDS = 1.0
 
@@ -32,6 +33,6 @@ def run_until(stop: threading.Event, run_once: Callable[[], object], wait: Calla
         try:
             run_once()
             wait()
-        except (SQLAlchemyError, RedisError, OSError) as error:
+        except (SQLAlchemyError, Interleaved, RedisError, OSError) as error:
             log.warning("something this loop needs cannot be reached", error=str(error))
             stop.wait(OUTAGE_WAIT_SECONDS)

@@ -2,20 +2,18 @@
 
 import os
 import random
+import shutil
 import socket
 import threading
 from collections.abc import Callable
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-
 from core.logging import log
 from db import workers
 from db.claim import Claim, Room, claim
-from db.session import Interleaved
+from db.session import UNAVAILABLE
 from db.workers import Node as NodeRow
 from pipeline.binding import bind_ready_steps
-from workers.devices import Device, scratch_disk
+from workers.devices import Device
 from workers.supervisor import Workplace, supervise
 
 BEAT_SECONDS = 5.0  # how often a worker says that it is there
@@ -54,11 +52,6 @@ class Node:
         for thread in self._threads:
             thread.start()
 
-    @property
-    def leaving(self) -> bool:
-        """Whether this worker has begun to leave."""
-        return self._at.closing.is_set()
-
     def wait_to_leave(self, timeout_seconds: float) -> bool:
         """Wait a while for this worker to begin to leave, and return whether it has."""
         return self._at.closing.wait(timeout_seconds)
@@ -74,7 +67,7 @@ class Node:
             thread.join()
         try:
             self._at.database.run(lambda s: workers.stopped(s, self._worker_id))
-        except SQLAlchemyError as error:
+        except UNAVAILABLE as error:
             log.warning("could not say that this worker is gone", error=str(error))
 
     def drain(self) -> int:
@@ -112,7 +105,7 @@ class Node:
         taken = [room for name, room in self._reserved.values() if name == device.name]
         scratch = sum(room.scratch_bytes for _, room in self._reserved.values())
         memory = sum(room.memory_bytes for room in taken)
-        return Room(device.memory_bytes - memory, scratch_disk(self._at.folder).free - scratch)
+        return Room(device.memory_bytes - memory, shutil.disk_usage(self._at.folder).free - scratch)
 
     def _unreserve(self, claimed: Claim) -> None:
         with self._lock:
@@ -144,7 +137,7 @@ class Node:
             device=", ".join(sorted({slot.name for slot in self._slots})),
             slots=len(self._slots),
             memory_bytes=self._slots[0].memory_bytes,
-            scratch_bytes=scratch_disk(self._at.folder).total,
+            scratch_bytes=shutil.disk_usage(self._at.folder).total,
         )
 
 
@@ -154,7 +147,7 @@ def _guarded(work: Callable[[], object]) -> Callable[[], None]:
     def guarded() -> None:
         try:
             work()
-        except (OperationalError, PoolTimeout, Interleaved) as error:
+        except UNAVAILABLE as error:
             log.warning("Postgres cannot be reached", error=str(error))
 
     return guarded

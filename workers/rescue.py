@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from core.errors import FewbitsError
@@ -13,7 +12,7 @@ from core.logging import configure_logging, log
 from core.settings import settings
 from db import artifacts, deadlines, expiry
 from db.lease import Retry
-from db.session import Database, Interleaved
+from db.session import UNAVAILABLE, Database, Interleaved
 from db.transition import WrongState
 from store.opening import open_store
 from store.port import BlobStore
@@ -73,7 +72,7 @@ class Rescue:
                 jobs=self._each(deadlines.overdue, deadlines.expire),
                 blobs=self._collect(),
             )
-        except OperationalError:
+        except UNAVAILABLE:
             self._reached_since = None
             raise
         self._reached_since = self._reached_since or time.monotonic()
