@@ -2,9 +2,9 @@
 
 from db.tables.artifacts import Artifact, ArtifactFile, Blob, BlobIntent, Evaluation
 from db.tables.base import Base
-from db.tables.executions import Execution, LogChunk, Worker
-from db.tables.jobs import Event, Job, Step
-from db.tables.teams import ApiKey, Team, TeamUsage
+from db.tables.executions import Execution, LogChunk, Metric, Worker
+from db.tables.jobs import Event, IdempotencyKey, Job, Step
+from db.tables.teams import ApiKey, PortalSession, Team, TeamUsage
 
 __all__ = [
     "ApiKey",
@@ -16,8 +16,11 @@ __all__ = [
     "Evaluation",
     "Event",
     "Execution",
+    "IdempotencyKey",
     "Job",
     "LogChunk",
+    "Metric",
+    "PortalSession",
     "Step",
     "Team",
     "TeamUsage",

@@ -120,3 +120,18 @@ class LogChunk(Base):
     attempt: Mapped[int]
     text: Mapped[str]
     created_at: Mapped[CreatedAt]
+
+
+class Metric(Base):
+    """What an attempt measured on its way: for one module of one layer, named values such as its ``loss``."""
+
+    __tablename__ = "metrics"
+    __table_args__ = (Index("ix_metrics_execution_id_id", "execution_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    execution_id: Mapped[str] = mapped_column(ForeignKey("executions.id"))
+    attempt: Mapped[int]
+    layer: Mapped[int]
+    module: Mapped[str]
+    values: Mapped[Json]
+    created_at: Mapped[CreatedAt]

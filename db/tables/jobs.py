@@ -22,6 +22,7 @@ class Job(Base):
         CheckConstraint("status <> 'queued' OR started_at IS NULL", name="queued_has_not_started"),
         CheckConstraint("priority BETWEEN -100 AND 100", name="priority_in_range"),
         Index("ix_jobs_team_id_created_at_id", "team_id", "created_at", "id"),
+        Index("ix_jobs_labels", "labels", postgresql_using="gin"),
         # rescue looks for overdue jobs among the few that are not over.
         Index("ix_jobs_live", "status", postgresql_where=f"status NOT IN ({sql_list(terminal(JobStatus))})"),
     )
@@ -34,6 +35,8 @@ class Job(Base):
     recipe: Mapped[Json]
     evaluation: Mapped[Json]
     job_metadata: Mapped[Json] = mapped_column("metadata")
+    labels: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
+    retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     priority: Mapped[int] = mapped_column(default=0)
     max_runtime_seconds: Mapped[int | None]
     max_pending_seconds: Mapped[int | None]
@@ -80,6 +83,22 @@ class Step(Base):
     finished_at: Mapped[Timestamp | None]
     job: Mapped[Job] = relationship(back_populates="steps")
     execution: Mapped[Execution | None] = relationship()
+
+
+class IdempotencyKey(Base):
+    """A team's word that two requests are one: what was sent under the key, and the first answer, word for word."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (
+        CheckConstraint("length(body_sha256) = 64", name="body_sha256_is_hex"),
+        Index("ix_idempotency_keys_created_at", "created_at"),
+    )
+
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), primary_key=True)
+    key: Mapped[PrimaryId]
+    body_sha256: Mapped[str]
+    answer: Mapped[Json]
+    created_at: Mapped[CreatedAt]
 
 
 class Event(Base):

@@ -33,6 +33,19 @@ class ApiKey(Base):
     team: Mapped[Team] = relationship()
 
 
+class PortalSession(Base):
+    """A browser that signed in with a key: acts as that key until it ends. Only the SHA-256 of its cookie is kept."""
+
+    __tablename__ = "portal_sessions"
+    __table_args__ = (CheckConstraint("length(sha256) = 64", name="sha256_is_hex"),)
+
+    sha256: Mapped[PrimaryId]
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"), index=True)
+    created_at: Mapped[CreatedAt]
+    expires_at: Mapped[Timestamp]
+    key: Mapped[ApiKey] = relationship()
+
+
 class TeamUsage(Base):
     """Pool-seconds that a team has used, decaying with a half-life, as of ``updated_at``; decides fair share."""
 

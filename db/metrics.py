@@ -1,0 +1,52 @@
+"""What attempts measured on their way, module by module."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from db.tables import Metric, Step
+from db.tokens import Lease, require
+
+
+@dataclass(frozen=True)
+class NewMetric:
+    """What was measured of one module of one layer: named values such as its ``loss``."""
+
+    layer: int
+    module: str
+    values: Mapping[str, float]
+
+
+def append(session: Session, lease: Lease, attempt: int, measured: Sequence[NewMetric]) -> None:
+    """Write what an attempt has measured since the last time.
+
+    Raises:
+        LeaseLost: the token is not the row's any more.
+    """
+    require(session, lease)
+    rows = [
+        {
+            "execution_id": lease.execution_id,
+            "attempt": attempt,
+            "layer": one.layer,
+            "module": one.module,
+            "values": dict(one.values),
+        }
+        for one in measured
+    ]
+    session.execute(insert(Metric), rows)
+
+
+def page(session: Session, job_id: str, after: int, limit: int) -> tuple[Sequence[tuple[Step, Metric]], bool]:
+    """Return up to ``limit`` metrics that follow metric ``after``, each with its step, and whether there are more."""
+    statement = (
+        select(Step, Metric)
+        .join(Metric, Metric.execution_id == Step.execution_id)
+        .where(Step.job_id == job_id, Metric.id > after)
+        .order_by(Metric.id)
+        .limit(limit + 1)
+    )
+    rows = [(row[0], row[1]) for row in session.execute(statement)]
+    return rows[:limit], len(rows) > limit
