@@ -10,7 +10,8 @@
     │   ├── Conflict            the object's state does not allow it
     │   ├── SourceRefused       a path outside the allowed roots, an unknown scheme
     │   ├── SourceInvalid       a folder that is not a complete, safe model
-    │   └── ModelUnsupported    an architecture or a tokenizer that an engine does not know
+    │   ├── ModelUnsupported    an architecture or a tokenizer that an engine does not know
+    │   └── VerificationFailed  a result that is not what was asked for: the same result fails the same way
     ├── WorkError               the work went wrong: retried with backoff
     │   ├── WorkerLost          the lease ran out while the work was being done
     │   ├── ChildCrashed        the child ended without a result
@@ -114,6 +115,12 @@ class ModelUnsupported(RequestError):
     """An architecture or a tokenizer that an engine does not know."""
 
     code = "model_unsupported"
+
+
+class VerificationFailed(RequestError):
+    """A result that is not what was asked for."""
+
+    code = "verification_failed"
 
 
 class WorkError(FewbitsError):

@@ -115,6 +115,14 @@ def mark_lost(session: Session, sha256: str) -> None:
     )
 
 
+def reject(session: Session, artifact_id: str) -> None:
+    """Note that an artifact is not what it must be: what made it runs anew when it is wanted again."""
+    made = select(Artifact.execution_id).where(Artifact.id == artifact_id).scalar_subquery()
+    session.execute(
+        update(Execution).where(Execution.id == made).values(lost_at=func.coalesce(Execution.lost_at, clock.now()))
+    )
+
+
 def lock_garbage(session: Session, grace_seconds: float) -> str | None:
     """Lock one blob that no artifact and no live intent pins and that is older than the grace, and return it."""
     garbage = _garbage(grace_seconds)

@@ -158,11 +158,16 @@ def request_cancel(session: Session, team_id: TeamId, job_id: str) -> None:
 
 
 def results(session: Session, team_id: TeamId, job_id: str) -> Sequence[Artifact]:
-    """Return what a job has made for its team: the artifacts in the role ``result``, with their files."""
+    """Return what a job has made for its team: the artifacts in the role ``result``, with their files.
+
+    There are none before the job has succeeded: nothing is published that has not been verified and judged.
+    """
     statement = (
         select(Artifact)
         .join(Step, Step.execution_id == Artifact.execution_id)
-        .where(Step.job_id == job_id, Artifact.team_id == team_id, Artifact.role == "result")
+        .join(Job, Job.id == Step.job_id)
+        .where(Job.id == job_id, Job.team_id == team_id, Job.status == JobStatus.SUCCEEDED.value)
+        .where(Artifact.role == "result")
         .order_by(Artifact.created_at)
         .options(selectinload(Artifact.files))
     )

@@ -1,4 +1,4 @@
-"""`python -m demo`: start everything, quantize a real model twice, show what it cost, stop everything.
+"""`python -m demo`: start everything, quantize a real model three times, show what it cost, stop everything.
 
 The last line of stdout is one JSON object with the numbers; the exit status is 0 only if every job succeeded.
 """
@@ -20,7 +20,7 @@ from fewbits_client.cli.wording import NOTHING, number, outcome, size
 
 SOURCES = Path(__file__).resolve().parent
 MODEL = SOURCES / "tiny-llama-6m"
-RECIPES = ("gguf:Q8_0", "gguf:Q4_K_M")
+RECIPES = ("gguf:Q8_0", "gguf:Q4_K_M", "gptq:4bit-g128")
 DOMAINS = ("prose", "code")
 _INTERRUPTED = 130
 _LOG_LINES = 20

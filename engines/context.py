@@ -1,6 +1,6 @@
-"""What an engine is given: folders, a device, and a way to say how far it is."""
+"""What an engine is given: folders, a device, and a way to say how far it is and what it has measured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,21 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """What was found out about one module while it was worked on.
+
+    Attributes:
+        layer: number of the decoder layer, from 0.
+        module: name within the layer, such as ``self_attn.q_proj``.
+        values: by name, all finite, such as ``loss``.
+    """
+
+    layer: int
+    module: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class EngineContext:
     """The surroundings of one run.
 
@@ -32,6 +47,7 @@ class EngineContext:
         threads: CPU threads to use.
         device: ``cpu`` or ``cuda:N``, as torch names it.
         report: called with the progress, as often as the engine likes.
+        measure: called with each module's measurements, once for each.
     """
 
     output: Path
@@ -39,3 +55,4 @@ class EngineContext:
     threads: int
     device: str
     report: Callable[[Progress], None]
+    measure: Callable[[Measurement], None]

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 
 from core.errors import DoesNotFit, FewbitsError, ModelUnsupported, os_error
-from engines import pretokenizer, source
+from engines import pretokenizer
 from engines.context import EngineContext, Progress
 from engines.gguf_file import read_gguf_facts
 from engines.methods.base import Forecast
-from engines.source import ModelFacts
+from engines.source import ModelFacts, inspect_snapshot
 
 FILE_NAME = "model.gguf"
 VOCABULARY_NAME = "vocabulary.gguf"
@@ -56,7 +56,7 @@ def convert(context: EngineContext, snapshot: Path) -> ConvertFacts:
 
     Args:
         context: folders and progress.
-        snapshot: a folder that ``source.inspect`` accepts; never written to.
+        snapshot: a folder that ``source.inspect_snapshot`` accepts; never written to.
 
     Returns:
         facts of the file as really written.
@@ -68,9 +68,7 @@ def convert(context: EngineContext, snapshot: Path) -> ConvertFacts:
     """
     import torch
 
-    source.require_no_code(snapshot)
-    # A snapshot is made by us, of links into the store.
-    facts = source.inspect(snapshot, roots=[Path("/")])
+    facts = inspect_snapshot(snapshot)
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)  # the converter's account of its work is the log
     # The converter derives a name from the folder's; it must not depend on where the model happens to lie.
     folder = context.scratch / "model"

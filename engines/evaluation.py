@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from core.errors import InvalidRequest, ModelUnsupported
 from engines.context import Progress
 from engines.methods.base import Forecast
-from engines.runtimes import CONTEXT_TOKENS, SCORED_TOKENS, WINDOW_TOKENS, Runtime
+from engines.runtimes import CONTEXT_TOKENS, SCORED_TOKENS, WINDOW_TOKENS, Format, Runtime
 from engines.source import ModelFacts
 from engines.tokenizer import encode, leading_bos, load_tokenizer
 
@@ -69,13 +69,16 @@ def forecast_reference(facts: ModelFacts) -> Forecast:
     return Forecast(memory_bytes=PROCESS_BYTES + weights + _window_bytes(facts), scratch_bytes=2**20)
 
 
-def forecast_result(facts: ModelFacts, result_bytes: int) -> Forecast:
-    """Return what judging a result will need.
+def forecast_result(facts: ModelFacts, written: Format, result_bytes: int) -> Forecast:
+    """Return what running a result will need.
 
     Args:
         facts: of the source.
-        result_bytes: size of the result, or the scratch that its method forecasts.
+        written: the result's format; what transformers runs is unpacked to float32.
+        result_bytes: size of the result.
     """
+    if written != "gguf":
+        return forecast_reference(facts)
     return Forecast(memory_bytes=PROCESS_BYTES + result_bytes + _window_bytes(facts), scratch_bytes=2**20)
 
 

@@ -6,7 +6,7 @@ number in it is checked against the bytes that are there.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ CONFIG_BYTES_MAX = 16 * 2**20
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 SIZE_MAX = 2**31
+LAYER = re.compile(r"\.\d+\.")  # "model.layers.0.mlp.up_proj.weight"
 
 TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
@@ -46,6 +47,7 @@ class ModelFacts:
         hidden_size: width of the residual stream.
         layer_count: hidden layers.
         vocabulary_size: rows of the embedding.
+        row_lengths: the different lengths of the rows of the layers' weights, ascending.
     """
 
     architecture: str
@@ -55,6 +57,7 @@ class ModelFacts:
     hidden_size: int
     layer_count: int
     vocabulary_size: int
+    row_lengths: Sequence[int]
 
     @property
     def largest_tensor_elements(self) -> int:
@@ -76,7 +79,7 @@ def inspect(folder: Path, roots: Sequence[Path] = ()) -> ModelFacts:
     """
     config = _read_config(folder, roots)
     architecture = _architecture(config)
-    tensors = _read_tensors(folder, roots)
+    tensors = weight_tensors(folder, roots)
     if not tensors:
         raise SourceInvalid("The safetensors files hold no tensors. Save the model again.")
     _require_tokenizer(folder, roots)
@@ -84,15 +87,26 @@ def inspect(folder: Path, roots: Sequence[Path] = ()) -> ModelFacts:
     sizes = {**config, **text_config} if isinstance(text_config, dict) else config
     facts = ModelFacts(
         architecture=architecture,
-        parameter_count=sum(tensor.element_count for tensor in tensors),
-        weight_bytes=sum(tensor.end - tensor.begin for tensor in tensors),
-        dtype=_dtype(tensors),
+        parameter_count=sum(tensor.element_count for tensor in tensors.values()),
+        weight_bytes=sum(tensor.end - tensor.begin for tensor in tensors.values()),
+        dtype=_dtype(tensors.values()),
         hidden_size=_size(sizes, "hidden_size", "n_embd", "d_model", "dim"),
         layer_count=_size(sizes, "num_hidden_layers", "n_layer", "num_layers", "n_layers"),
         vocabulary_size=_size(sizes, "vocab_size"),
+        row_lengths=_row_lengths(tensors),
     )
     _require_agreement(facts, tensor_count=len(tensors))
     return facts
+
+
+def inspect_snapshot(folder: Path) -> ModelFacts:
+    """Return the facts of a snapshot, which we made of links into the store.
+
+    Raises:
+        SourceInvalid: there is code or pickled data in it, or it is damaged.
+    """
+    require_no_code(folder)
+    return inspect(folder, roots=[Path("/")])
 
 
 def model_files(folder: Path, roots: Sequence[Path] = ()) -> list[str]:
@@ -114,6 +128,12 @@ def model_files(folder: Path, roots: Sequence[Path] = ()) -> list[str]:
         if COPIED_NAME.fullmatch(path.name) and path.is_file() and _exists(folder, path.name, roots)
     )
     return sorted(names)
+
+
+def companions(folder: Path) -> list[str]:
+    """Return the names of what belongs to the model beside weights and config.json, its README left out."""
+    names = (path.name for path in folder.iterdir() if COPIED_NAME.fullmatch(path.name))
+    return sorted(name for name in names if name != CONFIG_NAME and not name.startswith("README"))
 
 
 def require_no_code(snapshot: Path) -> None:
@@ -206,8 +226,12 @@ def _read_index(folder: Path) -> dict[str, str]:
     return weight_map
 
 
-def _read_tensors(folder: Path, roots: Sequence[Path]) -> list[StoredTensor]:
-    """Return the tensors of every weight file, each of which must hold what the index says it holds."""
+def weight_tensors(folder: Path, roots: Sequence[Path] = ()) -> dict[str, StoredTensor]:
+    """Return the tensors of every weight file, each of which must hold what the index says it holds.
+
+    Raises:
+        SourceInvalid: a file is missing or damaged.
+    """
     found = {name: _read_shard(folder, name, roots) for name in _weight_names(folder, roots)}
     if (folder / INDEX_NAME).is_file():
         wanted: dict[str, set[str]] = {name: set() for name in found}
@@ -219,7 +243,7 @@ def _read_tensors(folder: Path, roots: Sequence[Path]) -> list[StoredTensor]:
                     f"{shard} and {INDEX_NAME} disagree on tensor {wrong[0][:200]!r} and {len(wrong) - 1} others. "
                     "Fetch both from the same revision."
                 )
-    return [tensor for tensors in found.values() for tensor in tensors.values()]
+    return {name: tensor for tensors in found.values() for name, tensor in tensors.items()}
 
 
 def _read_shard(folder: Path, shard: str, roots: Sequence[Path]) -> dict[str, StoredTensor]:
@@ -238,7 +262,17 @@ def _require_tokenizer(folder: Path, roots: Sequence[Path]) -> None:
         raise SourceInvalid("tokenizer.json describes no model. Save the tokenizer again.")
 
 
-def _dtype(tensors: Sequence[StoredTensor]) -> str:
+def _row_lengths(tensors: Mapping[str, StoredTensor]) -> tuple[int, ...]:
+    """Return the row lengths of the matrices in numbered layers: what is quantized group by group."""
+    lengths = {
+        tensor.shape[-1]
+        for name, tensor in tensors.items()
+        if len(tensor.shape) >= 2 and LAYER.search(name)  # noqa: PLR2004 - a matrix
+    }
+    return tuple(sorted(lengths))
+
+
+def _dtype(tensors: Iterable[StoredTensor]) -> str:
     elements: Counter[str] = Counter()
     for tensor in tensors:
         elements[tensor.dtype] += tensor.element_count

@@ -22,7 +22,8 @@ class Evaluate(StepKind):
 
     def forecast(self, step: UnboundStep) -> Forecast:
         """Return what the result needs."""
-        return evaluation.forecast_result(model_facts(step), step.inputs["quantize"].facts["size_bytes"])
+        size_bytes = step.inputs["quantize"].facts["size_bytes"]
+        return evaluation.forecast_result(model_facts(step), step.params["format"], size_bytes)
 
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
         """Return what is judged, and on which texts."""
@@ -30,4 +31,6 @@ class Evaluate(StepKind):
 
     def run(self, context: StepContext) -> Outcome:
         """Score the result."""
-        return judge(context, context.inputs["quantize"], context.params["format"])
+        written = context.params["format"]
+        with runtimes.open_runtime(written, context.inputs["quantize"], context.engine) as runtime:
+            return judge(context, runtime)

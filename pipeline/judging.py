@@ -1,11 +1,11 @@
 """What ``reference`` and ``evaluate`` share: run the one evaluator, and put its scores into rows."""
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from db.artifacts import EvaluationRow
 from db.bind import UnboundStep
-from engines import evaluation, runtimes
+from engines import evaluation
+from engines.runtimes import Runtime
 from pipeline.step_kind import Outcome, StepContext
 
 
@@ -15,11 +15,10 @@ def judged(step: UnboundStep) -> dict[str, Any]:
     return {**step.params, "texts": texts}
 
 
-def judge(context: StepContext, model: Path, written: Literal["gguf", "safetensors"]) -> Outcome:
-    """Score ``model`` on the domains and windows of the parameters, with the source's tokenizer."""
+def judge(context: StepContext, runtime: Runtime) -> Outcome:
+    """Score an entered model on the domains and windows of the parameters, with the source's tokenizer."""
     domains, windows = context.params["domains"], context.params["windows"]
-    with runtimes.open_runtime(written, model, context.engine) as runtime:
-        scores = evaluation.evaluate(runtime, context.inputs["fetch"], domains, windows, context.engine.report)
+    scores = evaluation.evaluate(runtime, context.inputs["fetch"], domains, windows, context.engine.report)
     rows = [
         EvaluationRow(
             domain=domain,

@@ -8,5 +8,7 @@ from pipeline.fetch import Fetch
 from pipeline.quantize import Quantize
 from pipeline.reference import Reference
 from pipeline.step_kind import StepKind
+from pipeline.verify import Verify
 
-KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in (Fetch(), Convert(), Quantize(), Reference(), Evaluate())}
+_ALL = (Fetch(), Convert(), Quantize(), Reference(), Verify(), Evaluate())
+KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in _ALL}

@@ -25,6 +25,7 @@ def plan(recipe: Recipe, evaluation: Mapping[str, Any]) -> tuple[PlannedStep, ..
     steps += [
         PlannedStep("quantize", method.pool, made_from, wanted),
         PlannedStep("reference", "gpu", ("fetch",), judged),
-        PlannedStep("evaluate", result_pool, ("fetch", "quantize"), {**judged, "format": method.writes}),
+        PlannedStep("verify", result_pool, (*made_from, "quantize", "reference"), wanted),
+        PlannedStep("evaluate", result_pool, ("fetch", "quantize", "verify"), {**judged, "format": method.writes}),
     ]
     return tuple(steps)

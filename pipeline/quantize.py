@@ -26,6 +26,12 @@ class Quantize(StepKind):
         recipe = parse_recipe(step.params["recipe"])
         return recipe.method.forecast(model_facts(step), recipe.params)
 
+    def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
+        """Return the recipe, once its method is known to take this model with these parameters."""
+        recipe = parse_recipe(step.params["recipe"])
+        recipe.method.check(model_facts(step), recipe.params)
+        return step.params
+
     def output(self, params: Mapping[str, Any]) -> Output:
         """Return that the files are the result, in the method's format."""
         return Output(role="result", format=parse_recipe(params["recipe"]).method.writes)

@@ -1,20 +1,20 @@
-"""``reference``: judge the source itself, in float32, once for all that is compared with it."""
+"""``reference``: what full precision answers, in float32, once for all that is compared with it."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from db.bind import UnboundStep
-from engines import evaluation, runtimes
+from engines import evaluation, probe, runtimes
 from engines.methods.base import Forecast
 from pipeline.judging import judge, judged
-from pipeline.step_kind import Outcome, StepContext, StepKind, model_facts
+from pipeline.step_kind import Outcome, Output, StepContext, StepKind, model_facts
 
 
 class Reference(StepKind):
-    """The baseline of every report."""
+    """The baseline of every report, and the answers that a result is verified against."""
 
     name = "reference"
-    version = 1
+    version = 2
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the version of the library that runs the source."""
@@ -24,10 +24,18 @@ class Reference(StepKind):
         """Return what the source needs in float32."""
         return evaluation.forecast_reference(model_facts(step))
 
+    def output(self, params: Mapping[str, Any]) -> Output:
+        """Return that the answers are read by later steps only."""
+        return Output(role="intermediate", format="probe")
+
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
         """Return what is judged, and on which texts."""
         return judged(step)
 
     def run(self, context: StepContext) -> Outcome:
-        """Score the snapshot."""
-        return judge(context, context.inputs["fetch"], "safetensors")
+        """Score the snapshot, and put the probe's questions to it."""
+        source = context.inputs["fetch"]
+        with runtimes.open_runtime("safetensors", source, context.engine) as runtime:
+            outcome = judge(context, runtime)
+            probe.write(probe.ask(runtime, source), context.engine.output)
+        return outcome

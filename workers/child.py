@@ -80,7 +80,12 @@ def _context(spec: ChildSpec) -> StepContext:
         inputs={name: Path(folder) for name, folder in spec.inputs.items()},
         source_roots=tuple(Path(root) for root in spec.source_roots),
         engine=EngineContext(
-            output=spec.output, scratch=spec.scratch, threads=spec.threads, device=spec.device, report=report
+            output=spec.output,
+            scratch=spec.scratch,
+            threads=spec.threads,
+            device=spec.device,
+            report=report,
+            measure=_send,
         ),
     )
 

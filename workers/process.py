@@ -13,7 +13,7 @@ from typing import Self
 
 from core import pid_file
 from core.errors import ChildCrashed, DoesNotFit, ErrorDocument, FewbitsError
-from engines.context import Progress
+from engines.context import Measurement, Progress
 from pipeline.step_kind import Outcome
 from workers.protocol import LINE_BYTES_MAX, ChildSpec, Failure, decode
 
@@ -30,6 +30,7 @@ ENVIRONMENT_ALLOWED = (
     "NVIDIA_VISIBLE_DEVICES",
     "NVIDIA_DRIVER_CAPABILITIES",
 )
+GPTQMODEL_WORKERS_MIN = 2  # with fewer its loader of models refuses to start
 POLL_SECONDS = 0.5
 READ_BYTES = 1 << 16
 PID_FILE = "child.pid"
@@ -42,10 +43,17 @@ class Child:
     Args:
         spec: its work; the folders in it exist.
         on_progress: called with each progress it reports, in the thread that waits.
+        on_measurement: called with each measurement, likewise.
     """
 
-    def __init__(self, spec: ChildSpec, on_progress: Callable[[Progress], None]) -> None:
+    def __init__(
+        self,
+        spec: ChildSpec,
+        on_progress: Callable[[Progress], None],
+        on_measurement: Callable[[Measurement], None],
+    ) -> None:
         self._on_progress = on_progress
+        self._on_measurement = on_measurement
         self._last: Outcome | Failure | None = None
         self._garbled = False
         self._messages, their_end = os.pipe()
@@ -126,6 +134,8 @@ class Child:
             for message in map(decode, lines):
                 if isinstance(message, Progress):
                     self._on_progress(message)
+                elif isinstance(message, Measurement):
+                    self._on_measurement(message)
                 else:
                     self._last = message
         except ValueError:
@@ -150,6 +160,7 @@ def _environment(spec: ChildSpec) -> dict[str, str]:
         "HOME": str(spec.scratch),
         "TMPDIR": str(spec.scratch),
         "OMP_NUM_THREADS": str(spec.threads),
+        "GPTQMODEL_CPU_WORKERS": str(max(spec.threads, GPTQMODEL_WORKERS_MIN)),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",

@@ -1,8 +1,8 @@
 """What passes between a supervisor and its child.
 
 Down: a JSON file that describes the work. Standard input of the child is a pipe that the supervisor holds open: when
-it ends, the child's group dies. Up: JSON lines on file descriptor 3, ``progress`` as often as there is news and at
-the end one ``result`` or ``error``. Standard output and error are the log.
+it ends, the child's group dies. Up: JSON lines on file descriptor 3, progress and measurements as there is news and at
+the end one outcome or failure. Standard output and error are the log.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from typing import Any
 
 from core.errors import ErrorDocument
 from db.artifacts import EvaluationRow
-from engines.context import Progress
+from engines.context import Measurement, Progress
 from pipeline.step_kind import Outcome
 
 MESSAGES_FD = 3
@@ -80,7 +80,7 @@ class Failure:
     error: ErrorDocument
 
 
-Message = Progress | Outcome | Failure
+Message = Progress | Measurement | Outcome | Failure
 
 
 def encode(message: Message) -> bytes:
@@ -103,6 +103,8 @@ def decode(line: bytes) -> Message:
         ((name, fields),) = json.loads(line, parse_constant=_refuse_constant).items()
         if name == "Progress":
             return Progress(**fields)
+        if name == "Measurement":
+            return Measurement(**fields)
         if name == "Failure":
             return Failure(**fields)
         if name == "Outcome":

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 from structlog.contextvars import bound_contextvars
 
-from core.errors import BlobLost, ChildCrashed, ErrorDocument, FewbitsError, os_error
+from core.errors import BlobLost, ChildCrashed, ErrorDocument, FewbitsError, VerificationFailed, os_error
 from core.logging import log
 from db import artifacts
 from db import lease as leases
@@ -18,9 +18,11 @@ from db.session import Database
 from db.tokens import LeaseLost
 from pipeline.kinds import KINDS
 from pipeline.step_kind import Outcome
+from pipeline.verify import VERIFIED
 from store.port import BlobStore
 from workers.lease_keeper import Interrupted, LeaseKeeper
 from workers.log_writer import LogWriter
+from workers.metric_writer import MetricWriter
 from workers.process import Child
 from workers.protocol import SCRATCH_FULL, ChildSpec
 from workers.scratch import execution_folder
@@ -102,16 +104,19 @@ class _Run:
     def _work(self, keeper: LeaseKeeper) -> Result | ErrorDocument | None:
         spec = self._prepare(keeper)
         writer = LogWriter(self._at.database, keeper, spec.log, self._claim)
-        with Child(spec, keeper.report) as child:
+        metrics = MetricWriter(self._at.database, keeper, self._claim)
+        with Child(spec, keeper.report, metrics.add) as child:
 
             def tick() -> None:
                 writer.copy()
+                metrics.write()
                 keeper.check()
                 if self._at.closing.is_set():
                     raise Interrupted
 
             outcome = child.wait(tick)
         writer.finish()
+        metrics.finish()
         if not isinstance(outcome, Outcome):
             return outcome
         output = KINDS[self._claim.kind].output(self._claim.params)
@@ -130,6 +135,9 @@ class _Run:
             keeper.persist(lambda s: leases.release(s, lease))
         else:
             log.warning("attempt failed", error=result)
+            if result["code"] == VerificationFailed.code:
+                rejected = self._claim.inputs[VERIFIED]
+                keeper.persist(lambda s: artifacts.reject(s, rejected))
             keeper.persist(lambda s: leases.fail(s, lease, result, self._at.retry))
 
     def _prepare(self, keeper: LeaseKeeper) -> ChildSpec:

@@ -36,7 +36,8 @@ class Execution(Base):
 
     ``token`` only grows: a worker that comes back after its lease was given away holds an older one. Every claim is an
     ``attempt``; only those that failed count against the attempts that are allowed.
-    ``lost_at`` is set when a file of its artifact has vanished from the store: it is not reused any more.
+    ``lost_at`` is set when a file of its artifact has vanished from the store, or verification has rejected it: it is
+    not reused any more.
     ``inputs`` names artifacts by what the step's kind calls them.
     """
 

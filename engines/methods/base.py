@@ -55,7 +55,7 @@ class Method(abc.ABC):
     pool: ClassVar[Literal["cpu", "gpu"]]
     engine: ClassVar[str]
     reads: ClassVar[Literal["snapshot", "gguf"]]
-    writes: ClassVar[Literal["gguf", "safetensors"]]
+    writes: ClassVar[Literal["gguf", "gptq"]]
     needs_calibration: ClassVar[bool]
 
     @abc.abstractmethod
@@ -69,6 +69,14 @@ class Method(abc.ABC):
     @abc.abstractmethod
     def short(self, params: Any) -> str:
         """Return the short form of validated ``params``, such as ``gguf:Q4_K_M``."""
+
+    def check(self, facts: ModelFacts, params: Any) -> None:  # noqa: B027 - most methods take whatever they are given
+        """Refuse parameters that do not go with a model of these facts, before anything is computed.
+
+        Raises:
+            InvalidRequest: ``param`` names the field, the message what would be valid.
+            ModelUnsupported: the method cannot work on such a model.
+        """
 
     @abc.abstractmethod
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:

@@ -5,13 +5,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from engines import llama_cpp
+from engines import gptqmodel, llama_cpp
 from engines.context import EngineContext
 from engines.gguf_file import gguf_in
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+Format = Literal["gguf", "gptq", "safetensors"]
 
 # llama-perplexity's window: its first half is context alone, its second half is scored but for the last prediction,
 # whose answer lies in the next window.
@@ -20,7 +22,12 @@ CONTEXT_TOKENS = 257
 SCORED_TOKENS = WINDOW_TOKENS - CONTEXT_TOKENS
 
 # What judges each format, with its version: part of the key under which a score is kept.
-ENGINES = {"gguf": llama_cpp.VERSION, "safetensors": "transformers 5.17.0 on torch 2.13.0"}
+_TRANSFORMERS = "transformers 5.17.0 on torch 2.13.0"
+ENGINES = {
+    "gguf": llama_cpp.VERSION,
+    "gptq": f"{gptqmodel.VERSION}, {_TRANSFORMERS}",
+    "safetensors": _TRANSFORMERS,
+}
 
 
 class Runtime(Protocol):
@@ -41,14 +48,25 @@ class Runtime(Protocol):
         """
         ...
 
+    def continuation(self, prompt: Sequence[int], count: int) -> list[int]:
+        """Return how the model goes on: at each place the likeliest token, whatever it means.
 
-def open_runtime(
-    written: Literal["gguf", "safetensors"], model: Path, context: EngineContext
-) -> AbstractContextManager[Runtime]:
+        Args:
+            prompt: ids.
+            count: how many tokens to add; with the prompt at most ``WINDOW_TOKENS``.
+
+        Raises:
+            DoesNotFit: memory ran out.
+        """
+        ...
+
+
+def open_runtime(written: Format, model: Path, context: EngineContext) -> AbstractContextManager[Runtime]:
     """Return the runtime that judges a format, to be entered with ``with``.
 
     Args:
-        written: the format: ``gguf`` goes to llama.cpp, ``safetensors`` to transformers in float32.
+        written: the format: ``gguf`` goes to llama.cpp, ``safetensors`` to transformers in float32, ``gptq`` there by
+            way of GPTQModel.
         model: the folder; for ``gguf`` it holds one ``.gguf`` file, or is that file.
         context: threads and device.
     """
@@ -56,6 +74,10 @@ def open_runtime(
         from engines.runtimes.llama_cpp import LlamaCppRuntime
 
         return LlamaCppRuntime(gguf_in(model), context)
+    if written == "gptq":
+        from engines.runtimes.gptq import GptqRuntime
+
+        return GptqRuntime(model, context)
     from engines.runtimes.huggingface import HuggingFaceRuntime
 
     return HuggingFaceRuntime(model, context)

@@ -41,11 +41,15 @@ class HuggingFaceRuntime:
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self._context.threads)
         with _memory_errors(self._context.device):
-            self._model = _load(self._folder).to(self._context.device).eval()
+            self._model = self.load(self._folder).to(self._context.device).eval()
         # Logits of the whole window of a large vocabulary are hundreds of megabytes; most models can leave some out.
         if "logits_to_keep" in inspect.signature(self._model.forward).parameters:
             self._keep = {"logits_to_keep": SCORED_TOKENS + 1}
         return self
+
+    def load(self, folder: Path) -> Any:
+        """Return the model in ``folder`` in float32, on the CPU; see ``__enter__`` for what is raised."""
+        return _load(folder)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -71,6 +75,20 @@ class HuggingFaceRuntime:
             first = CONTEXT_TOKENS - 1 - (len(window) - len(rows))
             result: NDArray[np.float32] = rows[first : first + SCORED_TOKENS].float().cpu().numpy()
             return result
+
+    def continuation(self, prompt: Sequence[int], count: int) -> list[int]:
+        """Return the likeliest next tokens, one after the other; see ``Runtime.continuation``."""
+        import torch
+
+        ids, chosen = list(prompt), list[int]()
+        past = None
+        with torch.inference_mode(), _memory_errors(self._context.device):
+            while len(chosen) < count:
+                given = torch.tensor([ids], device=self._context.device)
+                answer = self._model(input_ids=given, past_key_values=past, use_cache=True)
+                past, ids = answer.past_key_values, [int(answer.logits[0, -1].argmax())]
+                chosen += ids
+        return chosen
 
 
 def _load(folder: Path) -> Any:

@@ -64,20 +64,38 @@ class LlamaCppRuntime:
         import numpy as np
 
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
-        self._fill_batch(window)
-        status = llama_cpp.llama_decode(self._context, self._batch)
-        if status != 0:
-            raise ToolFailed(f"llama.cpp could not process a window of text: llama_decode returned {status}.")
+        # The logits at one position predict the token at the next.
+        self._decode(window, 0, wanted=range(CONTEXT_TOKENS - 1, CONTEXT_TOKENS - 1 + SCORED_TOKENS))
         rows = llama_cpp.llama_get_logits(self._context)
         return np.ctypeslib.as_array(rows, shape=(SCORED_TOKENS, self._vocabulary_size))
 
-    def _fill_batch(self, window: Sequence[int]) -> None:
+    def continuation(self, prompt: Sequence[int], count: int) -> list[int]:
+        """Return the likeliest next tokens, one after the other; see ``Runtime.continuation``."""
+        import llama_cpp
+        import numpy as np
+
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
+        given, chosen = list(prompt), list[int]()
+        while len(chosen) < count:
+            begin = len(prompt) + len(chosen) - len(given)
+            self._decode(given, begin, wanted=range(len(given) - 1, len(given)))
+            row = np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), shape=(self._vocabulary_size,))
+            given = [int(row.argmax())]
+            chosen += given
+        return chosen
+
+    def _decode(self, tokens: Sequence[int], begin: int, wanted: range) -> None:
+        """Run the model over ``tokens``, the first at position ``begin``; logits are kept at the ``wanted`` indexes."""
+        import llama_cpp
+
         batch = self._batch
-        batch.n_tokens = len(window)
-        for position, token in enumerate(window):
-            batch.token[position] = token
-            batch.pos[position] = position
-            batch.n_seq_id[position] = 1
-            batch.seq_id[position][0] = 0
-            # The logits at one position predict the token at the next.
-            batch.logits[position] = CONTEXT_TOKENS - 1 <= position < CONTEXT_TOKENS - 1 + SCORED_TOKENS
+        batch.n_tokens = len(tokens)
+        for index, token in enumerate(tokens):
+            batch.token[index] = token
+            batch.pos[index] = begin + index
+            batch.n_seq_id[index] = 1
+            batch.seq_id[index][0] = 0
+            batch.logits[index] = index in wanted
+        status = llama_cpp.llama_decode(self._context, batch)
+        if status != 0:
+            raise ToolFailed(f"llama.cpp could not process a window of text: llama_decode returned {status}.")

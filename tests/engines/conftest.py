@@ -1,6 +1,7 @@
 """Real small models: tiny-llama-6m, and variants of it that differ in one thing."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from engines import convert, methods
-from engines.context import EngineContext, Progress
+from engines.context import EngineContext, Measurement, Progress
 from engines.llama_cpp import run_tool
 from engines.recipe import parse_recipe
 
@@ -20,6 +21,8 @@ TINY = Path(__file__).parents[2] / "demo" / "tiny-llama-6m"
 MakeContext = Callable[..., EngineContext]
 Quantize = Callable[[str], Path]
 ToolPerplexity = Callable[[Path, str, int], float]
+
+os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # as a worker sets it for its children
 
 methods.load()
 
@@ -35,14 +38,20 @@ def _close_what_the_binding_leaves_open() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_context(tmp_path_factory: pytest.TempPathFactory) -> MakeContext:
-    """Return a maker of contexts with fresh folders; what is reported goes to the list it is given."""
+    """Return a maker of contexts with fresh folders; what is reported and measured goes to the lists it is given."""
 
-    def make(reports: list[Progress] | None = None) -> EngineContext:
+    def make(reports: list[Progress] | None = None, measured: list[Measurement] | None = None) -> EngineContext:
         root = tmp_path_factory.mktemp("context")
         (root / "output").mkdir()
         (root / "scratch").mkdir()
-        sink = reports if reports is not None else []
-        return EngineContext(root / "output", root / "scratch", threads=2, device="cpu", report=sink.append)
+        return EngineContext(
+            output=root / "output",
+            scratch=root / "scratch",
+            threads=2,
+            device="cpu",
+            report=(reports if reports is not None else []).append,
+            measure=(measured if measured is not None else []).append,
+        )
 
     return make
 
@@ -152,3 +161,15 @@ def add_bos_and_chat_template(folder: Path) -> None:
         folder / "tokenizer_config.json",
         chat_template="{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}",
     )
+
+
+def cut_to_two_layers(source: Path, target: Path) -> Path:
+    """Copy a model folder, and leave out all layers but the first two."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, target)
+    weights = load_file(target / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if not re.search(r"\.layers\.[2-9]\.", name)}
+    save_file(kept, target / "model.safetensors", {"format": "pt"})
+    edit_json(target / "config.json", num_hidden_layers=2)
+    return target

@@ -103,6 +103,9 @@ class FakeRuntime:
 
         return np.full((255, self._vocabulary), self._value(), dtype=np.float32)
 
+    def continuation(self, prompt: object, count: int) -> list[int]:
+        raise NotImplementedError
+
 
 def test_scores_are_kept_by_window(tiny: Path) -> None:
     reports: list[Progress] = []

@@ -1,5 +1,6 @@
 """The gguf method: every type, what was really written, progress, and failures of the tool."""
 
+import dataclasses
 import os
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from core.errors import DoesNotFit, ToolFailed
 from engines import llama_cpp, methods, source
-from engines.context import EngineContext, Progress
+from engines.context import Progress
 from engines.methods.gguf import GgufParams, GgufType
 from engines.recipe import parse_recipe
 from tests.engines import conftest
@@ -88,7 +89,7 @@ def test_the_tool_dies_with_whoever_follows_it(converted: Path, make_context: co
     def stop(_: Progress) -> None:
         raise KeyboardInterrupt
 
-    stopping = EngineContext(context.output, context.scratch, 2, "cpu", stop)
+    stopping = dataclasses.replace(context, report=stop)
     with pytest.raises(KeyboardInterrupt):
         methods.get("gguf").quantize(stopping, converted, GgufParams(type="Q2_K"))
     children = subprocess.run(

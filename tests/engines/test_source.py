@@ -28,6 +28,7 @@ def test_facts_of_a_model(tiny: Path) -> None:
         hidden_size=256,
         layer_count=6,
         vocabulary_size=4096,
+        row_lengths=(256, 768),
     )
 
 

@@ -1,0 +1,72 @@
+"""A few fixed questions, and what full precision answers: that against which a result is verified.
+
+The questions are the first window of each evaluation text: how likely is each token at some places, and how does the
+text go on.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import ModelUnsupported
+from engines.evaluation import domains, read_windows
+from engines.runtimes import Runtime
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FILE_NAME = "probe.safetensors"
+PLACES = 64  # in each window; a large vocabulary takes half a megabyte for each
+PROMPT_TOKENS = 64
+CONTINUATION_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers.
+
+    Attributes:
+        log_probabilities: of every token at each place, in nats; float32 of shape ``[places, vocabulary]``.
+        continuations: for each prompt the ids that the model finds likeliest, one after the other; int64 of shape
+            ``[prompts, CONTINUATION_TOKENS]``.
+    """
+
+    log_probabilities: "NDArray[np.float32]"
+    continuations: "NDArray[np.int64]"
+
+
+def ask(runtime: Runtime, tokenizer_folder: Path) -> Answers:
+    """Put the questions to a model.
+
+    Args:
+        runtime: the model, entered.
+        tokenizer_folder: the source, for its tokenizer.
+
+    Raises:
+        ModelUnsupported: a logit is not finite.
+    """
+    import numpy as np
+
+    windows = [read_windows(tokenizer_folder, domain, 1)[0] for domain in domains()]
+    logits = np.concatenate([runtime.logits(window)[:PLACES].copy() for window in windows])
+    if not np.isfinite(logits).all():
+        raise ModelUnsupported("The model's logits are not finite: its weights hold NaN, or overflow in this format.")
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    normalizer = np.log(np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64))
+    continuations = [runtime.continuation(window[:PROMPT_TOKENS], CONTINUATION_TOKENS) for window in windows]
+    return Answers((shifted - normalizer).astype(np.float32), np.array(continuations, dtype=np.int64))
+
+
+def write(answers: Answers, folder: Path) -> None:
+    """Write answers into ``folder``."""
+    from safetensors.numpy import save_file
+
+    save_file(vars(answers), folder / FILE_NAME)
+
+
+def read(folder: Path) -> Answers:
+    """Return the answers written into ``folder``."""
+    from safetensors.numpy import load_file
+
+    return Answers(**load_file(folder / FILE_NAME))

@@ -1,0 +1,40 @@
+"""GPTQ checkpoints: opened by GPTQModel, its packed layers unpacked once, then run as the reference is, in float32.
+
+Thus what is judged is the weights and not one of many kernels; on a CPU, GPTQModel's portable kernel unpacks every
+layer at every window, a hundred times slower.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from engines.gptq_files import PACKED, read_tensors
+from engines.gptqmodel import load_quantized, packed_layers, unpacked_weight
+from engines.runtimes.huggingface import HuggingFaceRuntime
+from engines.source import weight_tensors
+
+
+class GptqRuntime(HuggingFaceRuntime):
+    """A GPTQ checkpoint's folder, loaded for as long as the ``with`` block lasts."""
+
+    def load(self, folder: Path) -> Any:
+        """Return the model with dense layers in float32, on the CPU.
+
+        Raises:
+            ModelUnsupported: GPTQModel refuses the checkpoint.
+            SourceInvalid: a shard is missing or damaged.
+        """
+        import torch
+
+        names = {name for name in weight_tensors(folder) if name.rpartition(".")[2] not in PACKED}
+        model = load_quantized(folder)
+        for name, layer in packed_layers(model):
+            weight = unpacked_weight(layer)
+            dense = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+            dense.weight = torch.nn.Parameter(weight, requires_grad=False)
+            if layer.bias is not None:
+                dense.bias = torch.nn.Parameter(layer.bias.float(), requires_grad=False)
+            model.set_submodule(name, dense)
+        model.float()
+        # GPTQModel has rounded the rest to 16 bits; the files may hold more.
+        model.load_state_dict(read_tensors(folder, names), strict=False)
+        return model

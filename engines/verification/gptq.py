@@ -1,0 +1,111 @@
+"""A GPTQ checkpoint beside its source: tensor by tensor, as GPTQModel unpacks it."""
+
+import math
+from typing import Any
+
+from engines.gptq_files import PACKED, read_bits, read_tensors
+from engines.gptqmodel import load_quantized, packed_layers, unpacked_weight
+from engines.source import LAYER, weight_tensors
+from engines.tokenizer import load_tokenizer
+from engines.verification.subject import Fault, Subject, error_bound, relative_error
+from engines.verification.tokenizers import require_same
+from engines.weights import StoredTensor
+
+WORD_BITS = 32
+SCALE_BITS = 16
+ROUTER = "gate.weight"  # chooses experts; GPTQ leaves it as it is
+
+
+def layer_bits(subject: Subject) -> float:
+    """Return bits of a quantized weight, scales and zero points included."""
+    bits, group_size = read_bits(subject.result), subject.parameters["group_size"]
+    return bits if group_size < 0 else bits + (SCALE_BITS + bits) / group_size
+
+
+def check_tensors(subject: Subject) -> str:
+    """Compare what the files hold with what the recipe and the source say they must hold.
+
+    Raises:
+        Fault: a tensor is missing, of another shape or type, or too far from its original.
+        SourceInvalid: a shard is missing or damaged.
+        ModelUnsupported: GPTQModel cannot read the checkpoint.
+    """
+    stored, originals = weight_tensors(subject.result), weight_tensors(subject.source)
+    wanted = {name.removesuffix(".weight") for name, tensor in originals.items() if _is_quantized(name, tensor)}
+    _check_headers(subject, stored, originals, wanted)
+    _check_kept(subject, originals.keys() - {f"{name}.weight" for name in wanted})
+    worst, where = _check_packed(subject, wanted)
+    return (
+        f"All {len(wanted)} matrices of the layers are quantized, the farthest from its original by {worst:.1%} "
+        f"({where}); the other {len(originals) - len(wanted)} tensors are the source's own."
+    )
+
+
+def check_tokenizer(subject: Subject) -> str:
+    """Compare the tokenizer beside the checkpoint with the source's.
+
+    Raises:
+        Fault: they differ.
+        ModelUnsupported: it cannot be loaded.
+    """
+    require_same(load_tokenizer(subject.result), load_tokenizer(subject.source))
+    return "Ids, special tokens and chat template are the source's."
+
+
+def _is_quantized(name: str, tensor: StoredTensor) -> bool:
+    is_matrix = len(tensor.shape) == 2 and name.endswith(".weight")  # noqa: PLR2004
+    return is_matrix and bool(LAYER.search(name)) and not name.endswith(ROUTER)
+
+
+def _check_headers(
+    subject: Subject, stored: dict[str, StoredTensor], originals: dict[str, StoredTensor], wanted: set[str]
+) -> None:
+    expected = {name: (tensor.dtype, tensor.shape) for name, tensor in originals.items()}
+    for name in wanted:
+        _, (rows, columns) = expected.pop(f"{name}.weight")
+        expected |= _packed_headers(subject, name, rows, columns)
+    if missing := sorted(expected.keys() - stored.keys()):
+        raise Fault(f"{missing[0]} and {len(missing) - 1} more tensors are missing.")
+    if extra := sorted(stored.keys() - expected.keys()):
+        raise Fault(f"{extra[0]} and {len(extra) - 1} more tensors do not belong here.")
+    for name, (dtype, shape) in expected.items():
+        if (stored[name].dtype, stored[name].shape) != (dtype, shape):
+            found = f"{stored[name].dtype} {list(stored[name].shape)}"
+            raise Fault(f"{name} is {found}, and must be {dtype} {list(shape)}.")
+
+
+def _packed_headers(subject: Subject, name: str, rows: int, columns: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type and shape of the tensors that stand for one matrix, as AutoGPTQ lays them out."""
+    bits, group_size = subject.parameters["bits"], subject.parameters["group_size"]
+    groups = 1 if group_size < 0 else math.ceil(columns / group_size)
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+        "qweight": ("I32", (columns * bits // WORD_BITS, rows)),
+        "qzeros": ("I32", (groups, rows * bits // WORD_BITS)),
+        "scales": ("F16", (groups, rows)),
+        "g_idx": ("I32", (columns,)),
+    }
+    return {f"{name}.{part}": shapes[part] for part in PACKED}
+
+
+def _check_kept(subject: Subject, names: set[str]) -> None:
+    import torch
+
+    kept = read_tensors(subject.result, names)
+    for name, original in read_tensors(subject.source, names).items():
+        if not torch.equal(kept[name], original):
+            raise Fault(f"{name} is not quantized, and yet not the source's own.")
+
+
+def _check_packed(subject: Subject, wanted: set[str]) -> tuple[float, str]:
+    bound = error_bound(layer_bits(subject))
+    worst, where, seen = 0.0, "", set[str]()
+    for name, layer in packed_layers(load_quantized(subject.result)):
+        original: Any = read_tensors(subject.source, {f"{name}.weight"})[f"{name}.weight"]
+        error = relative_error(unpacked_weight(layer).numpy(), original.float().numpy())
+        if not error <= bound:
+            raise Fault(f"{name} differs from its original by {error:.1%}, and {bound:.1%} would be much for its bits.")
+        worst, where = max((worst, where), (error, name))
+        seen.add(name)
+    if seen != wanted:
+        raise Fault(f"GPTQModel takes {min(seen ^ wanted)} for something else than the files say.")
+    return worst, where

@@ -1,0 +1,229 @@
+"""Verification: a sound result passes, and each planted fault is caught by the check that is there for it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from engines import convert, probe, verification
+from engines.probe import Answers
+from engines.recipe import parse_recipe
+from engines.runtimes import open_runtime
+from engines.verification import Check, behaviour
+from engines.verification.subject import Fault, Subject, error_bound
+from tests.engines import conftest
+
+# GPTQModel takes a warning that is raised for a failure, and goes another way then.
+pytestmark = pytest.mark.filterwarnings("default")
+
+RECIPES = {"gguf": "gguf:Q4_0", "gptq": {"method": "gptq", "calibration_samples": 8, "calibration_tokens": 64}}
+Damage = Callable[[Path], None]
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two layers, a chat template, and a token that begins each text."""
+    folder = conftest.cut_to_two_layers(tiny, tmp_path_factory.mktemp("verified") / "model")
+    conftest.add_bos_and_chat_template(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lossless(model: Path, make_context: conftest.MakeContext) -> Path:
+    context = make_context()
+    convert.convert(context, model)
+    return context.output
+
+
+@pytest.fixture(scope="module")
+def full_precision(model: Path, make_context: conftest.MakeContext) -> Answers:
+    with open_runtime("safetensors", model, make_context()) as runtime:
+        return probe.ask(runtime, model)
+
+
+@pytest.fixture(scope="module")
+def results(model: Path, lossless: Path, make_context: conftest.MakeContext) -> dict[str, Path]:
+    made = {}
+    for name, recipe in RECIPES.items():
+        context, parsed = make_context(), parse_recipe(recipe)  # type: ignore[arg-type]
+        parsed.method.quantize(context, lossless if parsed.method.reads == "gguf" else model, parsed.params)
+        made[name] = context.output
+    return made
+
+
+Verify = Callable[[str, Path], list[Check]]
+
+
+@pytest.fixture
+def verify(model: Path, lossless: Path, full_precision: Answers, make_context: conftest.MakeContext) -> Verify:
+    def verify(name: str, result: Path) -> list[Check]:
+        recipe = parse_recipe(RECIPES[name])  # type: ignore[arg-type]
+        subject = Subject(recipe.method.writes, result, model, lossless, recipe.parameters)
+        return verification.verify(make_context(), subject, full_precision)
+
+    return verify
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_sound_result_passes(name: str, results: dict[str, Path], verify: Verify) -> None:
+    checks = verify(name, results[name])
+    assert [check.name for check in checks] == ["tensors", "tokenizer", "loads", "divergence", "generation"]
+    assert all(check.passed for check in checks), checks
+
+
+def replace_in_gguf(old: bytes, new: bytes) -> Damage:
+    assert len(old) == len(new)
+
+    def damage(folder: Path) -> None:
+        (file,) = folder.glob("*.gguf")
+        content = file.read_bytes()
+        assert old in content
+        file.write_bytes(content.replace(old, new))
+
+    return damage
+
+
+def corrupt_gguf_tensor(folder: Path) -> None:
+    """Put noise in place of one tensor's codes."""
+    import gguf
+
+    (file,) = folder.glob("*.gguf")
+    tensor = next(t for t in gguf.GGUFReader(file).tensors if t.name == "blk.1.ffn_up.weight")
+    with file.open("r+b") as writer:
+        writer.seek(int(tensor.data_offset))
+        writer.write(np.random.default_rng(0).permuted(np.asarray(tensor.data), axis=None).tobytes())
+
+
+def swap_gguf_tokens(folder: Path) -> None:
+    """Give two tokens each other's id."""
+    (file,) = folder.glob("*.gguf")
+    content = file.read_bytes()
+    one, other = ("Ġthe".encode(), "Ġand".encode())
+    stored = [len(token).to_bytes(8, "little") + token for token in (one, other)]
+    assert all(content.count(entry) == 1 for entry in stored)
+    swapped = content.replace(stored[0], b"*" * len(stored[0])).replace(stored[1], stored[0])
+    file.write_bytes(swapped.replace(b"*" * len(stored[0]), stored[1]))
+
+
+def truncate_gguf(folder: Path) -> None:
+    (file,) = folder.glob("*.gguf")
+    file.write_bytes(file.read_bytes()[:-100_000])
+
+
+def edit_tensors(edit: Callable[[dict[str, Any]], object]) -> Damage:
+    def damage(folder: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        tensors = load_file(folder / "model.safetensors")
+        edit(tensors)
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+    return damage
+
+
+QWEIGHT = "model.layers.1.mlp.up_proj.qweight"
+
+
+def lose_a_shard(folder: Path) -> None:
+    conftest.shard(folder)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+
+
+def shift_token_ids(folder: Path) -> None:
+    document = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = document["model"]["vocab"]
+    vocabulary["Ġthe"], vocabulary["Ġand"] = vocabulary["Ġand"], vocabulary["Ġthe"]
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+
+
+def lose_begin_of_text(folder: Path) -> None:
+    conftest.edit_json(folder / "tokenizer.json", post_processor=None)
+
+
+class Planted(NamedTuple):
+    """A fault in a result, and the check that must catch it, with what it must say."""
+
+    name: str
+    fault: str
+    damage: Damage
+    check: str
+    says: str
+
+
+FAULTS = [
+    Planted("gguf", "tensor corrupted", corrupt_gguf_tensor, "tensors", "blk.1.ffn_up.weight"),
+    Planted(
+        "gguf", "template lost", replace_in_gguf(b"chat_template", b"chat_tempXate"), "tokenizer", "template is lost"
+    ),
+    Planted("gguf", "template changed", replace_in_gguf(b"<|{{ m.role", b"<!{{ m.role"), "tokenizer", "another"),
+    Planted("gguf", "token ids shifted", swap_gguf_tokens, "tokenizer", "other ids"),
+    Planted("gguf", "truncated", truncate_gguf, "tensors", "cannot be read"),
+    Planted(
+        "gptq", "tensor corrupted", edit_tensors(lambda t: t[QWEIGHT].bitwise_not_()), "tensors", "layers.1.mlp.up_proj"
+    ),
+    Planted(
+        "gptq", "not finite", edit_tensors(lambda t: t[QWEIGHT[:-7] + "scales"].fill_(float("nan"))), "loads", "finite"
+    ),
+    Planted(
+        "gptq", "norm changed", edit_tensors(lambda t: t["model.norm.weight"].mul_(2)), "tensors", "model.norm.weight"
+    ),
+    Planted("gptq", "tensor missing", edit_tensors(lambda t: t.pop(QWEIGHT)), "tensors", "missing"),
+    Planted("gptq", "shard missing", lose_a_shard, "tensors", "00002-of-00002.safetensors is missing"),
+    Planted(
+        "gptq",
+        "template lost",
+        lambda folder: conftest.edit_json(folder / "tokenizer_config.json", chat_template=None),
+        "tokenizer",
+        "template is lost",
+    ),
+    Planted("gptq", "token ids shifted", shift_token_ids, "tokenizer", "other ids"),
+    Planted("gptq", "no begin of text", lose_begin_of_text, "tokenizer", "other ids"),
+]
+
+
+@pytest.mark.parametrize("planted", FAULTS, ids=lambda planted: f"{planted.name} {planted.fault}")
+def test_a_planted_fault_is_caught(planted: Planted, results: dict[str, Path], verify: Verify, tmp_path: Path) -> None:
+    damaged = Path(shutil.copytree(results[planted.name], tmp_path / "damaged"))
+    planted.damage(damaged)
+    failed = {check.name: check.detail for check in verify(planted.name, damaged) if not check.passed}
+    assert planted.says in failed[planted.check], failed
+
+
+def test_a_layer_that_was_not_quantized_is_caught(results: dict[str, Path], lossless: Path, verify: Verify) -> None:
+    """The lossless file in the result's place: it is the model, and not what was asked for."""
+    failed = {check.name: check.detail for check in verify("gguf", lossless) if not check.passed}
+    assert "was not quantized" in failed["tensors"]
+    assert results["gguf"] != lossless
+
+
+def test_repetition_is_caught() -> None:
+    logits = np.zeros((2, 8), dtype=np.float32)
+    varied = Answers(logits, np.arange(64, dtype=np.int64).reshape(1, -1))
+    looping = Answers(logits, np.tile(np.arange(4, dtype=np.int64), 16).reshape(1, -1))
+    assert behaviour.check_generation(varied, looping)
+    with pytest.raises(Fault, match="falls into repetition"):
+        behaviour.check_generation(looping, varied)
+
+
+def test_a_model_that_answers_otherwise_is_caught() -> None:
+    def answers(likely: int) -> Answers:
+        log_probabilities = np.full((4, 8), np.log(0.01), dtype=np.float32)
+        log_probabilities[:, likely] = np.log(0.93)
+        return Answers(log_probabilities, np.zeros((1, 64), dtype=np.int64))
+
+    assert behaviour.check_divergence(answers(1), answers(1), bits=4)
+    with pytest.raises(Fault, match="KL divergence"):
+        behaviour.check_divergence(answers(2), answers(1), bits=4)
+
+
+def test_the_bounds_grow_as_bits_become_fewer_and_stay_below_nonsense() -> None:
+    bits = [16, 8, 6, 5, 4, 3, 2]
+    errors, divergences = [error_bound(b) for b in bits], [behaviour.divergence_bound(b) for b in bits]
+    assert errors == sorted(errors)
+    assert divergences == sorted(divergences)
+    assert errors[-1] < 1  # a tensor of zeros
+    assert divergences[-1] < np.log(4096) / 2  # a model that knows nothing of 4096 tokens
