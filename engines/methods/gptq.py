@@ -4,6 +4,7 @@ Each row of a layer's weights is rounded column by column, and the error of each
 still to come, by the inverse Hessian of the layer's inputs on calibration text.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -130,8 +131,9 @@ class GptqMethod(Method):
         follower = _Follower(context, facts.layer_count)
         model.subset_callback = follower
         samples = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows]
-        model.quantize(samples, batch_size=max(1, BATCH_TOKENS // params.calibration_tokens))
-        model.save(str(context.output))
+        with contextlib.chdir(context.scratch):  # where it leaves a log of its own
+            model.quantize(samples, batch_size=max(1, BATCH_TOKENS // params.calibration_tokens))
+            model.save(str(context.output))
         _tidy(context.output)
         keep_companions(context.output, source)
         keep_precision(context.output, source)
