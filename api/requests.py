@@ -20,9 +20,11 @@ from engines import evaluation
 INT4_MAX = 2**31 - 1  # event numbers are Postgres integers
 INT8_MAX = 2**63 - 1  # log chunks are counted over all jobs
 YEAR_SECONDS = 366 * 24 * 3600
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9._:/=-]*$"
 
 Seconds = Annotated[int, Field(ge=1, le=YEAR_SECONDS)]
 Limit = Annotated[int, Field(ge=1, le=100, description="The most items that one page holds")]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=LABEL)]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 
@@ -43,10 +45,13 @@ def _known_domain(name: str) -> str:
 Domain = Annotated[str, AfterValidator(_known_domain), Field(json_schema_extra={"enum": [*evaluation.domains()]})]
 
 
-def _without_repetition(domains: list[Domain]) -> list[Domain]:
-    if len(set(domains)) < len(domains):
-        raise PydanticCustomError("repetition", "No domain may be named twice")
-    return domains
+def _without_repetition(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise PydanticCustomError("repetition", "Nothing may be named twice")
+    return names
+
+
+Distinct = [AfterValidator(_without_repetition), Field(json_schema_extra={"uniqueItems": True})]
 
 
 class _Body(BaseModel):
@@ -61,7 +66,7 @@ class _Query(BaseModel):
 class EvaluationRequest(_Body):
     """On what text the result is judged, beside full precision."""
 
-    domains: Annotated[list[Domain], Field(min_length=1), AfterValidator(_without_repetition)] = ["prose", "code"]
+    domains: Annotated[list[Domain], Field(min_length=1), *Distinct] = ["prose", "code"]
     windows: int = Field(default=40, ge=1, le=10_000, description="Windows of 512 tokens of each domain's text")
 
 
@@ -75,6 +80,7 @@ class JobRequest(_Body):
     )
     evaluation: EvaluationRequest = EvaluationRequest()
     metadata: dict[MetadataKey, MetadataValue] = Field(default={}, max_length=16)
+    labels: Annotated[list[Label], Field(max_length=16), *Distinct] = []
     priority: int = Field(default=0, ge=-100, le=100, description="Within the team; the highest is served first")
     max_runtime_seconds: Seconds | None = Field(default=None, description="The job fails if it runs for longer")
     max_pending_seconds: Seconds | None = Field(default=None, description="The job fails if it waits for longer")
@@ -88,6 +94,7 @@ class JobQuery(_Query):
     status: JobStatus | None = None
     method: str | None = Field(default=None, pattern=r"^[a-z0-9_.-]{1,64}$")
     created_after: AwareDatetime | None = None
+    label: Label | None = Field(default=None, description="Only jobs that carry this label")
 
 
 class EventQuery(_Query):
@@ -103,6 +110,13 @@ class LogQuery(_Query):
     limit: Limit = 50
     after: int = Field(default=0, ge=0, le=INT8_MAX, description="The id of the last chunk seen so far")
     step: str | None = Field(default=None, pattern=r"^[a-z0-9_-]{1,64}$", description="The kind of one step")
+
+
+class MetricQuery(_Query):
+    """Which metrics a page holds."""
+
+    limit: Limit = 50
+    after: int = Field(default=0, ge=0, le=INT8_MAX, description="The id of the last metric seen so far")
 
 
 class NoQuery(_Query):
