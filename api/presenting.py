@@ -7,7 +7,7 @@ from typing import Any
 from api import responses
 from core.errors import RequestError
 from db.states import StepStatus
-from db.tables import Artifact, Event, Execution, Job, LogChunk, Step
+from db.tables import Artifact, Event, Execution, Job, LogChunk, Metric, Step
 from engines.methods.base import Method
 from engines.recipe import Recipe, parse_recipe
 
@@ -28,6 +28,8 @@ def job_object(job: Job) -> responses.Job:
         evaluation=responses.Evaluation(**job.evaluation),
         priority=job.priority,
         metadata=job.job_metadata,
+        labels=job.labels,
+        retry_of=job.retry_of,
         max_runtime_seconds=job.max_runtime_seconds,
         max_pending_seconds=job.max_pending_seconds,
         error=_error(job.error),
@@ -70,6 +72,19 @@ def log_object(step: Step, chunk: LogChunk) -> responses.LogChunk:
     """Return one piece of a step's log."""
     return responses.LogChunk(
         id=chunk.id, step=step.kind, attempt=chunk.attempt, created_at=chunk.created_at, text=chunk.text
+    )
+
+
+def metric_object(step: Step, metric: Metric) -> responses.Metric:
+    """Return what a step measured of one module."""
+    return responses.Metric(
+        id=metric.id,
+        step=step.kind,
+        attempt=metric.attempt,
+        layer=metric.layer,
+        module=metric.module,
+        values=metric.values,
+        created_at=metric.created_at,
     )
 
 

@@ -1,11 +1,13 @@
-"""What a client may send: bodies and query parameters. What is not named here is refused."""
+"""What a client may send: bodies, query parameters and headers. What is not named here is refused, but for headers."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -14,17 +16,40 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from core.errors import InvalidRequest
 from db.states import JobStatus
 from engines import evaluation
 
 INT4_MAX = 2**31 - 1  # event numbers are Postgres integers
 INT8_MAX = 2**63 - 1  # log chunks are counted over all jobs
 YEAR_SECONDS = 366 * 24 * 3600
+# A string of structured fields (RFC 9651), as the draft has it, or the bare text that most clients send.
+IDEMPOTENCY_KEY = r'"(?:[ !#-\[\]-~]|\\["\\]){1,255}"|[!#-+\--\[\]-~]{1,255}'
+NO_NUL = r"^[^\x00]*$"  # Postgres keeps none
+ID = "[A-Za-z0-9_]{1,64}"
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9._:/=-]*$"
 
-Seconds = Annotated[int, Field(ge=1, le=YEAR_SECONDS)]
+
+def _whole(value: Any) -> Any:
+    """Return 5 for 5.0, which JSON Schema takes for an integer, too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# Bounds stand before it in an annotation, or they would be missing from the JSON Schema.
+Whole = BeforeValidator(_whole)
+Seconds = Annotated[int, Field(ge=1, le=YEAR_SECONDS), Whole]
 Limit = Annotated[int, Field(ge=1, le=100, description="The most items that one page holds")]
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+Id = Annotated[str, StringConstraints(pattern=f"^{ID}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,64}$")]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=LABEL)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=NO_NUL)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512, pattern=NO_NUL)]
+
+
+def _text_of_a_time(value: Any) -> Any:
+    if not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):  # Pydantic also takes seconds since 1970
+        raise PydanticCustomError("time", "Input should be a time such as 2026-01-31T12:00:00Z")
+    return value
 
 
 def _text_or_object(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
@@ -43,10 +68,13 @@ def _known_domain(name: str) -> str:
 Domain = Annotated[str, AfterValidator(_known_domain), Field(json_schema_extra={"enum": [*evaluation.domains()]})]
 
 
-def _without_repetition(domains: list[Domain]) -> list[Domain]:
-    if len(set(domains)) < len(domains):
-        raise PydanticCustomError("repetition", "No domain may be named twice")
-    return domains
+def _without_repetition(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise PydanticCustomError("repetition", "Nothing may be named twice")
+    return names
+
+
+Distinct = [AfterValidator(_without_repetition), Field(json_schema_extra={"uniqueItems": True})]
 
 
 class _Body(BaseModel):
@@ -54,15 +82,26 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def _without_null(schema: dict[str, Any]) -> None:
+    """Take null out of what parameters may be: they are texts, and one that is absent is not there at all."""
+    for parameter in schema.get("properties", {}).values():
+        for branch in parameter.pop("anyOf", []):
+            parameter.update(branch if branch != {"type": "null"} else {})
+        if parameter.get("default", "") is None:
+            del parameter["default"]
+
+
 class _Query(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_without_null)
 
 
 class EvaluationRequest(_Body):
     """On what text the result is judged, beside full precision."""
 
-    domains: Annotated[list[Domain], Field(min_length=1), AfterValidator(_without_repetition)] = ["prose", "code"]
-    windows: int = Field(default=40, ge=1, le=10_000, description="Windows of 512 tokens of each domain's text")
+    domains: Annotated[list[Domain], Field(min_length=1), *Distinct] = ["prose", "code"]
+    windows: Annotated[int, Field(ge=1, le=10_000), Whole] = Field(
+        default=40, description="Windows of 512 tokens of each domain's text"
+    )
 
 
 class JobRequest(_Body):
@@ -75,19 +114,47 @@ class JobRequest(_Body):
     )
     evaluation: EvaluationRequest = EvaluationRequest()
     metadata: dict[MetadataKey, MetadataValue] = Field(default={}, max_length=16)
-    priority: int = Field(default=0, ge=-100, le=100, description="Within the team; the highest is served first")
+    labels: Annotated[list[Label], Field(max_length=16), *Distinct] = []
+    priority: Annotated[int, Field(ge=-100, le=100), Whole] = Field(
+        default=0, description="Within the team; the highest is served first"
+    )
     max_runtime_seconds: Seconds | None = Field(default=None, description="The job fails if it runs for longer")
     max_pending_seconds: Seconds | None = Field(default=None, description="The job fails if it waits for longer")
+
+
+def _unquoted(key: str) -> str:
+    """Return an idempotency key without the quotes that RFC 9651 puts around a string."""
+    if not re.fullmatch(IDEMPOTENCY_KEY, key):
+        raise InvalidRequest(
+            "An idempotency key is 1 to 255 printable ASCII characters; one that holds a space, a comma, a quote or a "
+            "backslash stands in quotes.",
+            param="Idempotency-Key",
+        )
+    return re.sub(r"\\(.)", r"\1", key[1:-1]) if key.startswith('"') else key
+
+
+class OnceHeaders(BaseModel):
+    """What lets a request be sent again without acting again."""
+
+    model_config = ConfigDict(frozen=True, json_schema_extra=_without_null)
+
+    idempotency_key: Annotated[str | None, AfterValidator(_unquoted)] = Field(
+        default=None,
+        description="The same key with the same request gets the first answer again, instead of another job",
+        json_schema_extra={"pattern": f"^(?:{IDEMPOTENCY_KEY})$"},
+        examples=['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
+    )
 
 
 class JobQuery(_Query):
     """Which jobs a page holds."""
 
     limit: Limit = 50
-    after: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]{1,64}$", description="The last job seen so far")
+    after: Id | None = Field(default=None, description="The last job seen so far")
     status: JobStatus | None = None
-    method: str | None = Field(default=None, pattern=r"^[a-z0-9_.-]{1,64}$")
-    created_after: AwareDatetime | None = None
+    method: Name | None = None
+    created_after: Annotated[AwareDatetime, BeforeValidator(_text_of_a_time)] | None = None
+    label: Label | None = Field(default=None, description="Only jobs that carry this label")
 
 
 class EventQuery(_Query):
@@ -102,7 +169,14 @@ class LogQuery(_Query):
 
     limit: Limit = 50
     after: int = Field(default=0, ge=0, le=INT8_MAX, description="The id of the last chunk seen so far")
-    step: str | None = Field(default=None, pattern=r"^[a-z0-9_-]{1,64}$", description="The kind of one step")
+    step: Name | None = Field(default=None, description="The kind of one step")
+
+
+class MetricQuery(_Query):
+    """Which metrics a page holds."""
+
+    limit: Limit = 50
+    after: int = Field(default=0, ge=0, le=INT8_MAX, description="The id of the last metric seen so far")
 
 
 class NoQuery(_Query):

@@ -81,6 +81,8 @@ class Job(BaseModel):
     evaluation: Evaluation
     priority: int
     metadata: dict[str, str]
+    labels: list[str]
+    retry_of: str | None = Field(description="The job that this one asks for again")
     max_runtime_seconds: int | None
     max_pending_seconds: int | None
     error: JobError | None
@@ -109,6 +111,19 @@ class LogChunk(BaseModel):
     attempt: int
     created_at: dt.datetime
     text: str
+
+
+class Metric(BaseModel):
+    """What a step measured of one module of one layer while it worked."""
+
+    id: int
+    object: Literal["job.metric"] = "job.metric"
+    step: str
+    attempt: int
+    layer: int
+    module: str
+    values: dict[str, float] = Field(examples=[{"loss": 0.0123}])
+    created_at: dt.datetime
 
 
 class ArtifactFile(BaseModel):
@@ -165,6 +180,14 @@ class LogPage(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[LogChunk]
+    has_more: bool
+
+
+class MetricPage(BaseModel):
+    """Metrics, oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Metric]
     has_more: bool
 
 

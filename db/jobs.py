@@ -1,7 +1,7 @@
-"""Jobs as a team sees them: submit, read, list, cancel."""
+"""Jobs as a team sees them: submit, retry, read, list, cancel."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ class NewJob:
     max_runtime_seconds: int | None
     max_pending_seconds: int | None
     steps: tuple[PlannedStep, ...]
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,10 @@ class JobFilter:
     status: str | None = None
     method: str | None = None
     created_after: dt.datetime | None = None
+    label: str | None = None
 
 
-def submit(session: Session, team_id: TeamId, new: NewJob) -> JobId:
+def submit(session: Session, team_id: TeamId, new: NewJob, retry_of: str | None = None) -> JobId:
     """Write a job and its steps. Nothing is enqueued: workers find what is ready."""
     job = Job(
         id=new_id("job"),
@@ -61,6 +63,8 @@ def submit(session: Session, team_id: TeamId, new: NewJob) -> JobId:
         recipe=dict(new.recipe),
         evaluation=dict(new.evaluation),
         job_metadata=dict(new.metadata),
+        labels=list(new.labels),
+        retry_of=retry_of,
         priority=new.priority,
         max_runtime_seconds=new.max_runtime_seconds,
         max_pending_seconds=new.max_pending_seconds,
@@ -85,6 +89,27 @@ def submit(session: Session, team_id: TeamId, new: NewJob) -> JobId:
             notify(session, WORK, step.pool)
     events.record(session, job.id, "The job is queued.")
     return JobId(job.id)
+
+
+def retry(session: Session, team_id: TeamId, job_id: str, plan_anew: Callable[[Job], NewJob]) -> JobId:
+    """Write a new job that asks again for what a job that is over has asked for; what had succeeded is reused.
+
+    Args:
+        session: the caller's transaction.
+        team_id: whose job it is.
+        job_id: the job that is over; it stays as it is.
+        plan_anew: makes the new job of the old one's row.
+
+    Raises:
+        NotFound: there is none of that id in this team.
+        Conflict: it is not over yet.
+    """
+    job = get(session, team_id, job_id)
+    if not is_terminal(JobStatus(job.status)):
+        raise Conflict(
+            f"The job is {job.status}: only one that is over can be retried. Wait for its end, or cancel it."
+        )
+    return submit(session, team_id, plan_anew(job), retry_of=job.id)
 
 
 def get(session: Session, team_id: TeamId, job_id: str) -> Job:
@@ -130,6 +155,8 @@ def list_page(
         conditions.append(Job.method == wanted.method)
     if wanted.created_after is not None:
         conditions.append(Job.created_at > wanted.created_after)
+    if wanted.label is not None:
+        conditions.append(Job.labels.contains([wanted.label]))
     if after is not None:
         created_at = session.scalar(select(Job.created_at).where(Job.id == after, Job.team_id == team_id))
         if created_at is None:

@@ -1,4 +1,4 @@
-"""A job's story and its log: by the page, or as a stream."""
+"""A job's story, its log and its metrics: by the page, or as a stream."""
 
 from typing import Any
 
@@ -9,21 +9,22 @@ from api import responses
 from api.auth import still_allowed, team_id
 from api.event_stream import Asker, stream_events
 from api.openapi import problems
-from api.presenting import event_object, log_object
-from api.requests import INT4_MAX, EventQuery, LogQuery
+from api.presenting import event_object, log_object, metric_object
+from api.requests import INT4_MAX, EventQuery, LogQuery, MetricQuery
 from api.services import services
 from core.errors import InvalidRequest
-from db import events, jobs, logs
+from db import events, jobs, logs, metrics
 
 EVENT_STREAM = "text/event-stream"
+FRAMES = {EVENT_STREAM: {"schema": {"description": "Server-Sent Events"}}}
 
-routes = APIBlueprint("events", __name__, url_prefix="/v1", tag="Events and logs")
+routes = APIBlueprint("events", __name__, url_prefix="/v1", tag="Events, logs and metrics")
 
 
 @routes.get("/jobs/<id:job_id>/events")
 @routes.input(EventQuery, location="query", arg_name="wanted")
 @routes.output(responses.EventPage)
-@routes.doc(responses={200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}, **problems(404, 422)})
+@routes.doc(responses={200: {"content": FRAMES}, **problems(404, 422)})
 def list_events(job_id: str, wanted: EventQuery) -> Any:
     """Read a job's events.
 
@@ -50,6 +51,18 @@ def list_logs(job_id: str, wanted: LogQuery) -> Any:
     database.run(lambda session: jobs.require(session, team, job_id))
     rows, has_more = database.run(lambda session: logs.page(session, job_id, wanted.step, wanted.after, wanted.limit))
     return responses.LogPage(data=[log_object(step, chunk) for step, chunk in rows], has_more=has_more)
+
+
+@routes.get("/jobs/<id:job_id>/metrics")
+@routes.input(MetricQuery, location="query", arg_name="wanted")
+@routes.output(responses.MetricPage)
+@routes.doc(responses=problems(404, 422))
+def list_metrics(job_id: str, wanted: MetricQuery) -> Any:
+    """Read what a job's steps measured, module by module."""
+    team, database = team_id(), services().database
+    database.run(lambda session: jobs.require(session, team, job_id))
+    rows, has_more = database.run(lambda session: metrics.page(session, job_id, wanted.after, wanted.limit))
+    return responses.MetricPage(data=[metric_object(step, metric) for step, metric in rows], has_more=has_more)
 
 
 def _last_event_id(otherwise: int) -> int:

@@ -1,39 +1,38 @@
-"""Jobs: submit, list, read, cancel."""
+"""Jobs: submit, list, read, cancel, retry."""
 
+from functools import partial
 from typing import Any
 
 from apiflask import APIBlueprint
-from flask import url_for
+from flask import request
 
 from api import responses
 from api.auth import team_id
+from api.creating import HEADERS, answer_with_new_job
 from api.openapi import problems
 from api.presenting import job_object
-from api.requests import JobQuery, JobRequest, NoQuery
+from api.requests import JobQuery, JobRequest, NoQuery, OnceHeaders
 from api.services import services
+from api.submitting import retry_job, submit_request
 from core.ids import TeamId
 from db import jobs
-from engines.recipe import parse_recipe
-from pipeline.plan import plan
-from pipeline.sources import check_source
 
 routes = APIBlueprint("jobs", __name__, url_prefix="/v1", tag="Jobs")
 
 
 @routes.post("/jobs")
 @routes.input(NoQuery, location="query", arg_name="_query")
+@routes.input(OnceHeaders, location="headers", arg_name="once")
 @routes.input(JobRequest, arg_name="wanted")
 @routes.output(responses.Job, status_code=201)
-@routes.doc(responses=problems(400, 413, 415, 422))
-def submit_job(wanted: JobRequest, _query: NoQuery) -> Any:
+@routes.doc(responses={201: {"headers": HEADERS}, **problems(400, 409, 413, 415, 422)})
+def submit_job(wanted: JobRequest, once: OnceHeaders, _query: NoQuery) -> Any:
     """Submit a job.
 
     It is written down and waits for a worker; the answer does not wait for any work.
     """
-    team, new = team_id(), _new_job(wanted)
-    row = services().database.run(lambda session: jobs.get(session, team, jobs.submit(session, team, new)))
-    job = job_object(row)
-    return job, 201, {"Location": url_for("jobs.get_job", job_id=job.id)}
+    make = partial(submit_request, wanted=wanted)
+    return answer_with_new_job(make, once.idempotency_key, request.get_json())
 
 
 @routes.get("/jobs")
@@ -43,7 +42,7 @@ def submit_job(wanted: JobRequest, _query: NoQuery) -> Any:
 def list_jobs(wanted: JobQuery) -> Any:
     """List the team's jobs, newest first."""
     team = team_id()
-    shown = jobs.JobFilter(wanted.status, wanted.method, wanted.created_after)
+    shown = jobs.JobFilter(wanted.status, wanted.method, wanted.created_after, wanted.label)
     rows, has_more = services().database.run(
         lambda session: jobs.list_page(session, team, shown, wanted.after, wanted.limit)
     )
@@ -73,21 +72,19 @@ def cancel_job(job_id: str, _query: NoQuery) -> Any:
     return _read(team, job_id)
 
 
+@routes.post("/jobs/<id:job_id>/retry")
+@routes.input(NoQuery, location="query", arg_name="_query")
+@routes.input(OnceHeaders, location="headers", arg_name="once")
+@routes.output(responses.Job, status_code=201)
+@routes.doc(responses={201: {"headers": HEADERS}, **problems(404, 409, 413, 422)})
+def retry_a_job(job_id: str, once: OnceHeaders, _query: NoQuery) -> Any:
+    """Retry a job that is over.
+
+    The answer is a new job with the same request, whose `retry_of` names the old one. Steps that had succeeded are done
+    at once: their results are reused.
+    """
+    return answer_with_new_job(partial(retry_job, job_id=job_id), once.idempotency_key)
+
+
 def _read(team: TeamId, job_id: str) -> responses.Job:
     return job_object(services().database.run(lambda session: jobs.get(session, team, job_id)))
-
-
-def _new_job(wanted: JobRequest) -> jobs.NewJob:
-    recipe = parse_recipe(wanted.recipe)
-    evaluation = wanted.evaluation.model_dump()
-    return jobs.NewJob(
-        source=check_source(wanted.source, services().settings.source_roots),
-        method=recipe.method.name,
-        recipe=recipe.document(),
-        evaluation=evaluation,
-        metadata=wanted.metadata,
-        priority=wanted.priority,
-        max_runtime_seconds=wanted.max_runtime_seconds,
-        max_pending_seconds=wanted.max_pending_seconds,
-        steps=plan(recipe, evaluation),
-    )

@@ -8,8 +8,17 @@ from tests.api.work import Workers
 
 JOB_FIELDS = [
     *("id", "object", "created_at", "started_at", "finished_at", "status", "source", "method", "recipe"),
-    *("parameters", "evaluation", "priority", "metadata", "max_runtime_seconds", "max_pending_seconds", "error"),
-    *("steps", "result"),
+    *(
+        "parameters",
+        "evaluation",
+        "priority",
+        "metadata",
+        "labels",
+        "retry_of",
+        "max_runtime_seconds",
+        "max_pending_seconds",
+    ),
+    *("error", "steps", "result"),
 ]
 STEP_FIELDS = ["id", "kind", "status", "pool", "attempt", "reused", "progress", "started_at", "finished_at", "error"]
 KINDS = ["fetch", "convert", "quantize", "reference", "evaluate"]
@@ -27,7 +36,7 @@ def test_a_submitted_job_is_queued_with_its_steps(caller: Caller) -> None:
     assert [list(step) for step in job["steps"]] == [STEP_FIELDS] * 5
     assert [step["kind"] for step in job["steps"]] == KINDS
     assert [step["status"] for step in job["steps"]] == ["ready", *["waiting"] * 4]
-    assert job["result"] is None
+    assert (job["labels"], job["retry_of"], job["result"]) == ([], None, None)
     assert job["created_at"].endswith("Z")
     assert dt.datetime.fromisoformat(job["created_at"]).utcoffset() == dt.timedelta()
     assert caller.get(f"/v1/jobs/{job['id']}").get_json() == job
@@ -37,11 +46,13 @@ def test_everything_that_was_asked_for_is_kept(caller: Caller) -> None:
     asked = {
         "evaluation": {"domains": ["code"], "windows": 3},
         "metadata": {"ticket": "A-1", "wörter": "✓"},
+        "labels": ["nightly", "a-b_c.d:e/f=g", "L" * 64],
         "priority": -7,
         "max_runtime_seconds": 60,
         "max_pending_seconds": None,
     }
     job = caller.submit({"method": "gguf", "type": "Q8_0"}, **asked)
+    assert caller.submit(priority=5.0)["priority"] == 5
     assert {name: job[name] for name in asked} == asked
     assert job["recipe"] == "gguf:Q8_0"
 
@@ -98,7 +109,7 @@ def test_lists_are_paged_newest_first(caller: Caller) -> None:
 
 
 def test_lists_are_filtered(caller: Caller) -> None:
-    first, second = caller.submit(), caller.submit()
+    first, second = caller.submit(labels=["a", "b"]), caller.submit(labels=["b"])
     caller.post(f"/v1/jobs/{first['id']}/cancel")
 
     def found(query: str) -> list[str]:
@@ -107,6 +118,10 @@ def test_lists_are_filtered(caller: Caller) -> None:
     assert found("status=cancelled") == [first["id"]]
     assert found("status=queued&method=gguf") == [second["id"]]
     assert found("method=gptq") == []
+    assert found("label=a") == [first["id"]]
+    assert found("label=b") == [second["id"], first["id"]]
+    assert found("label=b&status=queued") == [second["id"]]
+    assert found("label=c") == []
     assert found(f"created_after={first['created_at']}") == [second["id"]]
 
 
@@ -148,6 +163,10 @@ MEANINGLESS_QUERIES = [
     ("method=%00", "/method"),
     ("created_after=yesterday", "/created_after"),
     ("created_after=2026-01-01T00:00:00", "/created_after"),
+    ("created_after=0", "/created_after"),
+    ("label=", "/label"),
+    ("label=a%00", "/label"),
+    ("label=a&label=b", "/label"),
     ("colour=red", "/colour"),
 ]
 

@@ -7,12 +7,14 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from core.errors import FewbitsError
 from core.ids import WorkerId
 from core.manifest import StoredFile
-from db import artifacts, bind, claim, lease, logs, workers
+from db import artifacts, bind, claim, lease, logs, metrics, workers
 from db.artifacts import EvaluationRow, NewArtifact
 from db.bind import Work
 from db.claim import Claim, Room
+from db.metrics import NewMetric
 from db.session import Database
 from db.workers import Node
 
@@ -53,6 +55,13 @@ class Workers:
 
     def log(self, taken: Claim, text: str) -> None:
         self._database.run(lambda session: logs.append(session, taken.lease, taken.attempt, text))
+
+    def measure(self, taken: Claim, *measured: NewMetric) -> None:
+        self._database.run(lambda session: metrics.append(session, taken.lease, taken.attempt, measured))
+
+    def fail(self, taken: Claim, error: FewbitsError) -> None:
+        retry = lease.Retry(attempts_max=1, backoff_seconds=0)
+        self._database.run(lambda session: lease.fail(session, taken.lease, error.document(), retry))
 
     def finish(
         self,
