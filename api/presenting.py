@@ -150,6 +150,7 @@ def _result(job: Job) -> responses.Result | None:
         source_size_bytes=_facts(done.get("fetch")).get("model", {}).get("weight_bytes"),
         baseline=None if baseline is None else responses.Baseline(perplexity=baseline),
         perplexity=_perplexity(done.get("evaluate")),
+        verification=_facts(done.get("verify")).get("checks"),
         seconds=_seconds(job),
     )
 

@@ -46,6 +46,14 @@ class Baseline(BaseModel):
     perplexity: dict[str, float]
 
 
+class Check(BaseModel):
+    """One thing that verification looked at."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
 class Result(BaseModel):
     """What is known so far; each field is null until its step has finished."""
 
@@ -55,6 +63,7 @@ class Result(BaseModel):
     source_size_bytes: int | None
     baseline: Baseline | None
     perplexity: dict[str, float] | None
+    verification: list[Check] | None = Field(description="What was looked at before the result was published")
     seconds: float | None
 
 

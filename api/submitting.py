@@ -16,6 +16,7 @@ from db.jobs import NewJob
 from db.tables import Job
 from engines.recipe import parse_recipe
 from pipeline.plan import plan
+from pipeline.precheck import check_model
 from pipeline.sources import check_source
 
 
@@ -42,8 +43,11 @@ def retry_job(session: Session, team_id: TeamId, job_id: str) -> JobId:
 def _new_job(wanted: JobRequest) -> NewJob:
     recipe = parse_recipe(wanted.recipe)
     evaluation = wanted.evaluation.model_dump()
+    roots = services().settings.source_roots
+    source = check_source(wanted.source, roots)
+    check_model(recipe, source, roots)
     return NewJob(
-        source=check_source(wanted.source, services().settings.source_roots),
+        source=source,
         method=recipe.method.name,
         recipe=recipe.document(),
         evaluation=evaluation,

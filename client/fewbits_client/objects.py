@@ -54,6 +54,14 @@ class Baseline(TypedDict):
     perplexity: dict[str, float]
 
 
+class Check(TypedDict):
+    """One thing that verification looked at."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
 class Result(TypedDict):
     """What was measured so far; fields are null until their step has finished."""
 
@@ -63,6 +71,7 @@ class Result(TypedDict):
     source_size_bytes: int | None
     baseline: Baseline | None
     perplexity: dict[str, float] | None
+    verification: list[Check] | None
     seconds: float | None
 
 

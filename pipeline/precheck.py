@@ -1,0 +1,35 @@
+"""What can be said of a request before anything runs: a look at the source, where it can be seen from here."""
+
+from pathlib import Path
+
+from core.errors import RequestError
+from engines import source
+from engines.recipe import Recipe
+from engines.source import ModelFacts
+from pipeline.sources import local_folder
+
+
+def check_model(recipe: Recipe, location: str, roots: tuple[Path, ...]) -> None:
+    """Refuse a recipe that does not go with its source, by the source's headers alone.
+
+    A source that cannot be seen or read from here is left to the fetch, which runs where it can and says what is wrong.
+    The recipe is looked at again after it.
+
+    Args:
+        recipe: what is to be made.
+        location: the source, as ``check_source`` returns it.
+        roots: the folders under which the operator allows local sources.
+
+    Raises:
+        InvalidRequest: ``param`` names the field, the message what would be valid.
+    """
+    facts = _visible_facts(location, roots)
+    if facts is not None:
+        recipe.method.check(facts, recipe.params)
+
+
+def _visible_facts(location: str, roots: tuple[Path, ...]) -> ModelFacts | None:
+    try:
+        return source.inspect(local_folder(location, roots), roots)
+    except (OSError, RequestError):
+        return None
