@@ -147,7 +147,7 @@ def _continue(connection: Connection, target: Target, part: _Part, on_progress: 
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": f'"{target.file["sha256"]}"'}
-    with connection.stream(target.url_path, headers=headers, timeout_seconds=_SILENCE_MAX_SECONDS) as response:
+    with connection.stream_file(target.url_path, headers=headers, timeout_seconds=_SILENCE_MAX_SECONDS) as response:
         if not _continues(response, have):
             part.truncate(0)
             have = 0
