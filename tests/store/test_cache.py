@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from core.errors import DoesNotFit, StoreFailed
-from store import cache as cache_module
 from store.cache import NodeCache
 from store.port import Check, go_on
 from tests.conftest import REPOSITORY
@@ -176,7 +175,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(root: Path, source: Source, monk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     use(root, source, NAMES[0])
-    monkeypatch.setattr(cache_module.os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(DoesNotFit, match="no room for the step's inputs"):
         use(root, source, NAMES[1])
     assert kept(root) == set()

@@ -26,7 +26,6 @@ def test_nothing_is_copied(store: DirectoryStore, tmp_path: Path) -> None:
     store.put(tmp_path / "file", SHA256)
     with store.materialized({SHA256: len(CONTENT)}) as paths:
         assert paths[SHA256].stat().st_ino == inode
-    assert store.download_url(SHA256, disposition="attachment") is None
 
 
 def test_another_file_system_is_copied_from(
