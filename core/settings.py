@@ -36,7 +36,9 @@ class Settings(BaseSettings):
     s3_access_key_id: SecretStr = Field(
         default=SecretStr(""), description="Who asks; by default as boto3 finds it, such as the pod's role"
     )
-    s3_secret_access_key: SecretStr = Field(default=SecretStr(""), description="The secret of that access key")
+    s3_secret_access_key: SecretStr = Field(
+        default=SecretStr(""), validate_default=True, description="The secret of that access key"
+    )
     cache_root: Path = Field(
         default=Path("/var/tmp/fewbits-cache"),  # noqa: S108
         description="Where the workers of a machine keep copies of what is in an s3:// store",

@@ -133,7 +133,7 @@ class NodeCache:
             path = self._arriving / sha256
             descriptor = pins.enter_context(_opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            pins.callback(_discard, path, descriptor)
+            pins.callback(self._discard, path, descriptor)
             while not _allocate(descriptor, size_bytes):
                 if not self._evict():
                     if self._names() - own.keys():
@@ -175,6 +175,13 @@ class NodeCache:
             (self._arriving / sha256).rename(self._blobs / sha256)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
 
+    def _discard(self, path: Path, descriptor: int) -> None:
+        """Remove a reservation, unless its file has got its place as a copy."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                with self._deciding():
+                    path.unlink()
+
     def _await(self, sha256: str, check: Check) -> None:
         """Wait until nobody brings the blob any more, whether it came or not."""
         with contextlib.suppress(FileNotFoundError), _opened(self._arriving / sha256, os.O_RDONLY) as descriptor:
@@ -207,13 +214,6 @@ def _unlink_unused(path: Path) -> bool:
             return False
         path.unlink()
         return True
-
-
-def _discard(path: Path, descriptor: int) -> None:
-    """Remove a reservation, unless its file has got its place as a blob."""
-    with contextlib.suppress(FileNotFoundError):
-        if os.path.samestat(path.stat(), os.fstat(descriptor)):
-            path.unlink()
 
 
 def _allocate(descriptor: int, size_bytes: int) -> bool:

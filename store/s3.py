@@ -50,7 +50,8 @@ class S3Store:
         self._cache = cache
         self._transfer = transfer
         self._client = make_client(access, access.endpoint_url)
-        self._public = make_client(access, access.public_endpoint_url or access.endpoint_url)
+        public = access.public_endpoint_url
+        self._public = make_client(access, public) if public else self._client
 
     def put(self, path: Path, sha256: str, check: Check = go_on) -> None:
         """Upload the file; what is small in one request, the rest in parts."""

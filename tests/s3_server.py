@@ -1,10 +1,10 @@
 """A real S3 server: rclone's, with keys, over a folder in which each bucket is a folder."""
 
 import contextlib
+import functools
 import os
 import secrets
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from core.settings import Settings
+from server.embedded.child import Child, Command, start_child
 from server.embedded.ports import free_port
 from store.s3_access import S3Access, make_client
 from tests.waiting import wait_until
@@ -29,7 +30,6 @@ class S3Server:
     def __init__(self, folder: Path) -> None:
         self.root = folder / "s3"
         self.root.mkdir()
-        self._log = folder / "s3.log"
         self._port = free_port()
         self.access = S3Access(
             endpoint_url=f"http://127.0.0.1:{self._port}",
@@ -37,15 +37,20 @@ class S3Server:
             access_key_id=secrets.token_hex(10),
             secret_access_key=secrets.token_hex(20),
         )
-        self._process: subprocess.Popen[bytes] | None = None
+        keys = f'"{self.access.access_key_id},{self.access.secret_access_key}"'
+        where = ("--config", os.devnull, "--addr", f"127.0.0.1:{self._port}", str(self.root))
+        self._command = Command(
+            name="s3",
+            argv=(str(RCLONE), "serve", "s3", *where),
+            environment=os.environ | {"RCLONE_AUTH_KEY": keys},
+            folder=folder,
+            log=folder / "s3.log",
+            record=folder / "s3.pid",
+        )
+        self._child: Child | None = None
 
     def start(self) -> None:
-        keys = f'"{self.access.access_key_id},{self.access.secret_access_key}"'
-        command = [RCLONE, "serve", "s3", "--config", os.devnull, "--addr", f"127.0.0.1:{self._port}", self.root]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, env=os.environ | {"RCLONE_AUTH_KEY": keys}, stdout=log, stderr=log
-            )
+        self._child = start_child(self._command)
         wait_until(self._answers)
 
     def _answers(self) -> bool:
@@ -54,18 +59,18 @@ class S3Server:
         return False
 
     def stop(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
+        assert self._child is not None
+        self._child.end()
 
     def bucket(self) -> str:
         """Make a bucket and return its name."""
         name = f"test-{secrets.token_hex(6)}"
-        self.client().create_bucket(Bucket=name)
+        self.client.create_bucket(Bucket=name)
         return name
 
+    @functools.cached_property
     def client(self) -> "S3Client":
-        """Return a client of its own, to look at what others have done and to do harm."""
+        """A client of the test's own, to look at what others have done and to do harm."""
         return make_client(self.access, self.access.endpoint_url)
 
     def environment(self, bucket: str) -> dict[str, str]:

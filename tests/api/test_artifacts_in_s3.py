@@ -80,9 +80,9 @@ def test_a_bucket_that_is_away_loses_nothing(
 ) -> None:
     store, bucket = services_of(app).store, services_of(app).settings.store_url.split("/")[2]
     store.delete(SHA256)
-    for listed in s3_server.client().list_objects_v2(Bucket=bucket).get("Contents", []):
-        s3_server.client().delete_object(Bucket=bucket, Key=listed["Key"])
-    s3_server.client().delete_bucket(Bucket=bucket)
+    for listed in s3_server.client.list_objects_v2(Bucket=bucket).get("Contents", []):
+        s3_server.client.delete_object(Bucket=bucket, Key=listed["Key"])
+    s3_server.client.delete_bucket(Bucket=bucket)
     assert problem_of(caller.get(path))["code"] == "store_failed"
     assert caller.client.get("/readyz").status_code == 503
     assert database.run(lambda session: session.query(Execution).where(Execution.lost_at.is_not(None)).count()) == 0

@@ -154,7 +154,7 @@ def test_a_store_gives_the_bytes_and_sees_no_key(api: FakeApi, store: FakeApi, c
 
 def test_a_real_s3_server_continues_a_part(api: FakeApi, s3_server: S3Server, client: Client, tmp_path: Path) -> None:
     lists(api)
-    s3, bucket = s3_server.client(), s3_server.bucket()
+    s3, bucket = s3_server.client, s3_server.bucket()
     s3.put_object(Bucket=bucket, Key="blob", Body=CONTENT)
     api.on("GET", FILE, sends_to(s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "blob"})))
     (tmp_path / f"model.gguf.{SHA256[:8]}.part").write_bytes(CONTENT[:1000])

@@ -98,7 +98,7 @@ def test_workers_that_share_no_folder_do_a_job_together(
         (path,) = client.download(job["id"], tmp_path / "got")
     assert sha256(path) == artifact["files"][0]["sha256"]
 
-    listed = s3_server.client().list_objects_v2(Bucket=bucket, Prefix="some/prefix/")["Contents"]
+    listed = s3_server.client.list_objects_v2(Bucket=bucket, Prefix="some/prefix/")["Contents"]
     stored = {entry["Key"].rpartition("/")[2] for entry in listed}
     assert sha256(path) in stored
     for machine in machines:

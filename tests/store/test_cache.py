@@ -1,6 +1,8 @@
 """A node's cache: brought once, verified, pinned while in use, never above its limit."""
 
+import contextlib
 import errno
+import itertools
 import os
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import DoesNotFit, StoreFailed
+from store import cache
 from store.cache import NodeCache
 from store.port import Check, go_on
 from tests.conftest import REPOSITORY
@@ -22,6 +25,10 @@ SIZE = 1000
 LIMIT = 3 * SIZE
 CONTENTS = {sha256(content): content for content in (bytes([number]) * SIZE for number in range(8))}
 NAMES = list(CONTENTS)
+
+
+class Unwanted(Exception):
+    """Nobody wants the work any more."""
 
 
 class Source:
@@ -90,13 +97,13 @@ def test_one_waits_until_others_make_room(root: Path, source: Source) -> None:
 
 def test_one_that_waits_can_be_broken_off(root: Path, source: Source) -> None:
     def check() -> None:
-        raise InterruptedError
+        raise Unwanted
 
-    cache = NodeCache(root, LIMIT)
+    here = NodeCache(root, LIMIT)
     with (
-        cache.holding(dict.fromkeys(NAMES[:3], SIZE), source.bring, go_on),
-        pytest.raises(InterruptedError),
-        cache.holding({NAMES[3]: SIZE}, source.bring, check),
+        here.holding(dict.fromkeys(NAMES[:3], SIZE), source.bring, go_on),
+        pytest.raises(Unwanted),
+        here.holding({NAMES[3]: SIZE}, source.bring, check),
     ):
         pass
 
@@ -147,6 +154,29 @@ def test_where_the_first_fails_the_second_brings_it(root: Path, source: Source) 
     assert kept(root) == {NAMES[0]}
 
 
+def test_many_that_fail_and_try_again_harm_no_others(
+    root: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "LOOK_SECONDS", 0.001)
+    calls = itertools.count()
+
+    def fail_every_other_time() -> None:
+        if next(calls) % 2:
+            raise Unwanted
+
+    def use_in_the_end(pair: tuple[str, str]) -> None:
+        with contextlib.suppress(Unwanted):
+            use(root, source, *pair)
+            return
+        use_in_the_end(pair)
+
+    source.meanwhile = fail_every_other_time
+    pairs = list(itertools.combinations(NAMES[:6], 2))
+    with ThreadPoolExecutor(len(pairs)) as pool:
+        list(pool.map(use_in_the_end, pairs))
+    assert len(kept(root)) <= LIMIT // SIZE
+
+
 def test_what_comes_spoilt_is_brought_again(root: Path, source: Source) -> None:
     spoil = iter([True, False, True, True])
 
@@ -155,10 +185,10 @@ def test_what_comes_spoilt_is_brought_again(root: Path, source: Source) -> None:
         if next(spoil):
             os.pwrite(descriptor, b"?", 0)
 
-    cache = NodeCache(root, LIMIT)
-    with cache.holding({NAMES[0]: SIZE}, bring, go_on) as paths:
+    here = NodeCache(root, LIMIT)
+    with here.holding({NAMES[0]: SIZE}, bring, go_on) as paths:
         assert paths[NAMES[0]].read_bytes() == CONTENTS[NAMES[0]]
-    with pytest.raises(StoreFailed, match="another content"), cache.holding({NAMES[1]: SIZE}, bring, go_on):
+    with pytest.raises(StoreFailed, match="another content"), here.holding({NAMES[1]: SIZE}, bring, go_on):
         pass
     assert kept(root) == {NAMES[0]}
 
@@ -190,6 +220,7 @@ def test_a_disk_that_refuses_is_a_failure_of_the_store(tmp_path: Path, source: S
 HOLD = """
 import os, sys
 from pathlib import Path
+from store import cache
 from store.cache import NodeCache
 
 root, held, arriving = sys.argv[1:]

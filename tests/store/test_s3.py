@@ -121,7 +121,7 @@ def test_a_killed_upload_leaves_nothing_visible_and_is_cleared(s3_server: S3Serv
 
 
 def unfinished(server: S3Server, bucket: str) -> list[str]:
-    listed = server.client().list_multipart_uploads(Bucket=bucket)
+    listed = server.client.list_multipart_uploads(Bucket=bucket)
     return [upload["Key"] for upload in listed.get("Uploads", [])]
 
 
