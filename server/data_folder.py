@@ -53,6 +53,11 @@ class DataFolder:
         """Where workers' children write."""
         return self.path / "scratch"
 
+    @property
+    def cache(self) -> Path:
+        """Copies of what is in a store elsewhere."""
+        return self.path / "cache"
+
     def log(self, name: str) -> Path:
         """Return where a process's output goes."""
         return self.path / "logs" / f"{name}.log"

@@ -136,6 +136,7 @@ class Stack:
         self._environment |= {"FEWBITS_API_HOST": self._host, "FEWBITS_API_PORT": str(self._port)}
         self._environment.setdefault("FEWBITS_STORE_URL", folder.store.as_uri())
         self._environment.setdefault("FEWBITS_SCRATCH_ROOT", str(folder.scratch))
+        self._environment.setdefault("FEWBITS_CACHE_ROOT", str(folder.cache))
         self._environment.setdefault("FEWBITS_SOURCE_ROOTS", "/")
         if options.sources:
             self._environment["FEWBITS_SOURCE_ROOTS"] = ":".join(str(path.resolve()) for path in options.sources)
