@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from demo.__main__ import MODEL, RECIPES, SOURCES
+from demo.__main__ import MODEL, RECIPES, SOURCES, explain
 from demo.stack import Stack
 from fewbits_client import Client, Job
 from tests.expected import CLASSIC, LOSS_MAX, PERPLEXITY, TOLERANCE
@@ -47,7 +47,9 @@ def main() -> int:
 def show(client: Client, job: Job) -> None:
     """Print a job's numbers, its steps, and its losses by layer."""
     result: Any = job["result"] or {}
-    print(f"\n{job['recipe']} {job['status']} {job['error'] or ''}")
+    print(f"\n{job['recipe']} {job['status']}")
+    if job["status"] != "succeeded":
+        explain(client, job)
     print("  parameters:", json.dumps(job["parameters"]))
     print(
         "  perplexity:", result.get("perplexity"), "full precision:", (result.get("baseline") or {}).get("perplexity")
