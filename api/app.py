@@ -40,7 +40,7 @@ def create_app(settings: Settings | None = None, database: Database | None = Non
     app.json = StrictJSONProvider(app)
     app.url_map.merge_slashes = False  # no answer by a redirect, which is a page and no problem document
     app.url_map.converters["id"] = IdConverter
-    provide(app, Services(settings, database, open_store(settings.store_url), EventFeed(database.url, JOBS)))
+    provide(app, Services(settings, database, open_store(settings), EventFeed(database.url, JOBS)))
     openapi.configure(app)
     problems.install(app)
     for step in (access_log, auth, content):  # in the order in which they see a request

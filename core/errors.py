@@ -148,9 +148,17 @@ class StoreFailed(WorkError):
 
 
 class BlobLost(StoreFailed):
-    """A blob that was there has vanished."""
+    """A blob that was there has vanished.
+
+    Args:
+        sha256: which.
+    """
 
     code = "blob_lost"
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(f"The store has lost the blob {sha256}. Submit the job again: it is made anew.")
+        self.sha256 = sha256
 
 
 class DeadlineExceeded(WorkError):

@@ -5,13 +5,15 @@ process with a message that names the variable.
 """
 
 import functools
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _REFUSAL = "fewbits cannot start:\n  "
+_STORE = re.compile(r"file:///.*|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
 
 
 class Settings(BaseSettings):
@@ -23,7 +25,25 @@ class Settings(BaseSettings):
     broker_url: SecretStr = Field(
         default=SecretStr(""), description="A Redis-compatible broker, as redis://:password@host:port/0"
     )
-    store_url: str = Field(default="", description="Where blobs are kept: file:///an/absolute/folder")
+    store_url: str = Field(
+        default="", description="Where blobs are kept: file:///an/absolute/folder or s3://bucket/prefix"
+    )
+    s3_endpoint_url: str = Field(default="", description="The S3 endpoint of an s3:// store; by default that of AWS")
+    s3_public_endpoint_url: str = Field(
+        default="", description="How clients reach that endpoint, for downloads; by default as the service does"
+    )
+    s3_region: str = Field(default="", description="The bucket's region; by default as boto3 finds it")
+    s3_access_key_id: SecretStr = Field(
+        default=SecretStr(""), description="Who asks; by default as boto3 finds it, such as the pod's role"
+    )
+    s3_secret_access_key: SecretStr = Field(default=SecretStr(""), description="The secret of that access key")
+    cache_root: Path = Field(
+        default=Path("/var/tmp/fewbits-cache"),  # noqa: S108
+        description="Where the workers of a machine keep copies of what is in an s3:// store",
+    )
+    cache_bytes_max: int = Field(
+        default=100 * 10**9, ge=1, description="How large those copies may be together; no model may be larger"
+    )
     source_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="Folders under which file:// sources may lie, separated by ':'; none by default"
     )
@@ -75,9 +95,25 @@ class Settings(BaseSettings):
     @field_validator("store_url")
     @classmethod
     def _known_store(cls, url: str) -> str:
-        if url and not url.startswith("file:///"):
-            raise ValueError("must be file:/// and an absolute folder")
+        if url and not _STORE.fullmatch(url):
+            raise ValueError(
+                "must be file:/// and an absolute folder, or s3:// and a bucket, which a prefix may follow"
+            )
         return url
+
+    @field_validator("s3_endpoint_url", "s3_public_endpoint_url")
+    @classmethod
+    def _endpoint(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return url
+
+    @field_validator("s3_secret_access_key")
+    @classmethod
+    def _both_or_neither(cls, secret: SecretStr, known: ValidationInfo) -> SecretStr:
+        if bool(secret) != bool(known.data.get("s3_access_key_id")):
+            raise ValueError("must be set if and only if FEWBITS_S3_ACCESS_KEY_ID is")
+        return secret
 
     @field_validator("database_url")
     @classmethod

@@ -1,14 +1,15 @@
 """A store in a directory: ``blobs/ab/ab12…``, each file written elsewhere, synced, and renamed into place."""
 
+import contextlib
 import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from core.errors import BlobLost, FewbitsError, StoreFailed, os_error
-from store.port import CHUNK_BYTES
+from store.port import CHUNK_BYTES, Check, go_on
 
 READ_ONLY = 0o444
 
@@ -20,7 +21,7 @@ class DirectoryStore:
         self._blobs = root / "blobs"
         self._arriving = root / "arriving"
 
-    def put(self, path: Path, sha256: str) -> None:
+    def put(self, path: Path, sha256: str, check: Check = go_on) -> None:
         """Move the file into the store, or copy it where it lies on another file system."""
         if self.has(sha256):
             return
@@ -47,18 +48,19 @@ class DirectoryStore:
 
     def read(self, sha256: str, start: int, length: int) -> Iterator[bytes]:
         """Yield the bytes, at most a megabyte at a time."""
-        with self.materialize(sha256).open("rb") as file:
+        with self._existing(sha256).open("rb") as file:
             file.seek(start)
             while length > 0 and (piece := file.read(min(length, CHUNK_BYTES))):
                 length -= len(piece)
                 yield piece
 
-    def materialize(self, sha256: str) -> Path:
-        """Return the blob's own path: nothing is copied."""
-        path = self._path(sha256)
-        if not path.is_file():
-            raise BlobLost(f"The store has lost the blob {sha256}. Submit the job again: it is made anew.")
-        return path
+    @contextlib.contextmanager
+    def materialized(self, blobs: Mapping[str, int], check: Check = go_on) -> Iterator[Mapping[str, Path]]:
+        """Give the blobs' own paths: nothing is copied, and nothing that is in use is ever collected."""
+        yield {sha256: self._existing(sha256) for sha256 in blobs}
+
+    def download_url(self, sha256: str, *, disposition: str) -> None:
+        """A folder has no address for others."""
 
     def delete(self, sha256: str) -> None:
         """Remove the file."""
@@ -75,6 +77,12 @@ class DirectoryStore:
 
     def _path(self, sha256: str) -> Path:
         return self._blobs / sha256[:2] / sha256
+
+    def _existing(self, sha256: str) -> Path:
+        path = self._path(sha256)
+        if not path.is_file():
+            raise BlobLost(sha256)
+        return path
 
     def _copy(self, source: Path, target: Path) -> None:
         descriptor, name = tempfile.mkstemp(dir=self._arriving)

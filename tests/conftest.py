@@ -1,4 +1,4 @@
-"""Real parts for every test: one Postgres and one broker a session, one fresh database a test."""
+"""Real parts for every test: one Postgres, one broker and one S3 server a session, one fresh database a test."""
 
 import itertools
 import os
@@ -13,6 +13,7 @@ from db.session import Database
 from server.embedded.broker import running_broker
 from server.embedded.postgres import running_postgres
 from server.migrate import upgrade
+from tests.s3_server import S3Server
 
 TEMPLATE = "template_fewbits"
 REPOSITORY = Path(__file__).parent.parent
@@ -38,6 +39,14 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with running_broker(tmp_path_factory.mktemp("broker")) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def _give_back(workplace: Workplace, abandoned: Sequence[Lease]) -> None:
 def _workplace(here: Settings, folder: Path, slots: int) -> Workplace:
     return Workplace(
         database=Database(here.database_url.get_secret_value(), connections_max=2 + CONNECTIONS_PER_SLOT * slots),
-        store=open_store(here.store_url),
+        store=open_store(here),
         folder=folder,
         scratch_bytes_max=here.scratch_bytes_max,
         lease_seconds=here.lease_seconds,

@@ -127,7 +127,7 @@ def main() -> None:
     configure_logging(here.log_level)
     rescue = Rescue(
         Database(here.database_url.get_secret_value(), connections_max=2),
-        open_store(here.store_url),
+        open_store(here),
         Retry(here.attempts_max, here.retry_backoff_seconds),
         Patience(here.lease_seconds, here.garbage_grace_seconds),
     )

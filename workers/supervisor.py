@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from structlog.contextvars import bound_contextvars
 
 from core.errors import BlobLost, ChildCrashed, ErrorDocument, FewbitsError, os_error
 from core.logging import log
+from core.manifest import StoredFile
 from db import artifacts
 from db import lease as leases
 from db.claim import Claim
@@ -96,24 +98,34 @@ class _Run:
             return self._work(keeper)
         except Interrupted:
             return None
+        except BlobLost as error:
+            sha256 = error.sha256
+            keeper.persist(lambda session: artifacts.mark_lost(session, sha256))
+            return error.document()
         except FewbitsError as error:
             return error.document()
         except OSError as error:
             return os_error(error, "The step could not be prepared", full=SCRATCH_FULL).document()
 
     def _work(self, keeper: LeaseKeeper) -> Result | ErrorDocument | None:
-        spec = self._prepare(keeper)
-        writer = LogWriter(self._at.database, keeper, spec.log, self._claim)
-        with Child(spec, keeper.report) as child:
+        def check() -> None:
+            keeper.check()
+            if self._at.closing.is_set():
+                raise Interrupted
 
-            def tick() -> None:
-                writer.copy()
-                keeper.check()
-                if self._at.closing.is_set():
-                    raise Interrupted
+        inputs = self._inputs(keeper)
+        blobs = {file.sha256: file.size_bytes for files in inputs.values() for file in files}
+        with self._at.store.materialized(blobs, check) as paths:
+            spec = self._prepare(inputs, paths)
+            writer = LogWriter(self._at.database, keeper, spec.log, self._claim)
+            with Child(spec, keeper.report) as child:
 
-            outcome = child.wait(tick)
-        writer.finish()
+                def tick() -> None:
+                    writer.copy()
+                    check()
+
+                outcome = child.wait(tick)
+            writer.finish()
         if not isinstance(outcome, Outcome):
             return outcome
         output = KINDS[self._claim.kind].output(self._claim.params)
@@ -134,11 +146,18 @@ class _Run:
             log.warning("attempt failed", error=result)
             keeper.persist(lambda s: leases.fail(s, lease, result, self._at.retry))
 
-    def _prepare(self, keeper: LeaseKeeper) -> ChildSpec:
+    def _inputs(self, keeper: LeaseKeeper) -> Mapping[str, Sequence[StoredFile]]:
+        """Return the files of each input, by the kind of the step that made it."""
+        ids = list(self._claim.inputs.values())
+        files = keeper.persist(lambda session: artifacts.files_of(session, ids))
+        return {kind: files[artifact_id] for kind, artifact_id in self._claim.inputs.items()}
+
+    def _prepare(self, inputs: Mapping[str, Sequence[StoredFile]], paths: Mapping[str, Path]) -> ChildSpec:
+        """Make the execution's folder, with links to its inputs."""
         spec = ChildSpec(
             kind=self._claim.kind,
             params=self._claim.params,
-            inputs={kind: str(self._folder / "inputs" / kind) for kind in self._claim.inputs},
+            inputs={kind: str(self._folder / "inputs" / kind) for kind in inputs},
             folder=str(self._folder),
             threads=self._at.threads,
             device=self._device,
@@ -147,18 +166,9 @@ class _Run:
         )
         spec.output.mkdir(parents=True)
         spec.scratch.mkdir()
-        ids = list(self._claim.inputs.values())
-        files = keeper.persist(lambda session: artifacts.files_of(session, ids))
-        for kind, artifact_id in self._claim.inputs.items():
-            for file in files[artifact_id]:
+        for kind, files in inputs.items():
+            for file in files:
                 path = Path(spec.inputs[kind], file.name)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.symlink_to(self._materialize(keeper, file.sha256))
+                path.symlink_to(paths[file.sha256])
         return spec
-
-    def _materialize(self, keeper: LeaseKeeper, sha256: str) -> Path:
-        try:
-            return self._at.store.materialize(sha256)
-        except BlobLost:
-            keeper.persist(lambda session: artifacts.mark_lost(session, sha256))
-            raise

@@ -1,7 +1,5 @@
 """Put what a child left into the store: intents first, then the blobs; the commit is the supervisor's."""
 
-import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 from core.errors import ChildCrashed
@@ -10,7 +8,8 @@ from db import artifacts
 from db.artifacts import NewArtifact
 from db.tokens import Lease
 from pipeline.step_kind import Output
-from store.port import CHUNK_BYTES, BlobStore
+from store.digest import sha256_of
+from store.port import BlobStore
 from workers.lease_keeper import LeaseKeeper
 
 
@@ -27,19 +26,14 @@ def upload(keeper: LeaseKeeper, store: BlobStore, lease: Lease, folder: Path, ou
     paths = {str(path.relative_to(folder)): path for path in entries if path.is_symlink() or not path.is_dir()}
     if not paths or any(path.is_symlink() or not path.is_file() for path in paths.values()):
         raise ChildCrashed("The step ended without the files that it promised. Its log has the details.")
-    files = [StoredFile(name, _sha256(path, keeper.check), path.stat().st_size) for name, path in paths.items()]
+    files = [StoredFile(name, _sha256(path, keeper), path.stat().st_size) for name, path in paths.items()]
     keeper.persist(lambda session: artifacts.intend(session, lease, {file.sha256: file.size_bytes for file in files}))
     for file in files:
         keeper.check()
-        store.put(paths[file.name], file.sha256)
+        store.put(paths[file.name], file.sha256, keeper.check)
     return NewArtifact(role=output.role, format=output.format, digest=manifest_digest(files), files=tuple(files))
 
 
-def _sha256(path: Path, check: Callable[[], None]) -> str:
-    """Return the SHA-256 of a file that may be large, in hex; ``check`` may break it off."""
-    digest = hashlib.sha256()
+def _sha256(path: Path, keeper: LeaseKeeper) -> str:
     with path.open("rb") as file:
-        while piece := file.read(CHUNK_BYTES):
-            digest.update(piece)
-            check()
-    return digest.hexdigest()
+        return sha256_of(file, keeper.check)
