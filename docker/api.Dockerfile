@@ -7,7 +7,8 @@ WORKDIR /opt/fewbits
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt ".[api]"
 COPY . .
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --editable .
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --editable . \
+    && /opt/venv/bin/python -m compileall -q .
 
 FROM python:3.11.14-slim-bookworm
 RUN useradd --no-log-init --uid 10001 --user-group --no-create-home --home-dir /tmp fewbits

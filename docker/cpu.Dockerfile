@@ -24,7 +24,8 @@ COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 RUN /opt/venv/bin/pip install --no-cache-dir --extra-index-url "$TORCH_INDEX_URL" --constraint constraints.txt \
     /wheels/*.whl ".[cpu]"
 COPY . .
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --editable .
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --editable . \
+    && /opt/venv/bin/python -m compileall -q .
 
 # With the compiler: GPTQModel compiles its kernels on the machine that uses them.
 FROM compiler

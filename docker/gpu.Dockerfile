@@ -22,10 +22,12 @@ RUN CMAKE_BUILD_PARALLEL_LEVEL="$(nproc)" /opt/venv/bin/pip wheel --no-cache-dir
 FROM compiler AS build
 WORKDIR /opt/fewbits
 COPY --from=llama /wheels /wheels
-COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
-RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt /wheels/*.whl ".[gpu]"
+COPY pyproject.toml constraints.txt docker/cuda-constraints.txt README.md LICENSE NOTICE ./
+RUN /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt --constraint cuda-constraints.txt \
+    /wheels/*.whl ".[gpu]"
 COPY . .
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --editable .
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --editable . \
+    && /opt/venv/bin/python -m compileall -q .
 
 FROM compiler
 RUN useradd --no-log-init --uid 10001 --user-group --no-create-home --home-dir /tmp fewbits

@@ -41,7 +41,7 @@ def let_through(path: str) -> bool:
 
 
 def test_every_image_that_runs_is_built_here() -> None:
-    assert {path.name for path in DOCKER.iterdir()} == {f"{image}.Dockerfile" for image in IMAGES}
+    assert {path.name for path in DOCKER.glob("*.Dockerfile")} == {f"{image}.Dockerfile" for image in IMAGES}
     ran = {container["image"].partition(":")[0] for pod in our_pods(BASE) for container in pod.containers}
     assert ran == {f"fewbits-{image}" for image in IMAGES}
 
@@ -124,6 +124,15 @@ def test_llama_cpp_is_built_as_the_set_up_builds_it(image: str) -> None:
     assert command.endswith(
         f"--build-constraint={BUILD_PINS.name} --wheel-dir=/wheels --requirement {REQUIREMENT.name}"
     )
+
+
+def test_cuda_is_the_one_that_torch_was_built_with() -> None:
+    text = (DOCKER / "cuda-constraints.txt").read_text()
+    (torch,) = [pin for pin in EXTRAS["cpu"] if pin.startswith("torch==")]
+    assert torch in text.splitlines()[0]
+    (toolkit,) = re.findall(r"^cuda-toolkit==([\d.]+)\.0$", text, re.MULTILINE)
+    assert stages_of("gpu")[0].base.startswith(f"nvidia/cuda:{toolkit}-")
+    assert any("--constraint cuda-constraints.txt" in line for stage in stages_of("gpu") for line in stage.all("RUN"))
 
 
 def test_gptqmodel_finds_a_compiler_where_it_runs() -> None:
