@@ -42,7 +42,7 @@ class Settings(BaseSettings):
         description="Where the workers of a machine keep copies of what is in an s3:// store",
     )
     cache_bytes_max: int = Field(
-        default=100 * 10**9, ge=1, description="How large those copies may be together; no model may be larger"
+        default=100 * 10**9, ge=1, description="How large those copies may be together; the inputs of a step must fit"
     )
     source_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="Folders under which file:// sources may lie, separated by ':'; none by default"

@@ -92,9 +92,8 @@ class S3Store:
         """Remove the object and abort uploads of it that never ended."""
         key = self._key(sha256)
         with explained("A blob could not be deleted"):
-            listed = self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
-            for upload in listed.get("Uploads", []):
-                self._abort(key, upload["UploadId"])
+            for upload_id in self._unfinished(key):
+                self._abort(key, upload_id)
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
     def check(self) -> None:
@@ -171,6 +170,15 @@ class S3Store:
         except ClientError as error:
             if code_of(error) != "NoSuchUpload":
                 raise
+
+    def _unfinished(self, key: str) -> Sequence[str]:
+        try:
+            listed = self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
+        except ClientError as error:
+            if code_of(error) != "NoSuchUpload":  # rclone's answer where there was never one in the bucket
+                raise
+            return []
+        return [upload["UploadId"] for upload in listed.get("Uploads", [])]
 
     def _bring(self, sha256: str, size_bytes: int, descriptor: int, check: Check) -> None:
         """Write the blob into an open file."""

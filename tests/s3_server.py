@@ -7,14 +7,19 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from core.settings import Settings
 from server.embedded.ports import free_port
-from store.s3_access import S3Access
+from store.s3_access import S3Access, make_client
 from tests.waiting import wait_until
 
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+NO_DATABASE = "postgresql://nobody@127.0.0.1:1/x"
 RCLONE = Path(sys.executable).parent / "rclone"
 
 
@@ -56,8 +61,12 @@ class S3Server:
     def bucket(self) -> str:
         """Make a bucket and return its name."""
         name = f"test-{secrets.token_hex(6)}"
-        (self.root / name).mkdir()
+        self.client().create_bucket(Bucket=name)
         return name
+
+    def client(self) -> "S3Client":
+        """Return a client of its own, to look at what others have done and to do harm."""
+        return make_client(self.access, self.access.endpoint_url)
 
     def environment(self, bucket: str) -> dict[str, str]:
         """What a process must be told to use a bucket as its store."""
@@ -69,10 +78,10 @@ class S3Server:
             "FEWBITS_S3_SECRET_ACCESS_KEY": self.access.secret_access_key,
         }
 
-    def settings(self, store_url: str, folder: Path) -> Settings:
+    def settings(self, store_url: str, folder: Path, database_url: str = NO_DATABASE) -> Settings:
         """What a process that has a store here is told; its cache is in ``folder``."""
         return Settings(
-            database_url=SecretStr("postgresql://nobody@127.0.0.1:1/x"),
+            database_url=SecretStr(database_url),
             store_url=store_url,
             s3_endpoint_url=self.access.endpoint_url,
             s3_region=self.access.region,

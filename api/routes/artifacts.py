@@ -1,5 +1,6 @@
 """What a job has made, and the bytes of it."""
 
+import contextlib
 import unicodedata
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -46,13 +47,18 @@ def list_artifacts(job_id: str, _query: NoQuery) -> Any:
         200: {"description": "The whole file", **BYTES},
         206: {"description": "The range that was asked for", **BYTES},
         304: {"description": "The file is the one that the client has"},
+        307: {
+            "description": "The store gives the bytes itself, at an address that is good for some minutes. "
+            "Repeat the request there, with the same Range, without the API key",
+            "headers": {"Location": {"schema": {"type": "string", "format": "uri"}}},
+        },
         **problems(404, 416, 422, 503),
     }
 )
 def download_file(job_id: str, artifact_id: str, name: str, _query: NoQuery) -> Response:
     """Download a file, whole or one range of it.
 
-    Its ETag is its SHA-256.
+    Its ETag is its SHA-256. Where the store can give the bytes itself, a GET is answered with a redirect to it.
     """
     file = _find(job_id, artifact_id, name)
     etag = f'"{file.sha256}"'
@@ -68,6 +74,8 @@ def download_file(job_id: str, artifact_id: str, name: str, _query: NoQuery) -> 
     part = wanted_range(asked, request.headers.get("If-Range"), etag, file.size_bytes)
     if part is None:
         raise RequestedRangeNotSatisfiable(file.size_bytes)
+    if request.method == "GET" and (url := _address(file)) is not None:
+        return Response(status=HTTPStatus.TEMPORARY_REDIRECT, headers={"Location": url, "Cache-Control": "no-store"})
     if part.is_partial:
         headers["Content-Range"] = f"bytes {part.start}-{part.start + part.length - 1}/{file.size_bytes}"
     headers["Content-Length"] = str(part.length)
@@ -85,20 +93,33 @@ def _find(job_id: str, artifact_id: str, name: str) -> ArtifactFile:
     raise NotFound("There is no such file in this job. GET …/artifacts lists those that there are.")
 
 
+def _address(file: ArtifactFile) -> str | None:
+    with _noting_loss():
+        return services().store.download_url(file.sha256, disposition=_disposition(file.name))
+
+
 def _bytes(sha256: str, part: ByteRange) -> Iterator[bytes]:
     """Return the bytes in pieces, the first of them read already: a lost blob is a problem, not a broken download."""
     pieces = services().store.read(sha256, part.start, part.length)
-    try:
+    with _noting_loss():
         first = next(pieces, b"")
-    except BlobLost:
-        services().database.run(lambda session: artifacts.mark_lost(session, sha256))
-        raise
 
     def generate() -> Iterator[bytes]:
         yield first
         yield from pieces
 
     return generate()
+
+
+@contextlib.contextmanager
+def _noting_loss() -> Iterator[None]:
+    """Have what was made of a lost blob made anew when it is wanted again."""
+    try:
+        yield
+    except BlobLost as error:
+        sha256 = error.sha256
+        services().database.run(lambda session: artifacts.mark_lost(session, sha256))
+        raise
 
 
 def _disposition(name: str) -> str:

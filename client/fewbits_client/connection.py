@@ -17,6 +17,7 @@ from fewbits_client.errors import InvalidArgument, Problem, UnexpectedAnswer, Un
 
 # Statuses that a proxy or a starting server sends: the request was not refused, it was not heard.
 _NOT_READY = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+_CONNECT_SECONDS = 10.0
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -33,11 +34,8 @@ class Connection:
     """
 
     def __init__(self, url: str, api_key: str, *, timeout_seconds: float) -> None:
-        try:
-            parsed = httpx.URL(url)
-        except httpx.InvalidURL as error:
-            raise InvalidArgument(f"{url!r} is not a URL: {error}") from None
-        if parsed.scheme not in {"http", "https"} or not parsed.host:
+        parsed = _web_address(url)
+        if parsed is None:
             raise InvalidArgument(f"{url!r} is not the URL of a server: it must begin with http:// or https://")
         if not re.fullmatch(r"[!-~]+", api_key):
             raise InvalidArgument("the API key must be printable ASCII without spaces")
@@ -45,7 +43,7 @@ class Connection:
         self._http = httpx.Client(
             base_url=parsed,
             headers={"Authorization": f"Bearer {api_key}"},
-            timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, 10.0)),
+            timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS)),
             # One stream a followed job, beside ordinary requests: the caller's number of jobs is the limit.
             limits=httpx.Limits(max_connections=None),
             # A proxy from the environment cannot reach this machine's own loopback address.
@@ -82,30 +80,80 @@ class Connection:
             timeout_seconds: how long the answer may be silent.
 
         Yields:
-            The answer, whose status is a success or 416.
+            The answer, whose status is a success.
 
         Raises:
             Unreachable: no answer came, the server is not ready, or the connection broke.
             Problem: the server refused.
         """
-        timeout = httpx.Timeout(timeout_seconds, connect=10.0)
-        with self.translated(), self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
-            if response.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                if not response.is_success:
-                    response.read()
-                self._check(response)
+        with self._opened(path, headers, timeout_seconds) as response:
+            self._check_unread(response)
             yield response
 
     @contextlib.contextmanager
-    def translated(self) -> Iterator[None]:
-        """Turn httpx's errors into `Unreachable`."""
+    def stream_file(self, path: str, *, headers: Mapping[str, str], timeout_seconds: float) -> Iterator[httpx.Response]:
+        """Open one GET as `stream` does, of bytes that the server may have its store give.
+
+        The store is another machine, which is not shown the key. It knows a file by another version than the server,
+        so that a range is asked of it without a condition: what it gives under one address never changes.
+
+        Yields:
+            The answer, whose status is a success or 416.
+
+        Raises:
+            Unreachable: as with `stream`, or the store did not give the bytes.
+            Problem: the server refused.
+        """
+        with self._opened(path, headers, timeout_seconds) as response:
+            if response.status_code != HTTPStatus.TEMPORARY_REDIRECT:
+                if response.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    self._check_unread(response)
+                yield response
+                return
+            location = response.headers.get("location", "")
+        asked = {name: value for name, value in headers.items() if name != "If-Range"}
+        with self._opened_elsewhere(location, asked, timeout_seconds) as response:
+            yield response
+
+    @contextlib.contextmanager
+    def _opened(self, path: str, headers: Mapping[str, str], timeout_seconds: float) -> Iterator[httpx.Response]:
+        timeout = httpx.Timeout(timeout_seconds, connect=_CONNECT_SECONDS)
+        with self.translated(), self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+            yield response
+
+    @contextlib.contextmanager
+    def _opened_elsewhere(
+        self, location: str, headers: Mapping[str, str], timeout_seconds: float
+    ) -> Iterator[httpx.Response]:
+        place = _web_address(location)
+        if place is None:
+            raise UnexpectedAnswer(f"{self.url} points to a store that has no address")
+        timeout = httpx.Timeout(timeout_seconds, connect=_CONNECT_SECONDS)
+        with (
+            self.translated(place.host),
+            httpx.Client(timeout=timeout, trust_env=not _is_loopback(place.host)) as store,
+            store.stream("GET", place, headers=headers) as response,
+        ):
+            if not response.is_success and response.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                raise Unreachable(f"the store at {place.host} answers with status {response.status_code}")
+            yield response
+
+    @contextlib.contextmanager
+    def translated(self, place: str = "") -> Iterator[None]:
+        """Turn httpx's errors into `Unreachable`, of the server unless another place is named."""
+        place = place or self.url
         try:
             yield
         except httpx.TimeoutException:
-            raise Unreachable(f"{self.url} does not answer in time; is the server overloaded or stopped?") from None
+            raise Unreachable(f"{place} does not answer in time; is the server overloaded or stopped?") from None
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
-            raise Unreachable(f"cannot reach {self.url}: {reason}; is it running?") from None
+            raise Unreachable(f"cannot reach {place}: {reason}; is it running?") from None
+
+    def _check_unread(self, response: httpx.Response) -> None:
+        if not response.is_success:
+            response.read()
+        self._check(response)
 
     def _check(self, response: httpx.Response) -> None:
         """Raise unless the answer is a success."""
@@ -156,6 +204,14 @@ def parse_object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UnexpectedAnswer(f"the server sent {text[:80]!r} where a JSON object belongs")
     return value
+
+
+def _web_address(text: str) -> httpx.URL | None:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        return None
+    return url if url.scheme in {"http", "https"} and url.host else None
 
 
 def _is_loopback(host: str) -> bool:

@@ -147,7 +147,7 @@ def _continue(connection: Connection, target: Target, part: _Part, on_progress: 
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": f'"{target.file["sha256"]}"'}
-    with connection.stream(target.url_path, headers=headers, timeout_seconds=_SILENCE_MAX_SECONDS) as response:
+    with connection.stream_file(target.url_path, headers=headers, timeout_seconds=_SILENCE_MAX_SECONDS) as response:
         if not _continues(response, have):
             part.truncate(0)
             have = 0
@@ -162,9 +162,10 @@ def _continue(connection: Connection, target: Target, part: _Part, on_progress: 
 
 
 def _continues(response: httpx.Response, have: int) -> bool:
-    """Return whether the answer's bytes follow the ones that are there."""
-    if response.status_code != HTTPStatus.PARTIAL_CONTENT:
-        return False
+    """Return whether the answer's bytes follow the ones that are there.
+
+    Only the header tells: some S3 servers, rclone's among them, send a range with the status of the whole.
+    """
     return str(response.headers.get("content-range", "")).startswith(f"bytes {have}-")
 
 

@@ -45,7 +45,7 @@ class Exchange(BaseHTTPRequestHandler):
             scripts = api.scripts[self.command, path]
             # The last script of a path stays: it answers every further request.
             script = (scripts.pop(0) if len(scripts) > 1 else scripts[0]) if scripts else None
-        if self.headers.get("authorization") != f"Bearer {KEY}":
+        if self.headers.get("authorization") != api.authorization:
             self.problem(401, code="not_authenticated", detail="No such key.")
         elif script is None:
             self.problem(404, code="not_found", detail=f"No {path} here.")
@@ -92,9 +92,13 @@ class _Server(ThreadingHTTPServer):
 
 
 class FakeApi:
-    """Scripts by method and path; several for one path are used one after the other."""
+    """Scripts by method and path; several for one path are used one after the other.
 
-    def __init__(self) -> None:
+    Whoever sends another header Authorization is refused; None wants none at all, as a store does.
+    """
+
+    def __init__(self, authorization: str | None = f"Bearer {KEY}") -> None:
+        self.authorization = authorization
         self.lock = threading.Lock()
         self.seen: list[Seen] = []
         self.scripts: dict[tuple[str, str], list[Script]] = defaultdict(list)

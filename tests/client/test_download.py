@@ -1,12 +1,14 @@
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fewbits_client import Client, DigestMismatch, FileConflict, UnsafeFileName
+from fewbits_client import Client, DigestMismatch, FileConflict, UnexpectedAnswer, UnsafeFileName
+from fewbits_client.errors import Unreachable
 from tests.client.fake_api import Exchange, FakeApi
+from tests.s3_server import S3Server
 
 CONTENT = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -124,3 +126,63 @@ def test_an_identical_file_is_not_fetched_again(api: FakeApi, client: Client, tm
     (tmp_path / "model.gguf").write_bytes(CONTENT)
     assert client.download("job_1", tmp_path) == [tmp_path / "model.gguf"]
     assert api.requests(FILE) == []
+
+
+@pytest.fixture
+def store() -> Iterator[FakeApi]:
+    """Where the API has its files given from: refuses whoever shows a key."""
+    store = FakeApi(authorization=None)
+    yield store
+    store.close()
+
+
+def sends_to(url: str) -> Callable[[Exchange], None]:
+    return lambda exchange: exchange.send(307, b"", Location=url)
+
+
+def test_a_store_gives_the_bytes_and_sees_no_key(api: FakeApi, store: FakeApi, client: Client, tmp_path: Path) -> None:
+    lists(api)
+    api.on("GET", FILE, sends_to(f"{store.url}/blob?signature=1"), sends_to(f"{store.url}/blob?signature=2"))
+    store.on("GET", "/blob", cut_after(500_000), ranged)
+    (path,) = client.download("job_1", tmp_path)
+    assert path.read_bytes() == CONTENT
+    first, second = store.requests("/blob")
+    assert (first.path, second.path) == ("/blob?signature=1", "/blob?signature=2")
+    assert second.headers["range"] == "bytes=500000-"
+    assert second.headers["if-range"] is None  # it knows the file by another version
+
+
+def test_a_real_s3_server_continues_a_part(api: FakeApi, s3_server: S3Server, client: Client, tmp_path: Path) -> None:
+    lists(api)
+    s3, there = s3_server.client(), {"Bucket": s3_server.bucket(), "Key": "blob"}
+    s3.put_object(**there, Body=CONTENT)
+    api.on("GET", FILE, sends_to(s3.generate_presigned_url("get_object", Params=there)))
+    (tmp_path / f"model.gguf.{SHA256[:8]}.part").write_bytes(CONTENT[:1000])
+    reported: list[int] = []
+    (path,) = client.download("job_1", tmp_path, on_progress=lambda _file, have: reported.append(have))
+    assert path.read_bytes() == CONTENT
+    assert reported == sorted(reported)
+    assert reported[0] == 1000
+
+
+def test_what_a_store_gives_is_verified(api: FakeApi, store: FakeApi, client: Client, tmp_path: Path) -> None:
+    lists(api, sha256="0" * 64)
+    api.on("GET", FILE, sends_to(f"{store.url}/blob"))
+    store.on("GET", "/blob", whole)
+    with pytest.raises(DigestMismatch):
+        client.download("job_1", tmp_path)
+
+
+def test_a_store_that_refuses_is_said(api: FakeApi, store: FakeApi, client: Client, tmp_path: Path) -> None:
+    lists(api)
+    api.on("GET", FILE, sends_to(f"{store.url}/blob"))
+    with pytest.raises(Unreachable, match=r"store at 127\.0\.0\.1 answers with status 404"):
+        client.download("job_1", tmp_path)
+
+
+@pytest.mark.parametrize("place", ["", "file:///etc/passwd", "/elsewhere", "http://", "ftp://x/y"])
+def test_a_redirect_to_no_store_is_refused(api: FakeApi, client: Client, tmp_path: Path, place: str) -> None:
+    lists(api)
+    api.on("GET", FILE, sends_to(place))
+    with pytest.raises(UnexpectedAnswer, match="no address"):
+        client.download("job_1", tmp_path)
