@@ -36,12 +36,13 @@ def port(tmp_path: Path) -> Iterator[int]:
     port = free_port()
     (make_bucket,) = pod.spec["initContainers"]
     subprocess.run(here(make_bucket["args"], tmp_path, port), check=True)
-    with subprocess.Popen(
-        here(pod.main["args"], tmp_path, port), env=os.environ | environment(DEV, pod.main)
-    ) as server:
-        wait_until(lambda: not is_free("127.0.0.1", port))
-        yield port
-        server.kill()
+    command = here(pod.main["args"], tmp_path, port)
+    with subprocess.Popen(command, env=os.environ | environment(DEV, pod.main)) as server:
+        try:
+            wait_until(lambda: not is_free("127.0.0.1", port))
+            yield port
+        finally:
+            server.kill()
 
 
 def test_the_store_takes_the_key_of_the_pods_and_no_other(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
