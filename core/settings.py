@@ -50,6 +50,9 @@ class Settings(BaseSettings):
         default=(), description="Folders under which file:// sources may lie, separated by ':'; none by default"
     )
     scratch_root: Path = Field(default=Path("/var/tmp/fewbits"), description="Where a worker's children may write")  # noqa: S108
+    scratch_bytes_max: int | None = Field(
+        default=None, ge=1, description="What of the scratch disk a worker may fill; by default all that is free"
+    )
     child_threads: int | None = Field(
         default=None, ge=1, description="CPU threads of a child; by default the worker's cores, shared by its slots"
     )
@@ -59,6 +62,9 @@ class Settings(BaseSettings):
     api_host: str = Field(default="127.0.0.1", description="The address that the API listens on")
     api_port: int = Field(default=8080, ge=0, le=65535, description="The port that the API listens on")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe log level")
+    heartbeat_file: Path | None = Field(
+        default=None, description="A file that workers, dispatch and rescue touch each time their loop turns"
+    )
     lease_seconds: float = Field(
         default=30,
         ge=3,

@@ -101,7 +101,8 @@ def rescue() -> None:
 
 @main.command()
 @click.option("--check", is_flag=True, help="Only prove, on a new Postgres, that migrations and tables agree.")
-def migrate(check: bool) -> None:
+@click.option("--wait", is_flag=True, help="Only wait until another has brought it there.")
+def migrate(check: bool, wait: bool) -> None:
     """Bring the database to the newest schema."""
     from server import migrate as schema
 
@@ -109,10 +110,36 @@ def migrate(check: bool) -> None:
         if difference := schema.check():
             raise click.ClickException(f"The migrations do not make what db/tables says: {difference}")
         click.echo("Migrations and tables agree.")
-    else:
-        from core.settings import settings
+        return
+    from core.settings import settings
 
-        schema.upgrade(settings().database_url.get_secret_value())
+    url = settings().database_url.get_secret_value()
+    if wait:
+        _wait_for_schema(url)
+    else:
+        schema.upgrade(url)
+
+
+def _wait_for_schema(database_url: str) -> None:
+    from server.migrate import wait_until_current
+    from server.signals import StopRequested, StopSignals
+
+    with StopSignals() as signals:
+        try:
+            wait_until_current(database_url, lambda text: click.echo(text, err=True), signals.pause)
+        except StopRequested:
+            raise click.ClickException("Stopped before the schema was there.") from None
+
+
+@main.command()
+@click.argument("heartbeat", type=click.Path(path_type=Path))
+@click.option("--within", "seconds", type=click.FloatRange(0), required=True, help="How old it may be.")
+def alive(heartbeat: Path, seconds: float) -> None:
+    """Fail if the file HEARTBEAT was not touched lately: the process of FEWBITS_HEARTBEAT_FILE is stuck."""
+    from core.heartbeat import is_beating
+
+    if not is_beating(heartbeat, seconds):
+        raise click.ClickException(f"{heartbeat} was not touched within {seconds:g} s.")
 
 
 @main.group()

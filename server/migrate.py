@@ -1,7 +1,7 @@
 """Brings a database to the newest schema, and proves that migrations and tables agree."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,16 +12,45 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
 import migrations
-from db.session import sqlalchemy_url
+from db import schema
+from db.session import UNAVAILABLE, Database, sqlalchemy_url
+from server.embedded.child import Pause
 from server.embedded.postgres import running_postgres
 
 LOCK_KEY = 0x66657762  # "fewb": any number that nobody else uses
+LOOK_SECONDS = 2.0
 
 
 def upgrade(database_url: str) -> None:
     """Run the migrations that are missing. Two at once are safe: the second waits, and finds nothing to do."""
     with _locked_connection(database_url) as connection:
         command.upgrade(_config(connection), "head")
+
+
+def wait_until_current(database_url: str, say: Callable[[str], None], pause: Pause) -> None:
+    """Return when the database's schema is the one of this version; somebody else runs the migrations.
+
+    Args:
+        database_url: ``postgresql://…``; it may be away for now.
+        say: tells a person what is waited for, each time that it changes.
+        pause: waits some seconds between two looks.
+    """
+    database = Database(database_url, connections_max=1)
+    said = None
+    while (missing := _missing(database)) is not None:
+        if missing != said:
+            say(missing)
+        said = missing
+        pause(LOOK_SECONDS)
+    database.dispose()
+
+
+def _missing(database: Database) -> str | None:
+    try:
+        current = database.run(schema.is_current)
+    except UNAVAILABLE as error:
+        return f"waiting for Postgres: {str(error).splitlines()[0]}"
+    return None if current else "waiting for 'fewbitsd migrate': the database's schema is not the one of this version"
 
 
 def check() -> str | None:

@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "worker-gpu": (PROGRAM, "worker", "--pool", "gpu"),
 }
 MIGRATE: tuple[str, ...] = (PROGRAM, "migrate")
+AWAIT_SCHEMA: tuple[str, ...] = (*MIGRATE, "--wait")  # in a cluster: before the processes that cannot do without
 
 STOP_ORDER: tuple[tuple[str, ...], ...] = (
     ("worker-cpu", "worker-gpu"),  # while everything they report to still runs

@@ -72,7 +72,7 @@ def run_worker(pool: str, slots: int | None) -> None:
     with own_folder(here.scratch_root) as own:
         workplace = _workplace(here, own.path, len(taken))
         _give_back(workplace, own.abandoned)
-        node = Node(workplace, pool, taken, here.poll_seconds)
+        node = Node(workplace, pool, taken, here.poll_seconds, here.heartbeat_file)
         node.start()
         try:
             _consume(here.broker_url.get_secret_value(), pool, node, taken)
@@ -94,6 +94,7 @@ def _workplace(here: Settings, folder: Path, slots: int) -> Workplace:
         database=Database(here.database_url.get_secret_value(), connections_max=2 + CONNECTIONS_PER_SLOT * slots),
         store=open_store(here),
         folder=folder,
+        scratch_bytes_max=here.scratch_bytes_max,
         lease_seconds=here.lease_seconds,
         retry=Retry(here.attempts_max, here.retry_backoff_seconds),
         threads=here.child_threads or max(1, len(os.sched_getaffinity(0)) // slots),

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -10,6 +11,7 @@ CPU = "cpu"
 QUERY = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
 QUERY_SECONDS = 30
 MIB = 1 << 20
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # where a container sees its own limit, and a machine has no file
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,17 @@ class Device:
 def devices(pool: str) -> list[Device]:
     """Return the devices of a pool's worker: every GPU, or the CPU where there is none or the pool is ``cpu``."""
     gpus = _gpus() if pool == "gpu" else []
-    return gpus or [Device(CPU, psutil.virtual_memory().total)]
+    return gpus or [Device(CPU, _memory_bytes())]
+
+
+def _memory_bytes() -> int:
+    """Return this machine's memory, or what of it this container may use."""
+    total = psutil.virtual_memory().total
+    try:
+        limit = CONTAINER_LIMIT.read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total  # "max" where there is none
 
 
 def _gpus() -> list[Device]:

@@ -66,4 +66,4 @@ def main() -> None:
     url = here.database_url.get_secret_value()
     dispatch = Dispatch(Database(url, connections_max=1), here.broker_url.get_secret_value())
     listener = Listener(url, WORK)
-    run_until(stop_event(), dispatch.run_once, lambda: listener.wait(LOOK_SECONDS))
+    run_until(stop_event(), dispatch.run_once, lambda: listener.wait(LOOK_SECONDS), here.heartbeat_file)

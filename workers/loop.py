@@ -3,10 +3,12 @@
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from core.heartbeat import beat
 from core.logging import log
 from db.session import Interleaved
 
@@ -21,15 +23,19 @@ def stop_event() -> threading.Event:
     return stop
 
 
-def run_until(stop: threading.Event, run_once: Callable[[], object], wait: Callable[[], object]) -> None:
+def run_until(
+    stop: threading.Event, run_once: Callable[[], object], wait: Callable[[], object], heartbeat: Path | None
+) -> None:
     """Run, wait, run again, until ``stop`` is set.
 
     Args:
         stop: ends the loop.
         run_once: does what there is to do and returns what it did.
         wait: returns when it is time to look again.
+        heartbeat: touched at each turn, also where one fails.
     """
     while not stop.is_set():
+        beat(heartbeat)
         try:
             run_once()
             wait()

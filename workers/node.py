@@ -6,7 +6,9 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
+from core.heartbeat import beat
 from core.logging import log
 from db import workers
 from db.claim import Claim, Room, claim
@@ -31,16 +33,21 @@ class Node:
         pool: ``cpu`` or ``gpu``.
         slots: one device for each child that may run at once.
         poll_seconds: how often to look for work without a hint.
+        heartbeat: touched each time that it is time to look.
     """
 
-    def __init__(self, workplace: Workplace, pool: str, slots: list[Device], poll_seconds: float) -> None:
+    def __init__(
+        self, workplace: Workplace, pool: str, slots: list[Device], poll_seconds: float, heartbeat: Path | None
+    ) -> None:
         self._at = workplace
         self._pool = pool
         self._slots = slots
         self._free = list(slots)
         self._reserved: dict[str, tuple[str, Room]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held for moments: the look-out takes it, and must not wait for Postgres
+        self._claiming = threading.Lock()  # two slots must not both count the same memory as free
         self._poll_seconds = poll_seconds
+        self._heartbeat = heartbeat
         self._worker_id = self._at.database.run(lambda s: workers.register(s, self._row()))
         self._threads = [
             threading.Thread(target=target, name=target.__name__, daemon=True)
@@ -91,13 +98,15 @@ class Node:
 
     def _claim(self, device: Device) -> Claim | None:
         bind_ready_steps(self._at.database)
-        with self._lock:  # two slots must not both count the same memory as free
-            room = self._room(device)
+        with self._claiming:
+            with self._lock:
+                room = self._room(device)
             claimed = self._at.database.run(
                 lambda s: claim(s, self._worker_id, self._pool, room, self._at.lease_seconds)
             )
             if claimed is not None:
-                self._reserved[claimed.lease.execution_id] = (device.name, claimed.room)
+                with self._lock:
+                    self._reserved[claimed.lease.execution_id] = (device.name, claimed.room)
         return claimed
 
     def _room(self, device: Device) -> Room:
@@ -105,7 +114,10 @@ class Node:
         taken = [room for name, room in self._reserved.values() if name == device.name]
         scratch = sum(room.scratch_bytes for _, room in self._reserved.values())
         memory = sum(room.memory_bytes for room in taken)
-        return Room(device.memory_bytes - memory, shutil.disk_usage(self._at.folder).free - scratch)
+        return Room(device.memory_bytes - memory, self._allowed(shutil.disk_usage(self._at.folder).free) - scratch)
+
+    def _allowed(self, scratch_bytes: int) -> int:
+        return min(scratch_bytes, self._at.scratch_bytes_max or scratch_bytes)
 
     def _unreserve(self, claimed: Claim) -> None:
         with self._lock:
@@ -114,7 +126,7 @@ class Node:
     def _look_out(self) -> None:
         """Fill the free slots every few seconds, without being told."""
         threads: list[threading.Thread] = []
-        while not self._at.closing.wait(self._poll_seconds * random.uniform(1 - JITTER, 1 + JITTER)):  # noqa: S311
+        while not self._told_to_leave():
             threads = [thread for thread in threads if thread.is_alive()]
             with self._lock:
                 free = len(self._free)
@@ -124,6 +136,11 @@ class Node:
                 threads.append(thread)
         for thread in threads:
             thread.join()
+
+    def _told_to_leave(self) -> bool:
+        """Wait until it is time to look, and return whether to leave instead."""
+        beat(self._heartbeat)
+        return self._at.closing.wait(self._poll_seconds * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
 
     def _beat(self) -> None:
         while not self._at.closing.wait(BEAT_SECONDS):
@@ -137,7 +154,7 @@ class Node:
             device=", ".join(sorted({slot.name for slot in self._slots})),
             slots=len(self._slots),
             memory_bytes=self._slots[0].memory_bytes,
-            scratch_bytes=shutil.disk_usage(self._at.folder).total,
+            scratch_bytes=self._allowed(shutil.disk_usage(self._at.folder).total),
         )
 
 

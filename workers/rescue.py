@@ -135,4 +135,4 @@ def main() -> None:
         Patience(here.lease_seconds, here.garbage_grace_seconds, here.idempotency_seconds),
     )
     stop = stop_event()
-    run_until(stop, rescue.run_once, lambda: stop.wait(here.rescue_seconds))
+    run_until(stop, rescue.run_once, lambda: stop.wait(here.rescue_seconds), here.heartbeat_file)

@@ -39,6 +39,7 @@ class Workplace:
         database: where claims come from and results go.
         store: where blobs are.
         folder: the worker's own folder on the scratch disk.
+        scratch_bytes_max: what of that disk the worker may fill; None for all that is free.
         lease_seconds: how long a lease lasts unless it is renewed.
         retry: how often failed work is tried.
         threads: CPU threads of a child.
@@ -50,6 +51,7 @@ class Workplace:
     database: Database
     store: BlobStore
     folder: Path
+    scratch_bytes_max: int | None
     lease_seconds: float
     retry: Retry
     threads: int

@@ -1,0 +1,39 @@
+"""What a worker offers is what it may use."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+from sqlalchemy import select
+
+from db.tables import Execution, Worker
+from tests.waiting import wait_until
+from tests.workers.conftest import Service
+from workers import devices
+
+
+@pytest.mark.parametrize(
+    ("limit", "memory_bytes"),
+    [("1048576\n", 1 << 20), ("max\n", None), (f"{1 << 62}\n", None), (None, None)],
+)
+def test_a_container_offers_no_more_memory_than_its_limit(
+    limit: str | None, memory_bytes: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "memory.max"
+    if limit is not None:
+        file.write_text(limit)
+    monkeypatch.setattr(devices, "CONTAINER_LIMIT", file)
+    assert devices.devices("cpu")[0].memory_bytes == (memory_bytes or psutil.virtual_memory().total)
+
+
+def test_a_worker_offers_no_more_scratch_than_it_may_fill(service: Service) -> None:
+    service.start("worker", "--pool", "cpu", FEWBITS_SCRATCH_BYTES_MAX="1000")
+    wait_until(lambda: offered(service) == [1000])
+    job_id = service.submit()
+    ready = select(Execution.status)
+    wait_until(lambda: service.database.run(lambda s: s.scalars(ready).all()) == ["ready"])
+    assert service.job(job_id).status == "queued"
+
+
+def offered(service: Service) -> list[int]:
+    return list(service.database.run(lambda s: s.scalars(select(Worker.scratch_bytes)).all()))
