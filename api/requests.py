@@ -1,5 +1,6 @@
-"""What a client may send: bodies and query parameters. What is not named here is refused."""
+"""What a client may send: bodies, query parameters and headers. What is not named here is refused, but for headers."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import (
@@ -12,14 +13,18 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
+from core.errors import InvalidRequest
 from db.states import JobStatus
 from engines import evaluation
 
 INT4_MAX = 2**31 - 1  # event numbers are Postgres integers
 INT8_MAX = 2**63 - 1  # log chunks are counted over all jobs
 YEAR_SECONDS = 366 * 24 * 3600
+# A string of structured fields (RFC 9651), as the draft has it, or the bare text that most clients send.
+IDEMPOTENCY_KEY = r'"(?:[ !#-\[\]-~]|\\["\\]){1,255}"|[!#-+\--\[\]-~]{1,255}'
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9._:/=-]*$"
 
 Seconds = Annotated[int, Field(ge=1, le=YEAR_SECONDS)]
@@ -95,6 +100,28 @@ class JobRequest(_Body):
     priority: int = Field(default=0, ge=-100, le=100, description="Within the team; the highest is served first")
     max_runtime_seconds: Seconds | None = Field(default=None, description="The job fails if it runs for longer")
     max_pending_seconds: Seconds | None = Field(default=None, description="The job fails if it waits for longer")
+
+
+def _unquoted(key: str) -> str:
+    """Return an idempotency key without the quotes that RFC 9651 puts around a string."""
+    if not re.fullmatch(IDEMPOTENCY_KEY, key):
+        raise InvalidRequest(
+            "An idempotency key is 1 to 255 printable ASCII characters; one that holds a space, a comma, a quote or a "
+            "backslash stands in quotes.",
+            param="Idempotency-Key",
+        )
+    return re.sub(r"\\(.)", r"\1", key[1:-1]) if key.startswith('"') else key
+
+
+class OnceHeaders(BaseModel):
+    """What lets a request be sent again without acting again."""
+
+    idempotency_key: Annotated[str | SkipJsonSchema[None], AfterValidator(_unquoted)] = Field(
+        default=None,
+        description="The same key with the same request gets the first answer again, instead of another job",
+        json_schema_extra={"pattern": f"^(?:{IDEMPOTENCY_KEY})$"},
+        examples=['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
+    )
 
 
 class JobQuery(_Query):

@@ -8,6 +8,8 @@
     │   ├── NotAuthenticated    no key, or a key that is not known
     │   ├── NotFound            no such object, or one of another team
     │   ├── Conflict            the object's state does not allow it
+    │   │   └── RequestInFlight a request with the same idempotency key is being acted on
+    │   ├── KeyReused           an idempotency key that was used for another request
     │   ├── SourceRefused       a path outside the allowed roots, an unknown scheme
     │   ├── SourceInvalid       a folder that is not a complete, safe model
     │   └── ModelUnsupported    an architecture or a tokenizer that an engine does not know
@@ -96,6 +98,18 @@ class Conflict(RequestError):
     """The object's state does not allow what was asked."""
 
     code = "conflict"
+
+
+class RequestInFlight(Conflict):
+    """A request with the same idempotency key is being acted on."""
+
+    code = "request_in_flight"
+
+
+class KeyReused(RequestError):
+    """An idempotency key that was used for another request."""
+
+    code = "idempotency_key_reused"
 
 
 class SourceRefused(RequestError):

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
         default=5, ge=0, le=3600, description="Wait before the second attempt; doubles with each further one"
     )
     garbage_grace_seconds: float = Field(default=3600, ge=0, description="How long a blob that nothing uses is kept")
+    idempotency_seconds: float = Field(
+        default=86400, ge=60, description="How long the answer to a request with an idempotency key is remembered"
+    )
 
     @field_validator("source_roots", "method_modules", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Rescue: give back what dead workers held, end overdue jobs, collect blobs that nothing uses."""
+"""Rescue: give back what dead workers held, end overdue jobs, delete what nothing uses or asks for any more."""
 
 import dataclasses
 import time
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from core.errors import FewbitsError
 from core.logging import configure_logging, log
 from core.settings import settings
-from db import artifacts, deadlines, expiry
+from db import artifacts, deadlines, expiry, idempotency
 from db.lease import Retry
 from db.session import UNAVAILABLE, Database, Interleaved
 from db.transition import WrongState
@@ -30,9 +30,10 @@ class Rescued:
     misfits: int
     jobs: int
     blobs: int
+    keys: int
 
 
-NOTHING = Rescued(0, 0, 0, 0)
+NOTHING = Rescued(0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Patience:
 
     lease_seconds: float
     garbage_grace_seconds: float
+    idempotency_seconds: float
 
 
 class Rescue:
@@ -71,6 +73,7 @@ class Rescue:
                 misfits=self._each(lambda s: expiry.misfits(s, MISFIT_SECONDS), expiry.give_up),
                 jobs=self._each(deadlines.overdue, deadlines.expire),
                 blobs=self._collect(),
+                keys=self._database.run(lambda s: idempotency.forget(s, self._patience.idempotency_seconds)),
             )
         except UNAVAILABLE:
             self._reached_since = None
@@ -129,7 +132,7 @@ def main() -> None:
         Database(here.database_url.get_secret_value(), connections_max=2),
         open_store(here.store_url),
         Retry(here.attempts_max, here.retry_backoff_seconds),
-        Patience(here.lease_seconds, here.garbage_grace_seconds),
+        Patience(here.lease_seconds, here.garbage_grace_seconds, here.idempotency_seconds),
     )
     stop = stop_event()
     run_until(stop, rescue.run_once, lambda: stop.wait(here.rescue_seconds))

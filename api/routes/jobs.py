@@ -1,20 +1,20 @@
 """Jobs: submit, list, read, cancel, retry."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from apiflask import APIBlueprint
-from flask import url_for
-from sqlalchemy.orm import Session
+from flask import request
 
 from api import responses
 from api.auth import team_id
+from api.creating import HEADERS, answer_with_new_job
 from api.openapi import problems
 from api.presenting import job_object
-from api.requests import JobQuery, JobRequest, NoQuery
+from api.requests import JobQuery, JobRequest, NoQuery, OnceHeaders
 from api.services import services
 from api.submitting import retry_job, submit_request
-from core.ids import JobId, TeamId
+from core.ids import TeamId
 from db import jobs
 
 routes = APIBlueprint("jobs", __name__, url_prefix="/v1", tag="Jobs")
@@ -22,15 +22,17 @@ routes = APIBlueprint("jobs", __name__, url_prefix="/v1", tag="Jobs")
 
 @routes.post("/jobs")
 @routes.input(NoQuery, location="query", arg_name="_query")
+@routes.input(OnceHeaders, location="headers", arg_name="once")
 @routes.input(JobRequest, arg_name="wanted")
 @routes.output(responses.Job, status_code=201)
-@routes.doc(responses=problems(400, 413, 415, 422))
-def submit_job(wanted: JobRequest, _query: NoQuery) -> Any:
+@routes.doc(responses={201: {"headers": HEADERS}, **problems(400, 409, 413, 415, 422)})
+def submit_job(wanted: JobRequest, once: OnceHeaders, _query: NoQuery) -> Any:
     """Submit a job.
 
     It is written down and waits for a worker; the answer does not wait for any work.
     """
-    return _create(lambda session, team: submit_request(session, team, wanted))
+    make = partial(submit_request, wanted=wanted)
+    return answer_with_new_job(make, once.idempotency_key, request.get_json())
 
 
 @routes.get("/jobs")
@@ -72,22 +74,16 @@ def cancel_job(job_id: str, _query: NoQuery) -> Any:
 
 @routes.post("/jobs/<id:job_id>/retry")
 @routes.input(NoQuery, location="query", arg_name="_query")
+@routes.input(OnceHeaders, location="headers", arg_name="once")
 @routes.output(responses.Job, status_code=201)
-@routes.doc(responses=problems(404, 409, 413, 422))
-def retry_a_job(job_id: str, _query: NoQuery) -> Any:
+@routes.doc(responses={201: {"headers": HEADERS}, **problems(404, 409, 413, 422)})
+def retry_a_job(job_id: str, once: OnceHeaders, _query: NoQuery) -> Any:
     """Retry a job that is over.
 
     The answer is a new job with the same request, whose `retry_of` names the old one. Steps that had succeeded are done
     at once: their results are reused.
     """
-    return _create(lambda session, team: retry_job(session, team, job_id))
-
-
-def _create(make: Callable[[Session, TeamId], JobId]) -> Any:
-    team = team_id()
-    row = services().database.run(lambda session: jobs.get(session, team, make(session, team)))
-    job = job_object(row)
-    return job, 201, {"Location": url_for("jobs.get_job", job_id=job.id)}
+    return answer_with_new_job(partial(retry_job, job_id=job_id), once.idempotency_key)
 
 
 def _read(team: TeamId, job_id: str) -> responses.Job:

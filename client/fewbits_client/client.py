@@ -9,8 +9,20 @@ from typing import Any, Self, Unpack, cast
 from fewbits_client import download
 from fewbits_client.backoff import Backoff
 from fewbits_client.connection import Connection, identifier
+from fewbits_client.creating import create
 from fewbits_client.errors import UnexpectedAnswer
-from fewbits_client.objects import Artifact, ArtifactFile, Event, Job, LogChunk, Method, Page, SubmitOptions, is_over
+from fewbits_client.objects import (
+    Artifact,
+    ArtifactFile,
+    Event,
+    Job,
+    LogChunk,
+    Method,
+    Metric,
+    Page,
+    SubmitOptions,
+    is_over,
+)
 from fewbits_client.stream import Done, Update, follow, follow_all
 
 _PAGE_LIMIT = 100
@@ -23,8 +35,9 @@ class Client:
         url: where the server is, as ``make up`` prints it.
         api_key: the team's key.
         timeout_seconds: how long the answer to an ordinary request may take.
-        retry_seconds: the longest first wait before a dropped stream or download is taken up again.
-        patience_seconds: how long such a connection may fail before it is given up.
+        retry_seconds: the longest first wait before what was broken off is tried again: a stream, a download, a
+            request that makes a job.
+        patience_seconds: how long such a thing may fail before it is given up.
         poll_seconds: how often followed logs are looked at.
 
     Raises:
@@ -58,12 +71,21 @@ class Client:
         """Close every connection."""
         self._connection.close()
 
-    def submit(self, source: str, recipe: str | Mapping[str, Any], **options: Unpack[SubmitOptions]) -> Job:
-        """Ask for one recipe on one source.
+    def submit(
+        self,
+        source: str,
+        recipe: str | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> Job:
+        """Ask for one recipe on one source; where no answer comes, again, and still for one job.
 
         Args:
             source: ``file:///…`` on the server, ``hf://…`` or ``s3://…``.
             recipe: short form such as ``gguf:Q4_K_M``, or the long form as a mapping.
+            idempotency_key: names this request, so that also another process may send it again for a day and get the
+                same job; by default one that only this call knows.
             **options: see `SubmitOptions`; what is absent is left to the server.
 
         Returns:
@@ -71,23 +93,30 @@ class Client:
 
         Raises:
             Problem: the server refused; its errors name the fields.
-            Unreachable: no answer came. The job may exist nevertheless: look before submitting again.
+            Unreachable: the server was never there, or did not answer for `patience_seconds`. Then the job may exist
+                nevertheless: submit with the same key again, or look before submitting anew.
         """
         body: dict[str, Any] = {"source": source, "recipe": recipe, **options}
         evaluation = {name: body.pop(name) for name in ("domains", "windows") if name in body}
         if evaluation:
             body["evaluation"] = evaluation
-        return _a_job(self._connection.call("POST", "/v1/jobs", body=body))
+        return self._create("/v1/jobs", body, idempotency_key)
 
     def job(self, job_id: str) -> Job:
         """Return a job as it is now."""
         return _a_job(self._connection.call("GET", _job_path(job_id)))
 
     def jobs(
-        self, *, status: str | None = None, method: str | None = None, created_after: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        method: str | None = None,
+        created_after: str | None = None,
+        label: str | None = None,
     ) -> Iterator[Job]:
         """Yield the team's jobs, newest first, page by page as they are needed."""
-        return self._pages("/v1/jobs", None, {"status": status, "method": method, "created_after": created_after})
+        filters = {"status": status, "method": method, "created_after": created_after, "label": label}
+        return self._pages("/v1/jobs", None, filters)
 
     def cancel(self, job_id: str) -> Job:
         """Ask for a job to be stopped; it may be `cancelling` for a while.
@@ -96,6 +125,22 @@ class Client:
             Problem: with status 409, where the job has already succeeded or failed.
         """
         return _a_job(self._connection.call("POST", f"{_job_path(job_id)}/cancel"))
+
+    def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Job:
+        """Ask once more for what a job that is over asked for; what had succeeded of it is not done again.
+
+        Args:
+            job_id: which job.
+            idempotency_key: as in `submit`.
+
+        Returns:
+            The new job, whose `retry_of` is the old one.
+
+        Raises:
+            Problem: with status 409, where the job is not over.
+            Unreachable: as in `submit`.
+        """
+        return self._create(f"{_job_path(job_id)}/retry", None, idempotency_key)
 
     def events(self, job_id: str, *, after: int = 0, limit: int = _PAGE_LIMIT) -> Page[Event]:
         """Return one page of a job's events, those numbered above `after`."""
@@ -144,6 +189,10 @@ class Client:
             if ended:
                 return
             time.sleep(self._poll_seconds)
+
+    def metrics(self, job_id: str) -> Iterator[Metric]:
+        """Yield what the job's steps have measured, module by module, in order."""
+        return self._pages(f"{_job_path(job_id)}/metrics", None, {})
 
     def artifacts(self, job_id: str) -> list[Artifact]:
         """Return what the job has produced."""
@@ -198,6 +247,9 @@ class Client:
             if not page.get("has_more") or not items:
                 return
             after = items[-1]["id"]
+
+    def _create(self, path: str, body: Mapping[str, Any] | None, key: str | None) -> Job:
+        return _a_job(create(self._connection, path, body=body, key=key, backoff=self._backoff()))
 
     def _backoff(self) -> Backoff:
         return Backoff(self._retry_seconds, self._patience_seconds)

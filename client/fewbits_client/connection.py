@@ -57,7 +57,13 @@ class Connection:
         self._http.close()
 
     def call(
-        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Send one request and return the JSON object of its answer.
 
@@ -68,7 +74,7 @@ class Connection:
         """
         params = {name: value for name, value in (query or {}).items() if value is not None}
         with self.translated():
-            response = self._http.request(method, path, json=body, params=params)
+            response = self._http.request(method, path, json=body, params=params, headers=headers)
         self._check(response)
         return self._object(response)
 
@@ -101,11 +107,12 @@ class Connection:
         """Turn httpx's errors into `Unreachable`."""
         try:
             yield
-        except httpx.TimeoutException:
-            raise Unreachable(f"{self.url} does not answer in time; is the server overloaded or stopped?") from None
+        except httpx.TimeoutException as error:
+            message = f"{self.url} does not answer in time; is the server overloaded or stopped?"
+            raise Unreachable(message, may_be_heard=not isinstance(error, httpx.ConnectTimeout)) from None
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise Unreachable(f"cannot reach {self.url}: {reason}; is it running?") from None
+            message = f"cannot reach {self.url}: {str(error) or type(error).__name__}; is it running?"
+            raise Unreachable(message, may_be_heard=not isinstance(error, httpx.ConnectError)) from None
 
     def _check(self, response: httpx.Response) -> None:
         """Raise unless the answer is a success."""
@@ -113,7 +120,7 @@ class Connection:
             return
         status = response.status_code
         if status in _NOT_READY:
-            raise Unreachable(f"{self.url} is not ready (status {status}); try again in a moment")
+            raise Unreachable(f"{self.url} is not ready (status {status}); try again in a moment", may_be_heard=True)
         if not response.is_error:
             where = response.headers.get("location", "elsewhere")
             raise UnexpectedAnswer(f"{self.url} answers with status {status} and points to {where}; is the URL right?")

@@ -26,7 +26,16 @@ class InvalidArgument(FewbitsError, ValueError):
 
 
 class Unreachable(FewbitsError):
-    """Nothing answers at the server's address, or it is not ready."""
+    """Nothing answers at the server's address, or it is not ready.
+
+    Args:
+        message: what happened.
+        may_be_heard: something is there, and may have acted on the request.
+    """
+
+    def __init__(self, message: str, *, may_be_heard: bool = False) -> None:
+        super().__init__(message)
+        self.may_be_heard = may_be_heard
 
 
 class UnexpectedAnswer(FewbitsError):

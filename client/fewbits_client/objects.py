@@ -89,6 +89,8 @@ class Job(TypedDict):
     evaluation: Evaluation
     priority: int
     metadata: dict[str, str]
+    labels: list[str]
+    retry_of: str | None
     max_runtime_seconds: int | None
     max_pending_seconds: int | None
     error: JobError | None
@@ -117,6 +119,19 @@ class LogChunk(TypedDict):
     attempt: int
     created_at: str
     text: str
+
+
+class Metric(TypedDict):
+    """What a step measured of one module of one layer, by name, such as its `loss`."""
+
+    id: int
+    object: Literal["job.metric"]
+    step: str
+    attempt: int
+    layer: int
+    module: str
+    values: dict[str, float]
+    created_at: str
 
 
 class ArtifactFile(TypedDict):
@@ -166,6 +181,7 @@ class SubmitOptions(TypedDict, total=False):
     domains: Sequence[str]
     windows: int
     metadata: Mapping[str, str]
+    labels: Sequence[str]
     priority: int
     max_runtime_seconds: int
     max_pending_seconds: int

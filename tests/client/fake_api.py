@@ -159,6 +159,8 @@ def a_job(job_id: str = "job_1", status: str = "succeeded", **fields: Any) -> di
         "evaluation": {"domains": ["prose", "code"], "windows": 40},
         "priority": 0,
         "metadata": {},
+        "labels": [],
+        "retry_of": None,
         "max_runtime_seconds": None,
         "max_pending_seconds": None,
         "error": {"code": "source_invalid", "message": "no config.json", "param": None} if status == "failed" else None,

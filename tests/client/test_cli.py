@@ -29,7 +29,10 @@ def test_submit_and_wait_prints_a_line_a_change_and_no_control_characters(
     api.answers("POST", "/v1/jobs", a_job(status="queued"), 201)
     api.streams("job_1", event_frame(1, "quantize\x1b[31m started\r"), progress_frame(), done_frame(a_job()))
 
-    assert fewbits("submit", str(model), "gguf:Q4_K_M", "--wait", "--windows", "8", "--metadata", "a=b=c") == 0
+    assert (
+        fewbits("submit", str(model), "gguf:Q4_K_M", "--wait", "--windows", "8", "--metadata", "a=b=c", "--label", "x")
+        == 0
+    )
 
     out = capsys.readouterr().out
     assert controls(out) == set()
@@ -43,6 +46,7 @@ def test_submit_and_wait_prints_a_line_a_change_and_no_control_characters(
         "recipe": "gguf:Q4_K_M",
         "evaluation": {"windows": 8},
         "metadata": {"a": "b=c"},
+        "labels": ["x"],
     }
 
 
@@ -74,6 +78,8 @@ def test_watch_writes_json_lines(api: FakeApi, fewbits: Fewbits, capsys: Capture
         ("jobs",),
         ("show", "job_1"),
         ("logs", "job_1"),
+        ("metrics", "job_1"),
+        ("retry", "job_1"),
         ("methods",),
         ("cancel", "job_1"),
         ("submit", "file:///m", "gguf"),
@@ -84,11 +90,14 @@ def test_every_command_writes_one_json_document_and_plain_text(
 ) -> None:
     job = a_job(status="cancelled") if arguments[0] == "cancel" else a_job()
     piece = {"id": 1, "object": "job.log", "step": "quantize", "attempt": 1, "created_at": "", "text": "a\x1b[2Jb\r\n"}
+    metric = {"id": 1, "step": "quantize", "attempt": 1, "layer": 0, "module": "q\x1b[2J", "values": {"loss": 0.5}}
     method = {"name": "gguf", "object": "method", "summary": "s", "pool": "cpu", "default": "gguf:Q4_K_M"}
     api.answers("GET", "/v1/jobs", {"object": "list", "data": [job], "has_more": False})
     api.answers("GET", "/v1/jobs/job_1", job)
     api.answers("POST", "/v1/jobs/job_1/cancel", job)
     api.answers("GET", "/v1/jobs/job_1/logs", {"object": "list", "data": [piece], "has_more": False})
+    api.answers("GET", "/v1/jobs/job_1/metrics", {"object": "list", "data": [metric], "has_more": False})
+    api.answers("POST", "/v1/jobs/job_1/retry", job, 201)
     api.answers("GET", "/v1/methods", {"object": "list", "data": [method], "has_more": False})
     api.answers("POST", "/v1/jobs", job, 201)
 
@@ -105,12 +114,42 @@ def test_every_command_writes_one_json_document_and_plain_text(
 def test_jobs_asks_for_further_pages_only_as_needed(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
     api.answers("GET", "/v1/jobs", {"object": "list", "data": [a_job("job_3"), a_job("job_2")], "has_more": True})
     api.answers("GET", "/v1/jobs", {"object": "list", "data": [a_job("job_1")], "has_more": False})
-    assert fewbits("jobs", "--json", "--limit", "2", "--status", "succeeded") == 0
+    assert fewbits("jobs", "--json", "--limit", "2", "--status", "succeeded", "--label", "a=b") == 0
     page = json.loads(capsys.readouterr().out)
     assert [job["id"] for job in page["data"]] == ["job_3", "job_2"]
     assert page["has_more"] is True
     assert "after=job_2" in api.seen[1].path
     assert "status=succeeded" in api.seen[1].path
+    assert "label=a%3Db" in api.seen[1].path
+
+
+def test_metrics_are_a_table_of_all_that_was_measured(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    common = {"object": "job.metric", "step": "quantize", "attempt": 1, "created_at": ""}
+    first = {"id": 1, "layer": 0, "module": "self_attn.q_proj", "values": {"loss": 0.000123456789}, **common}
+    second = {"id": 2, "layer": 1, "module": "mlp.up_proj", "values": {"damp": 0.01}, **common}
+    api.answers("GET", "/v1/jobs/job_1/metrics", {"object": "list", "data": [first], "has_more": True})
+    api.answers("GET", "/v1/jobs/job_1/metrics", {"object": "list", "data": [second], "has_more": False})
+    assert fewbits("metrics", "job_1") == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["step", "attempt", "layer", "module", "loss", "damp"],
+        ["quantize", "1", "0", "self_attn.q_proj", "0.000123457", "-"],
+        ["quantize", "1", "1", "mlp.up_proj", "-", "0.01"],
+    ]
+    assert "after=1" in api.seen[1].path
+
+
+def test_retry_waits_for_the_new_job(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    api.answers("POST", "/v1/jobs/job_1/retry", a_job("job_2", "queued", retry_of="job_1"), 201)
+    api.streams("job_2", done_frame(a_job("job_2", retry_of="job_1", labels=["nightly"])))
+    api.answers("GET", "/v1/jobs/job_2", a_job("job_2", retry_of="job_1", labels=["nightly"]))
+    assert fewbits("retry", "job_1", "--wait") == 0
+    assert capsys.readouterr().out.splitlines()[0] == "job_2 gguf:Q4_K_M queued"
+    assert fewbits("retry", "job_1", "--wait", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "succeeded"
+    assert fewbits("show", "job_2") == 0
+    assert {"labels      nightly", "retry of    job_1"} <= set(capsys.readouterr().out.splitlines())
+    api.refuses("POST", "/v1/jobs/job_3/retry", 409, code="conflict", detail="The job is running.")
+    assert fewbits("retry", "job_3") == 5
 
 
 def test_a_refusal_names_each_field(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from core.errors import StoreFailed
 from db.artifacts import intend
+from db.idempotency import Answer, act_once
 from db.session import Database
 from store.directory import DirectoryStore
 from tests.db.conftest import RETRY, Bench
@@ -14,6 +15,7 @@ from tests.waiting import wait_until
 from workers.rescue import Patience, Rescue
 
 LEASE_SECONDS = 0.05
+PATIENCE = Patience(LEASE_SECONDS, garbage_grace_seconds=0, idempotency_seconds=60)
 
 
 class BrokenStore(DirectoryStore):
@@ -27,7 +29,12 @@ def bench(database: Database) -> Bench:
 
 
 def test_a_broken_store_keeps_no_execution_from_its_rescue(bench: Bench, tmp_path: Path) -> None:
-    rescue = Rescue(bench.database, BrokenStore(tmp_path), RETRY, Patience(LEASE_SECONDS, garbage_grace_seconds=0))
+    rescue = Rescue(
+        bench.database,
+        BrokenStore(tmp_path),
+        RETRY,
+        PATIENCE,
+    )
     job = bench.submit()
     bench.bind_all()
     claimed = bench.must_claim(lease_seconds=LEASE_SECONDS)
@@ -41,7 +48,7 @@ def test_a_broken_store_keeps_no_execution_from_its_rescue(bench: Bench, tmp_pat
 
 def test_garbage_is_deleted_from_the_store(bench: Bench, tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path / "store")
-    rescue = Rescue(bench.database, store, RETRY, Patience(LEASE_SECONDS, garbage_grace_seconds=0))
+    rescue = Rescue(bench.database, store, RETRY, PATIENCE)
     bench.submit()
     bench.bind_all()
     claimed = bench.must_claim()
@@ -52,3 +59,14 @@ def test_garbage_is_deleted_from_the_store(bench: Bench, tmp_path: Path) -> None
     bench.release(claimed)
     assert rescue.run_once().blobs == 1
     assert not store.has("a" * 64)
+
+
+def test_old_idempotency_keys_are_forgotten(bench: Bench, tmp_path: Path) -> None:
+    rescue = Rescue(bench.database, DirectoryStore(tmp_path / "store"), RETRY, PATIENCE)
+    with bench.database.transaction() as session:
+        for key in ("old", "new"):
+            act_once(session, bench.team, key, "a" * 64, lambda: Answer(location="/", body="{}"))
+        session.execute(text("UPDATE idempotency_keys SET created_at = now() - interval '61 s' WHERE key = 'old'"))
+    assert rescue.run_once().keys == 1
+    with bench.database.transaction() as session:
+        assert session.execute(text("SELECT key FROM idempotency_keys")).scalars().all() == ["new"]

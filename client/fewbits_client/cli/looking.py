@@ -1,4 +1,4 @@
-"""`jobs`, `show`, `logs` and `methods`: what there is."""
+"""`jobs`, `show`, `logs`, `metrics` and `methods`: what there is."""
 
 import itertools
 from collections.abc import Sequence
@@ -40,6 +40,7 @@ def results_table(jobs: Sequence[Job]) -> None:
 @click.command()
 @click.option("--status", help="Only jobs of this status.")
 @click.option("--method", help="Only jobs of this method.")
+@click.option("--label", help="Only jobs that carry this label.")
 @click.option("--created-after", metavar="TIME", help="Only jobs made after this time, as 2026-01-31T12:00:00Z.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, the newest.")
 @talks_to_server
@@ -68,6 +69,10 @@ def show(client: Client, output: Output, job_id: str) -> Exit:
     fields: dict[str, Any] = {name: job[name] for name in ("id", "status", "recipe", "source")}
     fields |= {name.removesuffix("_at"): job[name] for name in ("created_at", "started_at", "finished_at")}
     fields |= {f"metadata {name}": value for name, value in job["metadata"].items()}
+    if job.get("labels"):
+        fields["labels"] = " ".join(job["labels"])
+    if job.get("retry_of"):
+        fields["retry of"] = job["retry_of"]
     if job["error"]:
         fields["error"] = job["error"]["message"]
     for name, value in fields.items():
@@ -131,6 +136,27 @@ def logs(client: Client, output: Output, job_id: str, *, step: str | None, follo
     except KeyboardInterrupt:
         say_how_to_go_on(output, job_id)
         return Exit.INTERRUPTED
+    return Exit.OK
+
+
+@click.command()
+@job_argument
+@talks_to_server
+def metrics(client: Client, output: Output, job_id: str) -> Exit:
+    """Show what a job's steps measured, one line for each module of each layer."""
+    found = list(client.metrics(job_id))
+    if output.as_json:
+        output.document({"object": "list", "data": found, "has_more": False})
+        return Exit.OK
+    if not found:
+        output.complain(f"{job_id} has measured nothing of its modules: not yet, or its method does not")
+        return Exit.OK
+    names = list(dict.fromkeys(name for metric in found for name in metric["values"]))
+    rows = []
+    for metric in found:
+        values = [f"{metric['values'][name]:.6g}" if name in metric["values"] else NOTHING for name in names]
+        rows.append([metric["step"], str(metric["attempt"]), str(metric["layer"]), metric["module"], *values])
+    table(["step", "attempt", "layer", "module", *names], rows)
     return Exit.OK
 
 

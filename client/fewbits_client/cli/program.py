@@ -12,8 +12,8 @@ import click
 from fewbits_client.cli.downloading import download
 from fewbits_client.cli.exits import HELP, Exit
 from fewbits_client.cli.following import cancel, watch
-from fewbits_client.cli.looking import jobs, logs, methods, show
-from fewbits_client.cli.submitting import submit
+from fewbits_client.cli.looking import jobs, logs, methods, metrics, show
+from fewbits_client.cli.submitting import retry, submit
 
 
 class Program(click.Group):
@@ -40,7 +40,7 @@ def program() -> None:
     """Only a group: the commands do the work."""
 
 
-for command in (submit, jobs, show, watch, logs, cancel, download, methods):
+for command in (submit, jobs, show, watch, logs, metrics, cancel, retry, download, methods):
     program.add_command(command)
 
 

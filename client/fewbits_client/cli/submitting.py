@@ -1,4 +1,4 @@
-"""`submit`: from a folder and recipes to jobs."""
+"""`submit` and `retry`: from a folder and recipes, or from an older job, to jobs."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import click
 
-from fewbits_client.cli.command import talks_to_server
+from fewbits_client.cli.command import job_argument, talks_to_server
 from fewbits_client.cli.display import display_for
 from fewbits_client.cli.exits import Exit, exit_for_error, exit_for_jobs
 from fewbits_client.cli.following import Interrupted, wait_for
@@ -48,6 +48,7 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) 
 @click.option(
     "--metadata", metavar="NAME=VALUE", multiple=True, callback=_pairs, help="A note on the job; may be repeated."
 )
+@click.option("--label", "labels", multiple=True, help="A tag to find the job by; may be repeated.")
 @click.option("--priority", type=click.IntRange(-100, 100), help="Above 0 goes first within the team.")
 @click.option("--max-runtime", "max_runtime_seconds", type=click.IntRange(1), help="Seconds the work may take.")
 @click.option("--max-pending", "max_pending_seconds", type=click.IntRange(1), help="Seconds it may wait to begin.")
@@ -63,17 +64,44 @@ def submit(client: Client, output: Output, source: str, recipes: Sequence[str], 
     jobs, error = _submit_each(client, output, source, recipes, _given(options))
     status = exit_for_error(error) if error else Exit.OK
     if wait and jobs and error is None:
-        try:
-            jobs = wait_for(client, output, jobs, display_for(output, jobs))
-            status = exit_for_jobs(jobs)
-            if not output.as_json:
-                results_table(jobs)
-        except Interrupted:
-            status = Exit.INTERRUPTED
+        jobs, status = _wait_for_results(client, output, jobs)
     if output.as_json:
         page: dict[str, Any] = {"object": "list", "data": jobs, "has_more": False}
         output.document(page if error is None else {**page, "error": output.failure(error)})
     return status
+
+
+@click.command()
+@job_argument
+@click.option("--wait", is_flag=True, help="Stay until the new job is over; the exit status says how it ended.")
+@talks_to_server
+def retry(client: Client, output: Output, job_id: str, *, wait: bool) -> Exit:
+    """Ask once more for what a JOB that is over asked for, as a new job.
+
+    What had succeeded of it is not done again.  With --json the new job.
+    """
+    job, status = client.retry(job_id), Exit.OK
+    _say_submitted(output, job)
+    if wait:
+        [job], status = _wait_for_results(client, output, [job])
+    if output.as_json:
+        output.document(job)
+    return status
+
+
+def _wait_for_results(client: Client, output: Output, jobs: list[Job]) -> tuple[list[Job], Exit]:
+    """Return the jobs as they ended, or as they were when Ctrl-C came, and the status that says so."""
+    try:
+        jobs = wait_for(client, output, jobs, display_for(output, jobs))
+    except Interrupted:
+        return jobs, Exit.INTERRUPTED
+    if not output.as_json:
+        results_table(jobs)
+    return jobs, exit_for_jobs(jobs)
+
+
+def _say_submitted(output: Output, job: Job) -> None:
+    output.line(f"{job['id']} {job['recipe']} {job['status']}")
 
 
 def _submit_each(
@@ -90,7 +118,7 @@ def _submit_each(
                 output.complain(f"submitted before that: {' '.join(job['id'] for job in jobs)}")
             return jobs, error
         jobs.append(job)
-        output.line(f"{job['id']} {job['recipe']} {job['status']}")
+        _say_submitted(output, job)
     return jobs, None
 
 
