@@ -26,11 +26,11 @@ def texts_of(fields: Iterable[Field], given: Mapping[str, Any]) -> Texts:
         if field.kind is Kind.GROUP:
             texts.update(texts_of(field.fields, value or {}))
         elif field.kind is Kind.CHOICES:
-            texts.setlist(field.name, [text_of(option) for option in value or ()])
-        elif field.kind is Kind.SWITCH:
-            texts.setlist(field.name, [ON] if value else [])
-        else:
+            texts.update({field.name: [text_of(option) for option in value or ()]})
+        elif field.kind is not Kind.SWITCH:
             texts[field.name] = _text(field, value)
+        elif value:  # a browser sends nothing of a box that is not ticked
+            texts[field.name] = ON
     return texts
 
 

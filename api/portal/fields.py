@@ -11,7 +11,7 @@ from typing import Any
 
 Schema = Mapping[str, Any]
 
-UNITS = ("seconds", "bytes", "percent")
+UNITS = ("seconds", "bytes")
 
 
 class Kind(enum.StrEnum):

@@ -5,6 +5,7 @@ a layer that went wrong is off by orders of magnitude. Refuses to know: HTML, an
 """
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ LEFT, RIGHT, TOP, BOTTOM = 72, 704, 16, 276
 LINES_MAX = 8
 LAYER_TICKS_MAX = 9
 DECADES_WITH_HALVES_MAX = 2
+
+_LAYER = re.compile(r"^(?:.*\.)?(?:layers|blocks|blk|h)\.\d+\.")
+_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,8 @@ def draw(losses: Iterable[tuple[int, str, float]]) -> Chart | None:
 
 
 def kind_of(module: str) -> str:
-    """Return a module's name with a star for every number in it, so that all experts of a layer are one kind."""
-    return ".".join("*" if part.isdecimal() else part for part in module.split("."))
+    """Return a module's name within its layer, with a star for a number: all experts of a layer are one kind."""
+    return _NUMBER.sub("*", _LAYER.sub("", module))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Server:
 
 
 @contextmanager
-def serving(database_url: str, folder: Path) -> Iterator[Server]:
+def serving(database_url: str, folder: Path, **further: str) -> Iterator[Server]:
     """Serve the API; its store and its log are in ``folder``, and sources may lie under ``/models``."""
     port = free_port()
     environment = {
@@ -44,6 +44,7 @@ def serving(database_url: str, folder: Path) -> Iterator[Server]:
         "FEWBITS_STORE_URL": f"file://{folder}/store",
         "FEWBITS_SOURCE_ROOTS": "/models",
         "FEWBITS_API_PORT": str(port),
+        **further,
     }
     program = [sys.executable, "-c", "from server.api import serve; serve()"]
     with (folder / "log").open("wb") as log, subprocess.Popen(program, env=environment, stderr=log) as process:
