@@ -6,12 +6,20 @@ from typing import Any
 from apiflask import APIFlask
 
 from api.problems import MEDIA_TYPE, Problem
+from api.requests import ID
 
 SCHEMAS = "#/components/schemas/"
 KEY_SCHEME = "key"
 OPEN_PATHS = ("/healthz", "/readyz")
 DESCRIPTION = "Ask for a smaller model; get files that load, and a report of what was lost."
 EVERYWHERE = (401, 500, 503)  # what any address that needs a key may answer
+# The headers that each answer has, and those that belong to a status.
+_ALWAYS_TEXT = {"schema": {"type": "string"}, "required": True}
+_REQUEST_ID = {"X-Request-Id": {"description": "Names the request in the server's log", **_ALWAYS_TEXT}}
+_HEADERS = {
+    "401": {"WWW-Authenticate": {"description": "That a key is needed", **_ALWAYS_TEXT}},
+    "503": {"Retry-After": {"description": "Seconds to wait before the next try", **_ALWAYS_TEXT}},
+}
 
 
 def problems(*statuses: int) -> dict[int, Any]:
@@ -40,12 +48,17 @@ def _complete(document: Any) -> dict[str, Any]:
     schemas.update({**problem.pop("$defs"), "Problem": problem})
     for path, operations in document["paths"].items():
         for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "path" and parameter["name"].endswith("_id"):
+                    parameter["schema"] = {"type": "string", "pattern": f"^{ID}$"}
             if "requestBody" in operation:
                 operation["requestBody"]["required"] = True
             if path not in OPEN_PATHS:
                 operation["security"] = [{KEY_SCHEME: []}]
                 for status, answer in problems(*EVERYWHERE).items():
                     operation["responses"].setdefault(str(status), answer)
+            for status, answer in operation["responses"].items():
+                answer["headers"] = {**_REQUEST_ID, **_HEADERS.get(status, {}), **answer.get("headers", {})}
     completed: dict[str, Any] = _with_plain_names(document)
     completed["components"]["schemas"] = {_plain(name): schema for name, schema in schemas.items()}
     completed["components"]["schemas"] = _with_plain_names(completed["components"]["schemas"])

@@ -7,6 +7,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -25,13 +26,31 @@ INT8_MAX = 2**63 - 1  # log chunks are counted over all jobs
 YEAR_SECONDS = 366 * 24 * 3600
 # A string of structured fields (RFC 9651), as the draft has it, or the bare text that most clients send.
 IDEMPOTENCY_KEY = r'"(?:[ !#-\[\]-~]|\\["\\]){1,255}"|[!#-+\--\[\]-~]{1,255}'
+NO_NUL = r"^[^\x00]*$"  # Postgres keeps none
+ID = "[A-Za-z0-9_]{1,64}"
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9._:/=-]*$"
 
-Seconds = Annotated[int, Field(ge=1, le=YEAR_SECONDS)]
+
+def _whole(value: Any) -> Any:
+    """Return 5 for 5.0, which JSON Schema takes for an integer, too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# Bounds stand before it in an annotation, or they would be missing from the JSON Schema.
+Whole = BeforeValidator(_whole)
+Seconds = Annotated[int, Field(ge=1, le=YEAR_SECONDS), Whole]
 Limit = Annotated[int, Field(ge=1, le=100, description="The most items that one page holds")]
+Id = Annotated[str, StringConstraints(pattern=f"^{ID}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,64}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=LABEL)]
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=NO_NUL)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512, pattern=NO_NUL)]
+
+
+def _text_of_a_time(value: Any) -> Any:
+    if not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):  # Pydantic also takes seconds since 1970
+        raise PydanticCustomError("time", "Input should be a time such as 2026-01-31T12:00:00Z")
+    return value
 
 
 def _text_or_object(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
@@ -74,7 +93,9 @@ class EvaluationRequest(_Body):
     domains: Annotated[list[Domain], Field(min_length=1), *Distinct] = Field(
         default=["prose", "code"], description="Texts on which the result and full precision are compared"
     )
-    windows: int = Field(default=40, ge=1, le=10_000, description="Windows of 512 tokens of each domain's text")
+    windows: Annotated[int, Field(ge=1, le=10_000), Whole] = Field(
+        default=40, description="Windows of 512 tokens of each domain's text"
+    )
 
 
 class JobRequest(_Body):
@@ -97,7 +118,9 @@ class JobRequest(_Body):
     labels: Annotated[list[Label], Field(max_length=16), *Distinct] = Field(
         default=[], description="Up to 16 words by which jobs can be found"
     )
-    priority: int = Field(default=0, ge=-100, le=100, description="Within the team; the highest is served first")
+    priority: Annotated[int, Field(ge=-100, le=100), Whole] = Field(
+        default=0, description="Within the team; the highest is served first"
+    )
     max_runtime_seconds: Seconds | None = Field(default=None, description="The job fails if it runs for longer")
     max_pending_seconds: Seconds | None = Field(default=None, description="The job fails if it waits for longer")
 
@@ -128,11 +151,11 @@ class JobQuery(_Query):
     """Which jobs a page holds."""
 
     limit: Limit = 50
-    after: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]{1,64}$", description="The last job seen so far")
-    status: JobStatus | None = None
-    method: str | None = Field(default=None, pattern=r"^[a-z0-9_.-]{1,64}$")
-    created_after: AwareDatetime | None = None
-    label: Label | None = Field(default=None, description="Only jobs that carry this label")
+    after: Id | SkipJsonSchema[None] = Field(default=None, description="The last job seen so far")
+    status: JobStatus | SkipJsonSchema[None] = None
+    method: Name | SkipJsonSchema[None] = None
+    created_after: Annotated[AwareDatetime, BeforeValidator(_text_of_a_time)] | SkipJsonSchema[None] = None
+    label: Label | SkipJsonSchema[None] = Field(default=None, description="Only jobs that carry this label")
 
 
 class EventQuery(_Query):
@@ -147,7 +170,7 @@ class LogQuery(_Query):
 
     limit: Limit = 50
     after: int = Field(default=0, ge=0, le=INT8_MAX, description="The id of the last chunk seen so far")
-    step: str | None = Field(default=None, pattern=r"^[a-z0-9_-]{1,64}$", description="The kind of one step")
+    step: Name | SkipJsonSchema[None] = Field(default=None, description="The kind of one step")
 
 
 class MetricQuery(_Query):

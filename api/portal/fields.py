@@ -174,8 +174,9 @@ def _kind_of_list(items: Schema) -> Kind:
 def _kind_of_object(schema: Schema) -> Kind:
     if "properties" in schema:
         return Kind.GROUP
-    values = schema.get("additionalProperties")
-    return Kind.PAIRS if isinstance(values, Mapping) and values.get("type") == "string" else Kind.JSON
+    members = [schema.get("additionalProperties"), *schema.get("patternProperties", {}).values()]
+    kinds = {member.get("type") for member in members if isinstance(member, Mapping)}
+    return Kind.PAIRS if kinds == {"string"} else Kind.JSON
 
 
 def _options(schema: Schema) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from apiflask import APIBlueprint
 from werkzeug.routing import BaseConverter
 
+from api.requests import ID
 from api.routes import artifacts, docs, events, health, jobs, methods
 
 BLUEPRINTS: tuple[APIBlueprint, ...] = (
@@ -18,4 +19,4 @@ BLUEPRINTS: tuple[APIBlueprint, ...] = (
 class IdConverter(BaseConverter):
     """Takes what can be an id, so that no other text reaches Postgres: it refuses NUL, for one."""
 
-    regex = "[A-Za-z0-9_]{1,64}"
+    regex = ID

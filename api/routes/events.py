@@ -16,6 +16,7 @@ from core.errors import InvalidRequest
 from db import events, jobs, logs, metrics
 
 EVENT_STREAM = "text/event-stream"
+FRAMES = {EVENT_STREAM: {"schema": {"description": "Server-Sent Events"}}}
 
 routes = APIBlueprint("events", __name__, url_prefix="/v1", tag="Events, logs and metrics")
 
@@ -23,7 +24,7 @@ routes = APIBlueprint("events", __name__, url_prefix="/v1", tag="Events, logs an
 @routes.get("/jobs/<id:job_id>/events")
 @routes.input(EventQuery, location="query", arg_name="wanted")
 @routes.output(responses.EventPage)
-@routes.doc(responses={200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}, **problems(404, 422)})
+@routes.doc(responses={200: {"content": FRAMES}, **problems(404, 422)})
 def list_events(job_id: str, wanted: EventQuery) -> Any:
     """Read a job's events.
 

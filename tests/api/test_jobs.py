@@ -52,6 +52,7 @@ def test_everything_that_was_asked_for_is_kept(caller: Caller) -> None:
         "max_pending_seconds": None,
     }
     job = caller.submit({"method": "gguf", "type": "Q8_0"}, **asked)
+    assert caller.submit(priority=5.0)["priority"] == 5
     assert {name: job[name] for name in asked} == asked
     assert job["recipe"] == "gguf:Q8_0"
 
@@ -162,6 +163,7 @@ MEANINGLESS_QUERIES = [
     ("method=%00", "/method"),
     ("created_after=yesterday", "/created_after"),
     ("created_after=2026-01-01T00:00:00", "/created_after"),
+    ("created_after=0", "/created_after"),
     ("label=", "/label"),
     ("label=a%00", "/label"),
     ("label=a&label=b", "/label"),

@@ -26,6 +26,7 @@ class Strange(BaseModel):
     multiple: Annotated[int, Field(multiple_of=32, gt=0, lt=4096)] = 128
     anything: Any = None
     pairs: dict[str, str] = {}
+    tags: dict[Annotated[str, Field(pattern="^[a-z]+$")], str] = {}
     matrix: list[list[int]] = []
 
 
@@ -52,7 +53,7 @@ def test_each_kind_of_parameter_has_its_control() -> None:
 def test_a_schema_that_no_control_expresses_becomes_json() -> None:
     kinds = {field.key: field.kind for field in fields_of(Strange.model_json_schema())}
     assert kinds["needed"] is Kind.TEXT
-    assert kinds["pairs"] is Kind.PAIRS
+    assert (kinds["pairs"], kinds["tags"]) == (Kind.PAIRS, Kind.PAIRS)
     assert kinds["one"] is Kind.CHOICE
     assert {kinds[name] for name in ("either", "maybe_inner", "anything", "matrix")} == {Kind.JSON}
     assert fields_of({"properties": {"x": {"type": ["integer", "null"]}}})[0].kind is Kind.JSON

@@ -48,19 +48,35 @@ function coalesced() {
   };
 }
 
-/** Refresh whenever the job's stream says that something happened. */
+/**
+ * Refresh whenever the job's stream says that something happened.
+ * Only while the page is seen: a browser has six connections to a host, and each stream holds one.
+ */
 function follow(address) {
   const soon = coalesced();
-  const events = new EventSource(address);
-  events.addEventListener("job.event", soon);
-  events.addEventListener("progress", soon);
-  events.addEventListener("done", () => {
+  let events = null;
+  let fallback = null;
+  let over = false;
+
+  function open() {
+    events = new EventSource(address);
+    events.addEventListener("job.event", soon);
+    events.addEventListener("progress", soon);
+    events.addEventListener("done", () => {
+      over = true;
+      events.close();
+      refresh();
+    });
+    events.addEventListener("error", () => {
+      if (events.readyState === EventSource.CLOSED) fallback ??= setInterval(refresh, FALLBACK_MS);
+    });
+  }
+
+  document.addEventListener("visibilitychange", () => {
     events.close();
-    refresh();
+    if (!document.hidden && !over) open();
   });
-  events.addEventListener("error", () => {
-    if (events.readyState === EventSource.CLOSED) setInterval(refresh, FALLBACK_MS);
-  });
+  open();
 }
 
 const main = document.querySelector("main");

@@ -1,0 +1,220 @@
+"""The API held to its own description: whatever is sent, nothing comes back that /openapi.json does not know.
+
+Requests are made from the description by schemathesis: valid ones, invalid ones, and each edge of each parameter. Every
+answer is checked for its status, content type, headers and schema, and what the description forbids must be refused.
+The same requests are made in each run.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hypothesis
+import pytest
+import schemathesis
+from apiflask import APIFlask
+from flask import Response as FlaskResponse
+from hypothesis import HealthCheck as Slow
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from schemathesis import APIOperation, Case, Response
+from schemathesis.checks import positive_data_acceptance
+from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
+from schemathesis.core.failures import FailureGroup
+from schemathesis.generation import GenerationMode
+
+from api.app import create_app
+from api.services import services_of
+from core.errors import SourceInvalid
+from core.manifest import StoredFile
+from core.settings import Settings
+from db.metrics import NewMetric
+from db.session import Database
+from tests.api.conftest import SOURCE, Caller, new_key
+from tests.api.work import MODEL_FACTS, WRITTEN_FACTS, Workers
+
+Operation = APIOperation[Any, Any, Any, Any]
+Request = Case[Any]
+
+EXAMPLES_MAX = 20
+CONTENT = b"GGUF" * 100
+NAME = "model.gguf"
+EVENTS = "/v1/jobs/{job_id}/events"
+FILE = "/v1/jobs/{job_id}/artifacts/{artifact_id}/files/{name}"
+OPEN = {"/healthz", "/readyz"}
+# No schema can say which sources, recipes, jobs and keys are good: to refuse these contradicts nothing.
+BEYOND_A_SCHEMA = {"/source", "/recipe/method", "/after", "/Idempotency-Key"}
+# API keys are sent by the tests, and not made up from the description.
+GENERATION = GenerationConfig(with_security_parameters=False)
+
+
+class World(NamedTuple):
+    """What there is to be found."""
+
+    schema: Any
+    headers: Mapping[str, str]
+    places: list[dict[str, str]]
+
+    @property
+    def operations(self) -> list[Operation]:
+        return [found.ok() for found in self.schema.get_all_operations()]
+
+    def hold(self, case: Request, headers: Mapping[str, str] | None = None) -> Response:
+        """Send a request and check its answer against the description."""
+        sent = dict(self.headers if headers is None else headers)
+        response = case.call(headers=sent)
+        excluded = [positive_data_acceptance] if is_beyond_a_schema(response) else []
+        case.validate_response(response, headers=sent, excluded_checks=excluded)
+        return response
+
+    def requests(self, operation: Operation, mode: GenerationMode) -> SearchStrategy[Request]:
+        """Requests of one operation: on each of the places that there are, and on any other."""
+        names = {parameter.name for parameter in operation.path_parameters}
+        places = [{name: place[name] for name in names} for place in self.places]
+        made = [operation.as_strategy(mode, path_parameters=place) for place in (places if names else [])]
+        return st.one_of(*made, operation.as_strategy(mode))
+
+    def draw(
+        self, cases: SearchStrategy[Request], headers: Mapping[str, str] | None = None, examples_max: int = EXAMPLES_MAX
+    ) -> set[int]:
+        """Check so many requests, the same in each run, and return the statuses of their answers."""
+        statuses = set()
+
+        def check(case: Request) -> None:
+            statuses.add(self.hold(case, headers).status_code)
+
+        how = hypothesis.settings(
+            max_examples=examples_max,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=[hypothesis.Phase.generate],
+            suppress_health_check=[Slow.too_slow, Slow.filter_too_much, Slow.data_too_large],
+        )
+        how(hypothesis.given(cases)(check))()
+        return statuses
+
+    def edges(self, operation: Operation) -> Iterator[Request]:
+        yield from self.schema.iter_coverage_cases(
+            operation, generation_modes=list(GenerationMode), generation_config=GENERATION
+        )
+
+
+def description_of(app: APIFlask) -> Any:
+    config = SchemathesisConfig(projects=ProjectsConfig(default=ProjectConfig(generation=GENERATION)))
+    return schemathesis.openapi.from_wsgi("/openapi.json", app, config=config)
+
+
+def is_beyond_a_schema(response: Response) -> bool:
+    if response.status_code != HTTPStatus.UNPROCESSABLE_ENTITY:
+        return False
+    return {error["pointer"] for error in response.json().get("errors", [])} <= BEYOND_A_SCHEMA
+
+
+def with_what_exists(case: Request) -> Request:
+    """Put a good source and recipe into a valid body, which otherwise has some text in their places."""
+    if isinstance(case.body, dict):
+        case.body = {**case.body, "source": SOURCE, "recipe": "gguf"}
+    return case
+
+
+@pytest.fixture
+def world(app: APIFlask, caller: Caller, database: Database, tmp_path: Path) -> World:
+    """A finished job with a file, logs and metrics, a failed one and a waiting one."""
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    (tmp_path / "arrived").write_bytes(CONTENT)
+    services_of(app).store.put(tmp_path / "arrived", sha256)
+    work = Workers(database)
+    finished = caller.submit(labels=["a"], metadata={"a": "b"})["id"]
+    work.do("fetch", MODEL_FACTS)
+    work.do("convert")
+    taken = work.start("quantize")
+    work.log(taken, "one line\n")
+    work.measure(taken, NewMetric(0, "mlp.up_proj", {"loss": 0.5}))
+    work.finish(taken, WRITTEN_FACTS, files=[StoredFile(NAME, sha256, len(CONTENT))])
+    work.do("reference", perplexity={"prose": 23.7, "code": 7.5})
+    work.do("evaluate", perplexity={"prose": 24.4, "code": 7.7})
+    failed = caller.submit()["id"]
+    work.fail(work.start("fetch"), SourceInvalid("It has no config.json."))
+    artifact = caller.get(f"/v1/jobs/{finished}/artifacts").get_json()["data"][0]["id"]
+    ids = (finished, failed, caller.submit()["id"])
+    places = [{"job_id": job_id, "artifact_id": artifact, "name": NAME} for job_id in ids]
+    return World(description_of(app), caller.headers, places)
+
+
+def test_valid_requests(world: World, subtests: pytest.Subtests) -> None:
+    for operation in world.operations:
+        with subtests.test(operation=operation.label):
+            statuses = world.draw(world.requests(operation, GenerationMode.POSITIVE).map(with_what_exists))
+            assert statuses & {200, 201}, "no request has met what there is"
+
+
+def test_invalid_requests(world: World, subtests: pytest.Subtests) -> None:
+    for operation in world.operations:
+        if not [*operation.iter_parameters(), *operation.body]:
+            continue  # nothing to get wrong
+        with subtests.test(operation=operation.label):
+            world.draw(world.requests(operation, GenerationMode.NEGATIVE))
+
+
+def test_each_edge_of_each_parameter(world: World, subtests: pytest.Subtests) -> None:
+    for operation in world.operations:
+        with subtests.test(operation=operation.label):
+            for case in world.edges(operation):
+                world.hold(case)
+
+
+def test_without_a_good_key(world: World, subtests: pytest.Subtests) -> None:
+    for headers in ({}, {"Authorization": "Bearer fb_wrong"}):
+        for operation in world.operations:
+            with subtests.test(operation=operation.label, headers=headers):
+                statuses = world.draw(world.requests(operation, GenerationMode.POSITIVE), headers, examples_max=5)
+                assert statuses == {200 if operation.path in OPEN else 401}
+
+
+ASKED_BY_HEADERS = [
+    (EVENTS, {"Accept": "text/event-stream"}, 200),
+    (EVENTS, {"Accept": "text/event-stream", "Last-Event-ID": "2"}, 200),
+    (EVENTS, {"Accept": "text/event-stream", "Last-Event-ID": "x"}, 422),
+    (FILE, {}, 200),
+    (FILE, {"Range": "bytes=4-7"}, 206),
+    (FILE, {"Range": "bytes=400-"}, 416),
+    (FILE, {"If-None-Match": f'"{hashlib.sha256(CONTENT).hexdigest()}"'}, 304),
+]
+
+
+def test_answers_that_headers_ask_for(world: World, subtests: pytest.Subtests) -> None:
+    for path, headers, status in ASKED_BY_HEADERS:
+        with subtests.test(path=path, headers=headers):
+            operation = world.schema[path]["GET"]
+            place = {parameter.name: world.places[0][parameter.name] for parameter in operation.path_parameters}
+            assert world.hold(operation.Case(path_parameters=place, headers=headers)).status_code == status
+
+
+PAGE = {"object": "list", "data": [], "has_more": False}
+NOT_DESCRIBED = [
+    (202, PAGE, "application/json"),
+    (404, {"title": "Nothing"}, "application/problem+json"),
+    (500, PAGE, "application/json"),
+    (200, PAGE, "text/html"),
+    (200, {"object": "list", "data": []}, "application/json"),
+    (200, {**PAGE, "has_more": "no"}, "application/json"),
+]
+
+
+def test_an_answer_that_is_not_described_is_found(
+    settings: Settings, database: Database, subtests: pytest.Subtests
+) -> None:
+    """The checks above can fail."""
+    app = create_app(settings, database)  # not the fixture, which has a check of its own
+    planted: list[FlaskResponse] = []
+    world = World(description_of(app), {"Authorization": f"Bearer {new_key(database, 'ours')}"}, [])
+    app.view_functions["methods.list_methods"] = lambda **_: planted.pop()
+    for status, body, media_type in NOT_DESCRIBED:
+        with subtests.test(status=status, body=body, media_type=media_type):
+            planted.append(FlaskResponse(json.dumps(body), status, mimetype=media_type))
+            with pytest.raises(FailureGroup):
+                world.hold(world.schema["/v1/methods"]["GET"].Case())
