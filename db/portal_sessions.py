@@ -8,8 +8,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import NotAuthenticated
 from core.ids import TeamId
-from db import clock
-from db.keys import digest
+from db import clock, keys
 from db.tables import ApiKey, PortalSession, Team
 
 
@@ -28,12 +27,11 @@ def sign_in(session: Session, key: str, seconds: int) -> str:
     Raises:
         NotAuthenticated: the key is unknown or revoked.
     """
-    key_id = session.scalar(select(ApiKey.id).where(ApiKey.sha256 == digest(key), ApiKey.revoked_at.is_(None)))
-    if key_id is None:
-        raise NotAuthenticated("This API key is not known or was revoked. Ask your operator for a new one.")
+    keys.authenticate(session, key)
+    key_id = session.scalars(select(ApiKey.id).where(ApiKey.sha256 == keys.digest(key))).one()
     session.execute(delete(PortalSession).where(PortalSession.expires_at <= clock.now()))
     cookie = secrets.token_urlsafe(32)
-    session.add(PortalSession(sha256=digest(cookie), key_id=key_id, expires_at=clock.after(seconds)))
+    session.add(PortalSession(sha256=keys.digest(cookie), key_id=key_id, expires_at=clock.after(seconds)))
     session.flush()
     return cookie
 
@@ -49,7 +47,7 @@ def authenticate(session: Session, cookie: str) -> Member:
         .join(ApiKey, ApiKey.team_id == Team.id)
         .join(PortalSession, PortalSession.key_id == ApiKey.id)
         .where(
-            PortalSession.sha256 == digest(cookie),
+            PortalSession.sha256 == keys.digest(cookie),
             PortalSession.expires_at > clock.now(),
             ApiKey.revoked_at.is_(None),
         )
@@ -63,4 +61,4 @@ def authenticate(session: Session, cookie: str) -> Member:
 
 def sign_out(session: Session, cookie: str) -> None:
     """End a session at once."""
-    session.execute(delete(PortalSession).where(PortalSession.sha256 == digest(cookie)))
+    session.execute(delete(PortalSession).where(PortalSession.sha256 == keys.digest(cookie)))

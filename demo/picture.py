@@ -4,6 +4,7 @@ Needs Debian's chromium: apt-get install -y chromium.
 """
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -26,13 +27,14 @@ def main() -> int:
         print("demo: there is no chromium; apt-get install -y chromium", file=sys.stderr)
         return 1
     recipe = sys.argv[1] if len(sys.argv) > 1 else RECIPE
-    with tempfile.TemporaryDirectory(prefix="fewbits-picture-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="models-", ignore_cleanup_errors=True) as folder:
         if os.geteuid() == 0:
             Path(folder).chmod(0o711)  # Postgres has a user of its own, who must pass through
-        with Stack(Path(folder), SOURCES) as stack:
+        model = Path(shutil.copytree(MODEL, Path(folder) / MODEL.name))  # not to show where this checkout lies
+        with Stack(Path(folder), model) as stack:
             say(f"Running {recipe} …")
             with Client(stack.url, stack.api_key) as client:
-                job_id = client.submit(MODEL.as_uri(), recipe, domains=DOMAINS)["id"]
+                job_id = client.submit(model.as_uri(), recipe, domains=DOMAINS)["id"]
                 if client.wait(job_id)["status"] != "succeeded":
                     print(f"demo: the job failed:\n{stack.complaint()}", file=sys.stderr)
                     return 1
