@@ -14,7 +14,6 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
-from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from core.errors import InvalidRequest
@@ -83,8 +82,17 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def _without_null(schema: dict[str, Any]) -> None:
+    """Take null out of what parameters may be: they are texts, and one that is absent is not there at all."""
+    for parameter in schema.get("properties", {}).values():
+        for branch in parameter.pop("anyOf", []):
+            parameter.update(branch if branch != {"type": "null"} else {})
+        if parameter.get("default", "") is None:
+            del parameter["default"]
+
+
 class _Query(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_without_null)
 
 
 class EvaluationRequest(_Body):
@@ -139,7 +147,9 @@ def _unquoted(key: str) -> str:
 class OnceHeaders(BaseModel):
     """What lets a request be sent again without acting again."""
 
-    idempotency_key: Annotated[str | SkipJsonSchema[None], AfterValidator(_unquoted)] = Field(
+    model_config = ConfigDict(frozen=True, json_schema_extra=_without_null)
+
+    idempotency_key: Annotated[str | None, AfterValidator(_unquoted)] = Field(
         default=None,
         description="The same key with the same request gets the first answer again, instead of another job",
         json_schema_extra={"pattern": f"^(?:{IDEMPOTENCY_KEY})$"},
@@ -151,11 +161,11 @@ class JobQuery(_Query):
     """Which jobs a page holds."""
 
     limit: Limit = 50
-    after: Id | SkipJsonSchema[None] = Field(default=None, description="The last job seen so far")
-    status: JobStatus | SkipJsonSchema[None] = None
-    method: Name | SkipJsonSchema[None] = None
-    created_after: Annotated[AwareDatetime, BeforeValidator(_text_of_a_time)] | SkipJsonSchema[None] = None
-    label: Label | SkipJsonSchema[None] = Field(default=None, description="Only jobs that carry this label")
+    after: Id | None = Field(default=None, description="The last job seen so far")
+    status: JobStatus | None = None
+    method: Name | None = None
+    created_after: Annotated[AwareDatetime, BeforeValidator(_text_of_a_time)] | None = None
+    label: Label | None = Field(default=None, description="Only jobs that carry this label")
 
 
 class EventQuery(_Query):
@@ -170,7 +180,7 @@ class LogQuery(_Query):
 
     limit: Limit = 50
     after: int = Field(default=0, ge=0, le=INT8_MAX, description="The id of the last chunk seen so far")
-    step: Name | SkipJsonSchema[None] = Field(default=None, description="The kind of one step")
+    step: Name | None = Field(default=None, description="The kind of one step")
 
 
 class MetricQuery(_Query):
