@@ -4,6 +4,7 @@ from apiflask import APIFlask
 
 from api import access_log, auth, content, openapi, problems
 from api.event_feed import EventFeed
+from api.portal import views as portal
 from api.routes import BLUEPRINTS, IdConverter
 from api.services import Services, provide
 from api.strict_json import StrictJSONProvider
@@ -45,6 +46,7 @@ def create_app(settings: Settings | None = None, database: Database | None = Non
     problems.install(app)
     for step in (access_log, auth, content):  # in the order in which they see a request
         step.install(app)
+    portal.install(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     return app

@@ -98,7 +98,9 @@ class _Query(BaseModel):
 class EvaluationRequest(_Body):
     """On what text the result is judged, beside full precision."""
 
-    domains: Annotated[list[Domain], Field(min_length=1), *Distinct] = ["prose", "code"]
+    domains: Annotated[list[Domain], Field(min_length=1), *Distinct] = Field(
+        default=["prose", "code"], description="Texts on which the result and full precision are compared"
+    )
     windows: Annotated[int, Field(ge=1, le=10_000), Whole] = Field(
         default=40, description="Windows of 512 tokens of each domain's text"
     )
@@ -107,14 +109,23 @@ class EvaluationRequest(_Body):
 class JobRequest(_Body):
     """One recipe on one source."""
 
-    source: str = Field(min_length=1, max_length=4096, examples=["file:///models/llama-3-8b"])
+    source: str = Field(
+        min_length=1,
+        max_length=4096,
+        description="Where the model is, such as file:///models/llama-3-8b",
+        examples=["file:///models/llama-3-8b"],
+    )
     recipe: Annotated[str | dict[str, Any], WrapValidator(_text_or_object)] = Field(
         description="A method and its parameters, in short form or as an object; GET /v1/methods lists them",
         examples=["gguf:Q4_K_M", {"method": "gguf", "type": "Q4_K_M"}],
     )
     evaluation: EvaluationRequest = EvaluationRequest()
-    metadata: dict[MetadataKey, MetadataValue] = Field(default={}, max_length=16)
-    labels: Annotated[list[Label], Field(max_length=16), *Distinct] = []
+    metadata: dict[MetadataKey, MetadataValue] = Field(
+        default={}, max_length=16, description="Up to 16 names with values of your own, kept with the job"
+    )
+    labels: Annotated[list[Label], Field(max_length=16), *Distinct] = Field(
+        default=[], description="Up to 16 words by which jobs can be found"
+    )
     priority: Annotated[int, Field(ge=-100, le=100), Whole] = Field(
         default=0, description="Within the team; the highest is served first"
     )

@@ -8,6 +8,8 @@ from sqlalchemy.orm import Session
 from db.tables import LogChunk, Step
 from db.tokens import Lease, require
 
+CHUNKS_AT_ONCE = 16
+
 
 def append(session: Session, lease: Lease, attempt: int, text: str) -> None:
     """Write a chunk of at most 64 KiB.
@@ -35,3 +37,23 @@ def page(
         statement = statement.where(Step.kind == step)
     rows = [(row[0], row[1]) for row in session.execute(statement)]
     return rows[:limit], len(rows) > limit
+
+
+def tail(session: Session, job_id: str, bytes_max: int) -> Sequence[tuple[Step, LogChunk]]:
+    """Return a job's last log chunks, oldest first, each with its step: as many as hold ``bytes_max`` bytes."""
+    statement = (
+        select(Step, LogChunk)
+        .join(LogChunk, LogChunk.execution_id == Step.execution_id)
+        .where(Step.job_id == job_id)
+        .order_by(LogChunk.id.desc())
+        .execution_options(yield_per=CHUNKS_AT_ONCE)
+    )
+    rows: list[tuple[Step, LogChunk]] = []
+    size_bytes = 0
+    with session.execute(statement) as found:
+        for step, chunk in found:
+            rows.append((step, chunk))
+            size_bytes += len(chunk.text.encode())
+            if size_bytes >= bytes_max:
+                break
+    return rows[::-1]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import insert, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from db.tables import Metric, Step
@@ -50,3 +51,20 @@ def page(session: Session, job_id: str, after: int, limit: int) -> tuple[Sequenc
     )
     rows = [(row[0], row[1]) for row in session.execute(statement)]
     return rows[:limit], len(rows) > limit
+
+
+def latest(session: Session, job_id: str, name: str) -> Sequence[tuple[int, str, float]]:
+    """Return the value called ``name`` of each module of each layer, as its last attempt measured it.
+
+    Returns:
+        layer, module and value, by layer and module.
+    """
+    value = Metric.values[name].as_float()
+    statement = (
+        select(Metric.layer, Metric.module, value)
+        .join(Step, Step.execution_id == Metric.execution_id)
+        .where(Step.job_id == job_id, value.is_not(None))
+        .ext(distinct_on(Metric.layer, Metric.module))
+        .order_by(Metric.layer, Metric.module, Metric.id.desc())
+    )
+    return [(row[0], row[1], row[2]) for row in session.execute(statement)]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-from engines.source import CONFIG_NAME, companions, weight_tensors
+from engines.source import ANYWHERE, CONFIG_NAME, companions, weight_tensors
 from engines.weights import StoredTensor, read_json_object
 
 PACKED = ("qweight", "qzeros", "scales", "g_idx")
@@ -40,7 +40,7 @@ def read_gptq_facts(folder: Path) -> GptqFacts:
     Raises:
         SourceInvalid: a shard is missing, or a file is damaged.
     """
-    tensors = weight_tensors(folder)
+    tensors = weight_tensors(folder, ANYWHERE)
     bits = read_bits(folder)
     types: Counter[str] = Counter()
     elements = 0
@@ -84,7 +84,7 @@ def keep_precision(folder: Path, source: Path) -> None:
         folder: the checkpoint; files that are right already are left as they are.
         source: the model it was made of.
     """
-    originals = weight_tensors(source)
+    originals = weight_tensors(source, ANYWHERE)
     for path in sorted(folder.glob("*.safetensors")):
         _keep_precision_of(path, source, originals)
     config, original = (read_json_object(place / CONFIG_NAME) for place in (folder, source))

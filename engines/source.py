@@ -19,6 +19,7 @@ CONFIG_BYTES_MAX = 16 * 2**20
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 SIZE_MAX = 2**31
+ANYWHERE = (Path("/"),)  # where links may lead in a folder that we made ourselves, of links into the store
 LAYER = re.compile(r"\.\d+\.")  # "model.layers.0.mlp.up_proj.weight"
 
 TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
@@ -106,7 +107,7 @@ def inspect_snapshot(folder: Path) -> ModelFacts:
         SourceInvalid: there is code or pickled data in it, or it is damaged.
     """
     require_no_code(folder)
-    return inspect(folder, roots=[Path("/")])
+    return inspect(folder, ANYWHERE)
 
 
 def model_files(folder: Path, roots: Sequence[Path] = ()) -> list[str]:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from playwright.sync_api import Browser
 from psycopg import sql
 
 from db.session import Database
 from server.embedded.broker import running_broker
 from server.embedded.postgres import running_postgres
 from server.migrate import upgrade
+from tests.chromium import running_chromium
 from tests.s3_server import S3Server
 
 TEMPLATE = "template_fewbits"
@@ -33,6 +35,12 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _execute(url, "CREATE DATABASE {}", TEMPLATE)
         upgrade(_named(url, TEMPLATE))
         yield url
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with running_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,11 @@ def download_file(job_id: str, artifact_id: str, name: str, _query: NoQuery) -> 
 
     Its ETag is its SHA-256. Where the store can give the bytes itself, a GET is answered with a redirect to it.
     """
+    return answer_with_file(job_id, artifact_id, name)
+
+
+def answer_with_file(job_id: str, artifact_id: str, name: str) -> Response:
+    """Return the answer to a request for a file of the team's: all of it, a range, or that it has not changed."""
     file = _find(job_id, artifact_id, name)
     etag = f'"{file.sha256}"'
     headers = {

@@ -10,7 +10,7 @@ from typing import Any
 from engines.gptq_files import PACKED, read_tensors
 from engines.gptqmodel import load_quantized, packed_layers, unpacked_weight
 from engines.runtimes.huggingface import HuggingFaceRuntime
-from engines.source import weight_tensors
+from engines.source import ANYWHERE, weight_tensors
 
 
 class GptqRuntime(HuggingFaceRuntime):
@@ -25,7 +25,7 @@ class GptqRuntime(HuggingFaceRuntime):
         """
         import torch
 
-        names = {name for name in weight_tensors(folder) if name.rpartition(".")[2] not in PACKED}
+        names = {name for name in weight_tensors(folder, ANYWHERE) if name.rpartition(".")[2] not in PACKED}
         model = load_quantized(folder)
         for name, layer in packed_layers(model):
             weight = unpacked_weight(layer)

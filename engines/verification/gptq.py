@@ -5,7 +5,7 @@ from typing import Any
 
 from engines.gptq_files import PACKED, read_bits, read_tensors
 from engines.gptqmodel import load_quantized, packed_layers, unpacked_weight
-from engines.source import LAYER, weight_tensors
+from engines.source import ANYWHERE, LAYER, weight_tensors
 from engines.tokenizer import load_tokenizer
 from engines.verification.subject import Fault, Subject, error_bound, relative_error
 from engines.verification.tokenizers import require_same
@@ -30,7 +30,7 @@ def check_tensors(subject: Subject) -> str:
         SourceInvalid: a shard is missing or damaged.
         ModelUnsupported: GPTQModel cannot read the checkpoint.
     """
-    stored, originals = weight_tensors(subject.result), weight_tensors(subject.source)
+    stored, originals = (weight_tensors(folder, ANYWHERE) for folder in (subject.result, subject.source))
     wanted = {name.removesuffix(".weight") for name, tensor in originals.items() if _is_quantized(name, tensor)}
     _check_headers(subject, stored, originals, wanted)
     _check_kept(subject, originals.keys() - {f"{name}.weight" for name in wanted})

@@ -12,7 +12,7 @@ from db.session import Database
 from tests.api.conftest import Caller, new_key, problem_of
 from tests.api.work import Workers
 
-VALUES = {"artifact_id": "art_1", "name": "model.gguf"}
+VALUES = {"artifact_id": "art_1", "name": "model.gguf", "filename": "portal.css"}
 
 
 def requests_of(app: APIFlask, job_id: str) -> list[tuple[str, str, str]]:
@@ -26,15 +26,20 @@ def requests_of(app: APIFlask, job_id: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def test_every_route_but_the_open_ones_needs_a_key(app: APIFlask, caller: Caller, subtests: pytest.Subtests) -> None:
+def test_every_route_but_the_open_ones_needs_a_key_or_a_session(
+    app: APIFlask, caller: Caller, subtests: pytest.Subtests
+) -> None:
     client = app.test_client()
     asked = requests_of(app, caller.submit()["id"])
     assert {endpoint for endpoint, _, _ in asked} > OPEN_ENDPOINTS
     for endpoint, method, path in asked:
         with subtests.test(method=method, path=path):
-            response = client.open(path, method=method)
+            response = client.open(path, method=method, buffered=True)
             if endpoint in OPEN_ENDPOINTS:
                 assert response.status_code != 401
+            elif endpoint.startswith("portal."):
+                assert response.status_code == 303
+                assert response.headers["Location"].startswith("/sign-in?")
             else:
                 assert response.status_code == 401
                 assert response.headers["WWW-Authenticate"].startswith("Bearer")
@@ -47,8 +52,8 @@ def test_another_teams_job_looks_like_none(
     job_id = caller.submit()["id"]
     Workers(database).do_all()
     for endpoint, method, path in requests_of(app, job_id):
-        if f"/{job_id}" not in path or method == "OPTIONS":
-            continue
+        if not path.startswith(f"/v1/jobs/{job_id}") or method == "OPTIONS":
+            continue  # tests/portal/test_security.py looks at the portal's
         with subtests.test(method=method, path=path):
             response = stranger.client.open(path, method=method, headers=stranger.headers)
             none = stranger.client.open(path.replace(job_id, "job_0"), method=method, headers=stranger.headers)

@@ -12,7 +12,6 @@ from tests.api.conftest import Caller, problem_of
 
 def test_addresses_that_lead_nowhere(caller: Caller, subtests: pytest.Subtests) -> None:
     for path in (
-        "/",
         "/v1",
         "/v1/jobs/",
         "/v1//jobs",

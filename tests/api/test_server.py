@@ -2,11 +2,9 @@
 
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,15 +20,14 @@ from sqlalchemy import text
 
 from db import events
 from db.session import Database
-from server.embedded.ports import free_port
 from tests.api.conftest import SOURCE, new_key
 from tests.api.frames import Frame, frames_in
+from tests.api.serving import serving
 from tests.api.work import Workers
 from tests.waiting import wait_until
 
 STREAMS = 20
 WRITES = 30
-REPOSITORY = Path(__file__).parent.parent.parent
 
 
 @dataclass(frozen=True)
@@ -65,31 +62,8 @@ class Served:
 
 @pytest.fixture
 def served(database_url: str, database: Database, tmp_path: Path) -> Iterator[Served]:
-    port = free_port()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(REPOSITORY),
-        "FEWBITS_DATABASE_URL": database_url,
-        "FEWBITS_STORE_URL": f"file://{tmp_path}/store",
-        "FEWBITS_SOURCE_ROOTS": "/models",
-        "FEWBITS_API_PORT": str(port),
-    }
-    program = [sys.executable, "-c", "from server.api import serve; serve()"]
-    with (tmp_path / "log").open("wb") as log, subprocess.Popen(program, env=environment, stderr=log) as process:
-        served = Served(process, port, new_key(database, "ours"))
-        try:
-            wait_until(lambda: _is_ready(served))
-            yield served
-        finally:
-            process.kill()
-
-
-def _is_ready(served: Served) -> bool:
-    try:
-        with served.client() as client:
-            return client.get("/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
+    with serving(database_url, tmp_path) as server:
+        yield Served(server.process, server.port, new_key(database, "ours"))
 
 
 def _follow(client: httpx.Client, job_id: str, opened: threading.Semaphore) -> list[Frame]:

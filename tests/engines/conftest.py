@@ -163,6 +163,14 @@ def add_bos_and_chat_template(folder: Path) -> None:
     )
 
 
+def linked(folder: Path, target: Path) -> Path:
+    """Make a folder of links to the files of another, as a step finds its inputs."""
+    target.mkdir()
+    for path in folder.iterdir():
+        (target / path.name).symlink_to(path)
+    return target
+
+
 def cut_to_two_layers(source: Path, target: Path) -> Path:
     """Copy a model folder, and leave out all layers but the first two."""
     from safetensors.torch import load_file, save_file

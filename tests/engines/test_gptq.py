@@ -33,8 +33,8 @@ def two_layers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def quantize(recipe: dict[str, Any] | str, model: Path, make_context: conftest.MakeContext) -> Path:
     parsed, context = parse_recipe(recipe), make_context()
-    parsed.method.quantize(context, model, parsed.params)
-    return context.output
+    parsed.method.quantize(context, conftest.linked(model, context.scratch / "input"), parsed.params)
+    return conftest.linked(context.output, context.scratch / "result")
 
 
 def perplexities(written: str, model: Path, tokenizer: Path, make_context: conftest.MakeContext) -> dict[str, float]:

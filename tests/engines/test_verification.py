@@ -62,8 +62,11 @@ Verify = Callable[[str, Path], list[Check]]
 def verify(model: Path, lossless: Path, full_precision: Answers, make_context: conftest.MakeContext) -> Verify:
     def verify(name: str, result: Path) -> list[Check]:
         recipe = parse_recipe(RECIPES[name])  # type: ignore[arg-type]
-        subject = Subject(recipe.method.writes, result, model, lossless, recipe.parameters)
-        return verification.verify(make_context(), subject, full_precision)
+        context = make_context()
+        folders = {"result": result, "source": model, "lossless": lossless}
+        inputs = {kind: conftest.linked(folder, context.scratch / kind) for kind, folder in folders.items()}
+        subject = Subject(written=recipe.method.writes, parameters=recipe.parameters, **inputs)
+        return verification.verify(context, subject, full_precision)
 
     return verify
 

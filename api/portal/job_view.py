@@ -1,0 +1,145 @@
+"""All that the page of one job shows, read in one transaction."""
+
+import datetime as dt
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api import responses
+from api.portal.loss_chart import Chart, draw
+from api.presenting import artifact_object, job_object, step_object
+from core.ids import TeamId
+from db import clock, jobs, logs, metrics
+from db.states import JobStatus, StepStatus, is_terminal
+from db.tables import Job, LogChunk, Step
+
+LOG_BYTES = 2**16
+ETA_SECONDS_MIN = 2.0  # what is younger says too little about the rest
+
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+
+@dataclass(frozen=True)
+class StepView:
+    """A step, with what its times say.
+
+    Attributes:
+        step: as the API shows it.
+        seconds: how long it took, or has taken so far.
+        seconds_left: how long it will still take; None where nobody can know.
+    """
+
+    step: responses.Step
+    seconds: float | None
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class LogPart:
+    """What one attempt printed in one go."""
+
+    step: str
+    attempt: int
+    text: str
+
+
+@dataclass(frozen=True)
+class JobView:
+    """One job.
+
+    Attributes:
+        job: as the API shows it.
+        is_over: whether nothing will change any more.
+        now: by the database's clock.
+        steps: its steps.
+        checks: what was checked of the result: ``name``, ``passed`` and ``detail`` of each; empty if nothing was.
+        artifacts: what it has made.
+        losses: the drawing of what quantizing lost in each layer; None if that was not measured.
+        log: the end of its log.
+        event_count: the number of its last event.
+    """
+
+    job: responses.Job
+    is_over: bool
+    now: dt.datetime
+    steps: Sequence[StepView]
+    checks: Sequence[Mapping[str, Any]]
+    artifacts: Sequence[responses.Artifact]
+    losses: Chart | None
+    log: Sequence[LogPart]
+    event_count: int
+
+    @property
+    def running(self) -> list[StepView]:
+        """The steps that run now."""
+        return [one for one in self.steps if one.step.status is StepStatus.RUNNING]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the result is good, in a word: ``passed``, ``blocked`` or ``undecided``."""
+        if any(not check["passed"] for check in self.checks):
+            return "blocked"
+        return "passed" if self.checks and self.job.status is JobStatus.SUCCEEDED else "undecided"
+
+
+def view(session: Session, team_id: TeamId, job_id: str) -> JobView:
+    """Return what is known of a job.
+
+    Raises:
+        NotFound: there is none of that id in this team.
+    """
+    job = jobs.get(session, team_id, job_id)
+    now = session.scalars(select(clock.now())).one()
+    return JobView(
+        job=job_object(job),
+        is_over=is_terminal(JobStatus(job.status)),
+        now=now,
+        steps=[_step_view(step, now) for step in job.steps],
+        checks=_checks(job),
+        artifacts=[artifact_object(artifact) for artifact in jobs.results(session, team_id, job_id)],
+        losses=draw(metrics.latest(session, job_id, "loss")),
+        log=_log(logs.tail(session, job_id, LOG_BYTES)),
+        event_count=job.event_count,
+    )
+
+
+def seconds_left(done: float, total: float | None, seconds: float) -> float | None:
+    """Return how long the rest takes if it goes on as it went; None where that cannot be said."""
+    if total is None or not 0 < done <= total or seconds < ETA_SECONDS_MIN:
+        return None
+    return seconds * (total - done) / done
+
+
+def readable(text: str) -> str:
+    """Return what a terminal would show of a log: no colours, and of a line that was written over, its last state."""
+    plain = _TERMINAL_CODES.sub("", text).replace("\r\n", "\n")
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in plain.split("\n"))
+
+
+def _step_view(row: Step, now: dt.datetime) -> StepView:
+    step = step_object(row)
+    seconds = None if step.started_at is None else ((step.finished_at or now) - step.started_at).total_seconds()
+    left = None
+    if step.progress is not None and row.execution is not None and row.execution.started_at is not None:
+        # Since this attempt began, which is also when it was another job's.
+        so_far = (now - row.execution.started_at).total_seconds()
+        left = seconds_left(step.progress.done, step.progress.total, so_far)
+    return StepView(step, seconds, left)
+
+
+def _checks(job: Job) -> Sequence[Mapping[str, Any]]:
+    facts = [step.execution.facts or {} for step in job.steps if step.kind == "verify" and step.execution is not None]
+    return [check for one in facts for check in one.get("checks", ())]
+
+
+def _log(rows: Sequence[tuple[Step, LogChunk]]) -> list[LogPart]:
+    parts = groupby(rows, key=lambda row: (row[0].kind, row[1].attempt))
+    return [
+        LogPart(step, attempt, readable("".join(chunk.text for _, chunk in chunks)))
+        for (step, attempt), chunks in parts
+    ]

@@ -1,0 +1,72 @@
+"""Submit a job by a form."""
+
+from http import HTTPStatus
+from typing import Any
+
+from flask import request, url_for
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.auth import team_id
+from api.portal.answers import Errors, Texts
+from api.portal.blueprint import page, routes, see
+from api.portal.request_form import RequestForm
+from api.presenting import job_object
+from api.services import services
+from api.submitting import submit_request
+from core.errors import RequestError
+from db import jobs
+from engines import methods
+from engines.methods.base import registered
+
+FIRST_METHOD = "gguf"  # runs on every machine
+
+
+class NewJobQuery(BaseModel):
+    """What the form begins with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str | None = Field(default=None, max_length=64)
+    source: str | None = Field(default=None, max_length=4096)
+    like: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]{1,64}$", description="A job to begin with")
+
+
+@routes.get("/jobs/new")
+@routes.input(NewJobQuery, location="query", arg_name="wanted")
+def new_job(wanted: NewJobQuery) -> Any:
+    """Show the form with defaults, or with what another job asked for."""
+    given: dict[str, Any] = {}
+    if wanted.like is not None:
+        like, team = wanted.like, team_id()
+        given = job_object(services().database.run(lambda session: jobs.get(session, team, like))).model_dump()
+    form = RequestForm.of(methods.get(wanted.method or given.get("method", FIRST_METHOD)))
+    parameters = given.get("parameters", {}) if form.method.name == given.get("method") else {}
+    if wanted.source is not None:
+        given["source"] = wanted.source
+    return _page(form, form.texts(given, parameters), {}, wanted)
+
+
+@routes.post("/jobs/new")
+@routes.input(NewJobQuery, location="query", arg_name="wanted")
+def submit_job(wanted: NewJobQuery) -> Any:
+    """Submit what was typed, or show it again with what is wrong."""
+    form = RequestForm.of(methods.get(request.form.get("method", "")))
+    asked, errors = form.read(request.form)
+    if asked is not None:
+        team = team_id()
+        try:
+            job_id = services().database.run(lambda session: submit_request(session, team, asked))
+        except RequestError as error:
+            errors = {form.name_of(tuple((error.param or "").split("."))): error.message}
+        else:
+            return see(url_for("portal.job", job_id=job_id))
+    return _page(form, request.form, errors, wanted, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+def _page(form: RequestForm, texts: Texts, errors: Errors, wanted: NewJobQuery, status: int = HTTPStatus.OK) -> Any:
+    known = sorted(registered().values(), key=lambda method: method.name)
+    labels = {field.name: field.label for field in form.each()}
+    shown = {name: errors[name] for name in ("", *labels) if name in errors}  # in the order of the page
+    return page(
+        "new_job.html", status, form=form, methods=known, texts=texts, errors=shown, labels=labels, wanted=wanted
+    )

@@ -1,0 +1,13 @@
+"""The portal as the application takes it: every page, on one blueprint."""
+
+from apiflask import APIFlask
+
+from api.portal import blueprint, job_page, jobs_page, new_job, signing_in
+
+PAGES = (signing_in, jobs_page, new_job, job_page)
+
+
+def install(app: APIFlask) -> None:
+    """Add the portal to an application."""
+    blueprint.install(app)
+    app.register_blueprint(blueprint.routes)

@@ -1,0 +1,61 @@
+"""`python -m demo.picture`: run one real job and take the picture of its page that the README shows.
+
+Needs Debian's chromium: apt-get install -y chromium.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from demo.__main__ import DOMAINS, MODEL, SOURCES, say
+from demo.stack import Stack
+from fewbits_client import Client
+
+CHROMIUM = "/usr/bin/chromium"
+PICTURE = SOURCES.parent / "docs" / "portal.png"
+WIDTH, HEIGHT = 1280, 900
+RECIPE = "gguf:Q4_K_M"
+
+
+def main() -> int:
+    """Write the picture and return the exit status."""
+    if not Path(CHROMIUM).exists():
+        print("demo: there is no chromium; apt-get install -y chromium", file=sys.stderr)
+        return 1
+    recipe = sys.argv[1] if len(sys.argv) > 1 else RECIPE
+    with tempfile.TemporaryDirectory(prefix="models-", ignore_cleanup_errors=True) as folder:
+        if os.geteuid() == 0:
+            Path(folder).chmod(0o711)  # Postgres has a user of its own, who must pass through
+        model = Path(shutil.copytree(MODEL, Path(folder) / MODEL.name))  # not to show where this checkout lies
+        with Stack(Path(folder), model) as stack:
+            say(f"Running {recipe} …")
+            with Client(stack.url, stack.api_key) as client:
+                job_id = client.submit(model.as_uri(), recipe, domains=DOMAINS)["id"]
+                if client.wait(job_id)["status"] != "succeeded":
+                    print(f"demo: the job failed:\n{stack.complaint()}", file=sys.stderr)
+                    return 1
+            take(stack, f"/jobs/{job_id}")
+    say(f"{PICTURE} is new.")
+    return 0
+
+
+def take(stack: Stack, page_path: str) -> None:
+    """Sign in as a person does, and take the picture."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, base_url=stack.url)
+        page.goto("/sign-in")
+        page.get_by_label("API key").fill(stack.api_key)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url("**/jobs")
+        page.goto(page_path)
+        page.screenshot(path=PICTURE, full_page=True)
+        browser.close()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,208 @@
+"""The pages in a real browser, wide and narrow: what is seen, reached by keyboard, read out, and kept up to date."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from db.session import Database
+from tests.api.work import Workers
+from tests.portal.conftest import WIDTHS
+from tests.portal.stories import begin_quantizing, end_badly, end_well, submit
+
+# Controls that have no name, and elements that carry an id twice.
+NAMELESS = """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary")]
+  .filter((one) => one.type !== "hidden")
+  .filter((one) => !(one.labels?.length || one.textContent.trim() || one.getAttribute("aria-label")))
+  .map((one) => one.outerHTML)"""
+DOUBLE_IDS = """() => [...document.querySelectorAll("[id]")].map((one) => one.id)
+  .filter((id, index, all) => all.indexOf(id) !== index)"""
+DANGLING = """() => [...document.querySelectorAll("[aria-describedby], [aria-labelledby], label[for]")]
+  .flatMap((one) => [one.getAttribute("aria-describedby"), one.getAttribute("aria-labelledby"), one.htmlFor])
+  .filter(Boolean).flatMap((ids) => ids.split(" ")).filter((id) => !document.getElementById(id))"""
+OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+SMALL = """() => [...document.querySelectorAll("button, .button, input:not([type=hidden], [type=checkbox]), select")]
+  .map((one) => one.getBoundingClientRect()).filter((box) => box.width && box.height < 44).length"""
+FOCUSED = """() => { const one = document.activeElement;
+  return one.labels?.[0]?.textContent.trim() || one.getAttribute("aria-label") || one.textContent.trim(); }"""
+
+
+both_widths = pytest.mark.parametrize("width", WIDTHS)
+
+
+@pytest.fixture
+def jobs(database: Database, key: str) -> dict[str, str]:
+    """The addresses of a job in each state."""
+    work = Workers(database)
+    failed = submit(database, key)
+    end_badly(work)
+    done = submit(database, key, "nightly", metadata={"a-name-without-any-space" * 2: "a value without any space" * 4})
+    end_well(work, begin_quantizing(work))
+    running = submit(database, key, source="file:///models/" + "a-long-name-" * 12)
+    begin_quantizing(work)
+    ids = {"failed": failed, "done": done, "running": running, "queued": submit(database, key)}
+    return {state: f"/jobs/{job_id}" for state, job_id in ids.items()}
+
+
+def tab_order(page: Page) -> Iterator[str]:
+    """What has the focus, key by key, from the beginning of the page until it leaves it."""
+    page.evaluate("document.activeElement.blur()")
+    for _ in range(100):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement === document.body"):
+            return
+        name: str = page.evaluate(FOCUSED)
+        yield name
+
+
+@both_widths
+def test_every_page_fits_and_is_named(page: Page, jobs: dict[str, str], subtests: pytest.Subtests) -> None:
+    for path in ("/jobs", "/jobs?status=cancelled", "/jobs/new", "/jobs/new?method=odd", "/jobs/job_0", *jobs.values()):
+        page.goto(path)
+        for details in page.locator("details").all():
+            details.evaluate("one => one.open = true")
+        with subtests.test(path=path):
+            assert page.evaluate(OVERFLOW) <= 0
+            assert page.evaluate(SMALL) == 0
+            assert page.evaluate(NAMELESS) == []
+            assert page.evaluate(DOUBLE_IDS) == []
+            assert page.evaluate(DANGLING) == []
+            assert page.locator("h1").count() == 1
+            assert page.locator("main").count() == 1
+            assert page.title().endswith("· fewbits")
+            levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(one => +one.tagName[1])")
+            assert all(later - earlier <= 1 for earlier, later in zip([0, *levels], levels, strict=False))
+
+
+@both_widths
+def test_the_keyboard_goes_through_a_page_in_order(page: Page, jobs: dict[str, str]) -> None:
+    page.goto("/jobs/new")
+    page.evaluate("document.querySelector('details').open = true")
+    order = list(tab_order(page))
+    assert order[:5] == ["Skip to the content", "fewbits", "Jobs", "New job", "Sign out"]
+    assert order[5:] == [
+        *("gguf", "odd", "Source (required)", "Type", "code", "prose", "Windows", "Advanced", "Metadata", "Labels"),
+        *("Priority", "Max runtime (seconds)", "Max pending (seconds)", "Submit the job", "Back to the jobs"),
+    ]
+    page.goto(jobs["done"])
+    order = list(tab_order(page))[5:]
+    assert order[:3] == ["Jobs", "Retry", "Change and submit again"]
+    assert order[-1] == "End of the log"
+    page.goto(jobs["running"])
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate(FOCUSED) == "Jobs"  # the first thing in the content, past the header
+
+
+def test_a_screen_reader_hears_what_is_seen(page: Page, jobs: dict[str, str]) -> None:
+    page.goto(jobs["running"])
+    expect(page.get_by_role("status")).to_contain_text("running")
+    bar = page.get_by_role("progressbar", name="Progress of quantize")
+    expect(bar).to_have_attribute("value", "4.0")
+    expect(page.get_by_role("img", name="Loss per layer")).to_have_accessible_description(
+        "The largest is 1.09, in layer 11, mlp.down_proj."
+    )
+    page.goto(jobs["done"])
+    table = page.get_by_role("table", name="The result beside full precision")
+    expect(table.get_by_role("row", name="Perplexity, prose")).to_contain_text("+3.04 %")
+    page.goto("/jobs/new")
+    expect(page.get_by_label("Windows")).to_have_accessible_description(
+        "Windows of 512 tokens of each domain's text. From 1 to 10,000. Default: 40."
+    )
+    page.goto("/jobs")
+    for header in ("Recipe", "Status", "Source"):
+        assert page.locator("th[scope=col]", has_text=header).count() == 1
+    expect(page.get_by_role("table", name="Jobs, newest first")).to_be_visible()
+
+
+@both_widths
+def test_a_job_is_submitted_by_the_form(page: Page) -> None:
+    page.get_by_role("link", name="Submit the first job").click()
+    page.get_by_label("Source").fill("file:///models/tiny")
+    page.get_by_role("link", name="odd").click()
+    expect(page.get_by_label("Source")).to_have_value("file:///models/tiny")
+    page.get_by_label("Damp percent").fill("7")
+    page.get_by_label("Bits").select_option("3")
+    page.get_by_role("button", name="Submit the job").click()
+    expect(page.get_by_role("alert")).to_be_focused()
+    expect(page.get_by_label("Bits")).to_have_value("3")
+    page.get_by_role("link", name="Damp percent").click()
+    expect(page.get_by_label("Damp percent")).to_be_focused()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("0.1")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("odd:3")
+    expect(page.get_by_role("status")).to_contain_text("queued")
+
+
+@both_widths
+def test_a_page_follows_its_job(page: Page, database: Database, key: str) -> None:
+    work = Workers(database)
+    page.goto(f"/jobs/{submit(database, key)}")
+    page.evaluate("window.sameDocument = true")
+    expect(page.get_by_role("status")).to_contain_text("queued")
+    taken = begin_quantizing(work)
+    expect(page.get_by_role("status")).to_contain_text("quantize")
+    bar = page.get_by_role("progressbar", name="Progress of quantize")
+    expect(bar).to_have_attribute("value", "4.0")
+    expect(page.get_by_role("img", name="Loss per layer")).to_be_visible()
+
+    page.get_by_text("The numbers").click()
+    log = page.get_by_role("region", name="End of the log")
+    log.focus()
+    log.evaluate("one => one.scrollTop = 20")
+    work.log(taken, "a new line\n")
+    work.progress(taken, 7)
+    expect(bar).to_have_attribute("value", "7.0")
+    expect(log).to_contain_text("a new line")
+    expect(log).to_be_focused()
+    assert log.evaluate("one => one.scrollTop") == 20
+    expect(page.get_by_role("table", name="Loss of each layer by kind of module")).to_be_visible()
+
+    end_well(work, taken)
+    expect(page.get_by_role("status")).to_contain_text("succeeded")
+    expect(page.get_by_role("link", name="model-4bit.gguf")).to_be_visible()
+    expect(page.get_by_text("Verdict: passed.")).to_be_visible()
+    expect(page.get_by_role("button", name="Retry")).to_be_visible()
+    assert page.evaluate("window.sameDocument")
+
+
+def test_a_cancel_is_asked_for_twice(page: Page, jobs: dict[str, str]) -> None:
+    page.goto(jobs["running"])
+    now = page.get_by_role("button", name="Cancel the job")
+    expect(now).to_be_hidden()
+    page.get_by_text("Cancel …").click()
+    now.click()
+    expect(page.get_by_role("status")).to_contain_text("cancelling")
+    page.goto("/jobs?status=cancelling")
+    expect(page.get_by_role("row")).to_have_count(2)
+
+
+def test_the_list_follows_its_jobs(page: Page, database: Database, key: str) -> None:
+    submit(database, key)
+    expect(page.get_by_role("cell", name="queued")).to_be_visible(timeout=15_000)
+
+
+def test_a_page_whose_session_has_ended_leads_to_the_sign_in(page: Page, database: Database, key: str) -> None:
+    page.goto(f"/jobs/{submit(database, key)}")
+    page.context.clear_cookies()
+    Workers(database).start("fetch")
+    page.wait_for_url("**/sign-in?next=/jobs/job_*")
+
+
+def test_pages_work_without_scripts(page: Page, jobs: dict[str, str]) -> None:
+    cookies: Any = page.context.cookies()
+    browser, address = page.context.browser, page.url.rpartition("/")[0]
+    assert browser
+    context = browser.new_context(java_script_enabled=False, base_url=address)
+    context.add_cookies(cookies)
+    plain = context.new_page()
+    plain.goto(jobs["running"])
+    expect(plain.get_by_role("link", name="Reload")).to_be_visible()
+    expect(plain.get_by_role("img", name="Loss per layer")).to_be_visible()
+    plain.get_by_text("Cancel …").click()
+    plain.get_by_role("button", name="Cancel the job").click()
+    expect(plain.get_by_role("status")).to_contain_text("cancelling")
+    context.close()

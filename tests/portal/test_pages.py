@@ -1,0 +1,212 @@
+"""What the pages say and do, without a browser."""
+
+import re
+from html import escape
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from apiflask import APIFlask
+from sqlalchemy.exc import OperationalError
+
+from api.portal import job_view
+from db import jobs
+from db.metrics import NewMetric
+from db.session import Database
+from store.opening import open_store
+from tests.api.work import Workers
+from tests.portal.conftest import Visitor, shown
+from tests.portal.stories import CONTENT, FILE, begin_quantizing, end_badly, end_well, submit
+
+EVIL = """<script>alert("x")</script>'"><img src=x onerror=alert(1)>"""
+
+
+def test_an_empty_list_says_what_to_do(visitor: Visitor) -> None:
+    assert "Submit the first job" in shown(visitor.get("/jobs"))
+    assert "No job is like that" in shown(visitor.get("/jobs?status=failed"))
+
+
+def test_the_list_is_filtered_and_paged(visitor: Visitor) -> None:
+    addresses = [visitor.submit(labels="nightly" if number % 2 else "") for number in range(4)]
+    visitor.post(f"{addresses[0]}/cancel")
+
+    def found(query: str) -> list[str]:
+        return re.findall(r'href="(/jobs/job_\w+)"', visitor.get(f"/jobs?{query}").text)
+
+    assert found("") == addresses[::-1]
+    assert found("status=&method=&label=") == addresses[::-1]
+    assert found("status=cancelled") == addresses[:1]
+    assert found("label=nightly&status=queued") == [addresses[3], addresses[1]]
+    assert found("method=odd") == []
+    first = visitor.get("/jobs?limit=2&status=queued").text
+    older = re.search(r'rel="next" href="([^"]+)"', first)
+    assert older
+    assert "status=queued" in older[1]
+    assert found("limit=3") == addresses[:0:-1]
+    assert visitor.get("/jobs?label=a%20b").status_code == 422
+
+
+def test_a_form_that_is_wrong_keeps_what_was_typed(visitor: Visitor) -> None:
+    typed = {
+        "method": "odd",
+        "source": "file:///etc",
+        "recipe.bits": "5",
+        "recipe.damp_percent": "2",
+        "recipe.seed": "seven",
+        "recipe.skip": "lm_head\nembed",
+        "evaluation.windows": "0",
+        "metadata": "ticket=QA-1\nbroken",
+        "labels": "two words",
+        "priority": "500",
+    }
+    response = visitor.post("/jobs/new", **typed)
+    assert response.status_code == 422
+    for name in ("recipe.bits", "recipe.damp_percent", "recipe.seed", "evaluation.domains", "evaluation.windows"):
+        assert f'href="#{name}"' in response.text
+        assert f'id="{name}-error"' in response.text
+    for name in ("metadata", "labels", "priority"):
+        assert f'id="{name}-error"' in response.text
+    for text in ("file:///etc", "seven", "lm_head\nembed", "ticket=QA-1\nbroken", "two words"):
+        assert escape(text) in response.text
+    assert '<details class="card" open>' in response.text
+
+
+def test_what_only_submitting_finds_out_is_shown_beside_its_field(visitor: Visitor) -> None:
+    fields = {"method": "gguf", "recipe.type": "Q8_0", "evaluation.domains": "code"}
+    for source, says in (("file:///etc", "allows"), ("ftp://x", "file://"), ("a\0b", "NUL")):
+        response = visitor.post("/jobs/new", source=source, **fields)
+        assert response.status_code == 422
+        assert 'id="source-error"' in response.text
+        assert says in shown(response)
+    assert "no jobs yet" in shown(visitor.get("/jobs"))
+
+
+def test_everything_in_the_form_is_submitted(visitor: Visitor, app: APIFlask) -> None:
+    typed: dict[str, str | list[str]] = {
+        "method": "odd",
+        "recipe.bits": "3",
+        "recipe.group_size": "-1",
+        "recipe.calibration.domains": ["prose", "code"],
+        "recipe.calibration.samples": "7",
+        "recipe.dynamic": '{"lm_head": 8}',
+        "evaluation.windows": "3",
+        "metadata": "ticket=A=1\r\nwörter=✓",
+        "labels": "nightly\r\nllama/8b",
+        "priority": "-7",
+        "max_runtime_seconds": "60",
+    }
+    job = visitor.submit(**typed)
+    bearer = {"Authorization": f"Bearer {visitor.key}"}
+    made = app.test_client().get(f"/v1{job}", headers=bearer).get_json()
+    assert made["recipe"] == "odd:3"
+    assert made["parameters"]["group_size"] == -1
+    assert made["parameters"]["calibration"] == {"domains": ["prose", "code"], "samples": 7}
+    assert made["parameters"]["dynamic"] == {"lm_head": 8}
+    assert made["evaluation"] == {"domains": ["code"], "windows": 3}
+    assert made["metadata"] == {"ticket": "A=1", "wörter": "✓"}
+    assert made["labels"] == ["nightly", "llama/8b"]
+    assert (made["priority"], made["max_runtime_seconds"], made["max_pending_seconds"]) == (-7, 60, None)
+    again = visitor.get(f"/jobs/new?like={made['id']}").text
+    for shown_again in ("ticket=A=1\nwörter=✓", "nightly\nllama/8b", 'value="-7"', 'value="60"', "/models/tiny"):
+        assert shown_again in again
+    assert visitor.get("/jobs/new?method=nothing").status_code == 422
+
+
+def test_a_finished_job_tells_what_was_lost_and_gives_its_files(
+    visitor: Visitor, database: Database, tmp_path: Path
+) -> None:
+    job = f"/jobs/{submit(database, visitor.key)}"
+    work = Workers(database)
+    end_well(work, begin_quantizing(work))
+    (tmp_path / FILE.name).write_bytes(CONTENT)
+    open_store(f"file://{tmp_path}/store").put(tmp_path / FILE.name, FILE.sha256)
+    page = visitor.get(job)
+    text = shown(page)
+    for said in ("succeeded", "12.3 MB 4.0 MB", "+3.04 %", "Verdict: passed. 3 of 3 checks", "layer 11, mlp.down_proj"):
+        assert said in text
+    address = re.search(r'href="(/jobs/[^"]+/files/[^"]+)"', page.text)
+    assert address
+    download = visitor.get(address[1])
+    assert download.data == CONTENT
+    assert download.headers["Content-Disposition"].startswith("attachment")
+    assert visitor.get(address[1], Range="bytes=0-3").data == b"GGUF"
+
+
+def test_a_failed_job_says_why_and_can_be_retried(visitor: Visitor, database: Database) -> None:
+    job = f"/jobs/{submit(database, visitor.key)}"
+    end_badly(Workers(database))
+    text = shown(visitor.get(job))
+    assert "Why it failed The child was killed by SIGKILL" in text
+    assert "no such folder" in text
+    assert "Verdict: undecided." in text
+    again = visitor.post(f"{job}/retry").headers["Location"]
+    assert again != job
+    assert f"retry of {job.rpartition('/')[2]}" in shown(visitor.get(again))
+
+
+def test_what_is_not_possible_is_said_on_a_page(visitor: Visitor) -> None:
+    job = visitor.submit()
+    assert visitor.post(f"{job}/retry").status_code == 409
+    assert visitor.post(f"{job}/cancel").headers["Location"] == job
+    assert "cancelled" in shown(visitor.get(job))
+    html = {"Accept": "text/html"}
+    for path, status in (("/jobs/job_0", 404), ("/nothing", 404), (f"{job}/cancel", 405), ("/jobs?colour=red", 422)):
+        response = visitor.get(path, **html)
+        assert (response.status_code, response.mimetype) == (status, "text/html")
+        assert "Go to the jobs" in shown(response)
+
+
+def test_nothing_that_a_user_wrote_becomes_markup(visitor: Visitor, database: Database) -> None:
+    job_id = submit(database, visitor.key, EVIL, source=EVIL, metadata={EVIL: EVIL})
+    work = Workers(database)
+    taken = work.start("fetch")
+    work.log(taken, EVIL)
+    work.measure(taken, NewMetric(0, EVIL, {"loss": 1.0}))
+    work.progress(taken, 1)
+    for path in (
+        "/jobs",
+        f"/jobs/{job_id}",
+        f"/jobs/new?like={job_id}",
+        "/jobs/new?source=" + EVIL.replace('"', "%22"),
+    ):
+        page = visitor.get(path).text
+        assert "alert" in page
+        assert "<script>" not in page
+        assert "<img" not in page
+
+
+def test_a_very_long_log_shows_its_end(visitor: Visitor, database: Database) -> None:
+    job_id = submit(database, visitor.key)
+    work = Workers(database)
+    taken = work.start("fetch")
+    for number in range(40):
+        work.log(taken, f"piece {number}\n" + "x" * 60_000)
+    page = visitor.get(f"/jobs/{job_id}").text
+    assert "piece 39" in page
+    assert "piece 37" not in page
+    assert len(page) < 4 * job_view.LOG_BYTES
+
+
+def test_ten_thousand_metrics_are_one_drawing(visitor: Visitor, database: Database) -> None:
+    job_id = submit(database, visitor.key)
+    work = Workers(database)
+    taken = work.start("fetch")
+    measured = [
+        NewMetric(layer, f"mlp.experts.{expert}.{name}", {"loss": 0.01 * (layer + expert + 1)})
+        for layer in range(27)
+        for expert in range(128)
+        for name in ("gate_proj", "up_proj", "down_proj")
+    ]
+    work.measure(taken, *measured)
+    work.measure(taken, NewMetric(0, "self_attn.q_proj", {"other": 1.0}))
+    page = visitor.get(f"/jobs/{job_id}").text
+    assert page.count("<circle") == 27 * 3
+    assert "self_attn" not in page
+
+
+def test_without_postgres_the_page_says_to_try_again(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "list_page", Mock(side_effect=OperationalError("", {}, Exception())))
+    response = visitor.get("/jobs")
+    assert response.status_code == 503
+    assert response.headers["Retry-After"]
+    assert "Not at the moment" in shown(response)
