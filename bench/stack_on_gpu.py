@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from demo.__main__ import MODEL, RECIPES, SOURCES, explain
+from demo.expected import CLASSIC, LOSS_MAX, PERPLEXITY, TOLERANCE
 from demo.stack import Stack
 from fewbits_client import Client, Job
-from tests.expected import CLASSIC, LOSS_MAX, PERPLEXITY, TOLERANCE
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
 """GPTQModel as it is used here: its version, how a GPTQ checkpoint is opened, and what it says of its losses.
 
 It is the successor of AutoGPTQ, and reads and writes the same files. The one module that knows its interface; refuses
-to know recipes. Its automatic choice of kernels downloads and compiles, so the portable one is always named.
+to know recipes. Its automatic choice of kernels for a checkpoint downloads and compiles, so the portable one is always
+named; while it quantizes on CUDA it compiles one extension all the same.
 """
 
 import math
@@ -45,6 +46,8 @@ def load_to_quantize(folder: Path, config: Mapping[str, Any], device: str, dtype
 def load_quantized(folder: Path) -> Any:
     """Return a transformers model on the CPU whose quantized layers are GPTQModel's, still packed.
 
+    Its scales are the file's own, which are float16; the rest is rounded to that, too.
+
     Raises:
         ModelUnsupported: GPTQModel refuses the checkpoint.
     """
@@ -53,7 +56,7 @@ def load_quantized(folder: Path) -> Any:
 
     try:
         loaded = GPTQModel.load(
-            str(folder), backend=BACKEND.GPTQ_TORCH, device="cpu", dtype=torch.bfloat16, trust_remote_code=False
+            str(folder), backend=BACKEND.GPTQ_TORCH, device="cpu", dtype=torch.float16, trust_remote_code=False
         )
     except (MemoryError, torch.OutOfMemoryError):
         raise

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import DoesNotFit
-from engines.context import EngineContext, Progress
+from engines.context import EngineContext, Measurement, Progress
 from engines.methods.base import Forecast, Method, MethodParams, register
 from engines.source import ModelFacts
 from workers.protocol import MESSAGES_FD
 
 MODULE = "tests.synthetic"
+
+Act = Literal["nothing", "crash", "exit", "garble", "chatter", "full", "raise", "no_output", "link", "measure"]
 
 
 class SyntheticParams(MethodParams):
@@ -23,7 +25,7 @@ class SyntheticParams(MethodParams):
 
     label: str = ""
     begun: str | None = None
-    act: Literal["nothing", "crash", "exit", "garble", "chatter", "full", "raise", "no_output", "link"] = "nothing"
+    act: Act = "nothing"
     until: str | None = None
 
 
@@ -62,7 +64,7 @@ class SyntheticMethod(Method):
         return {"size_bytes": 1, "bits_per_weight": 1.0, "tensor_types": {}}
 
 
-def _act(act: str, context: EngineContext) -> None:
+def _act(act: Act, context: EngineContext) -> None:
     if act == "crash":
         os.abort()
     if act == "exit":
@@ -76,6 +78,8 @@ def _act(act: str, context: EngineContext) -> None:
         raise DoesNotFit("no room")
     if act == "raise":
         raise ZeroDivisionError("a bug")
+    if act == "measure":
+        context.measure(Measurement(3, "mlp.up_proj", {"loss": 0.5}))
     if act == "link":
         (context.output / "link").symlink_to("/etc/passwd")
 

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from core.settings import Settings
-from engines import llama_cpp, runtimes
+from engines import gptqmodel, llama_cpp, runtimes
 from server.cli import main
 from tests.conftest import REPOSITORY
 
@@ -21,7 +21,7 @@ LIGHT = [
     "workers.rescue",
     "workers.supervisor",
 ]
-HEAVY = {"torch", "transformers", "numpy", "llama_cpp", "gguf", "conversion"}
+HEAVY = {"torch", "transformers", "numpy", "llama_cpp", "gguf", "conversion", "gptqmodel"}
 
 
 @pytest.mark.parametrize("module", LIGHT)
@@ -37,6 +37,7 @@ def test_no_tensors_behind_the_light_processes(module: str) -> None:
     ("engine", "package"),
     [
         (llama_cpp.VERSION, "llama-cpp-python"),
+        (gptqmodel.VERSION, "gptqmodel"),
         (runtimes.ENGINES["safetensors"], "transformers"),
         (runtimes.ENGINES["safetensors"], "torch"),
     ],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
 from core.errors import BlobLost, ChildCrashed, ErrorDocument, FewbitsError, VerificationFailed, os_error
@@ -149,10 +150,13 @@ class _Run:
             keeper.persist(lambda s: leases.release(s, lease))
         else:
             log.warning("attempt failed", error=result)
-            if result["code"] == VerificationFailed.code:
-                rejected = self._claim.inputs[VERIFIED]
-                keeper.persist(lambda s: artifacts.reject(s, rejected))
-            keeper.persist(lambda s: leases.fail(s, lease, result, self._at.retry))
+            keeper.persist(lambda s: self._fail(s, result))
+
+    def _fail(self, session: Session, error: ErrorDocument) -> None:
+        """Note the failure, and that the result which did not pass is not to be used again; both or neither."""
+        if error["code"] == VerificationFailed.code:
+            artifacts.reject(session, self._claim.inputs[VERIFIED])
+        leases.fail(session, self._claim.lease, error, self._at.retry)
 
     def _inputs(self, keeper: LeaseKeeper) -> Mapping[str, Sequence[StoredFile]]:
         """Return the files of each input, by the kind of the step that made it."""

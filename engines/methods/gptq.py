@@ -21,7 +21,9 @@ from engines.gptq_files import keep_companions, keep_precision, read_gptq_facts
 from engines.methods.base import Forecast, Method, MethodParams, register
 from engines.source import ModelFacts, inspect_snapshot
 
-SHORT = re.compile(r"(?P<bits>\d+)bit(-g(?P<group>\d+)|-(?P<whole>row))?(?P<act>-desc_act)?(?P<asym>-asym)?")
+SHORT = re.compile(
+    r"(?P<bits>[0-9]{1,4})bit(-g(?P<group>[0-9]{1,4})|-(?P<whole>row))?(?P<act>-desc_act)?(?P<asym>-asym)?"
+)
 WHOLE_ROW = -1
 BATCH_TOKENS = 4096  # what is computed at once
 PROCESS_BYTES = 2 * 2**30  # torch, transformers, GPTQModel

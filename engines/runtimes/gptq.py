@@ -7,6 +7,7 @@ layer at every window, a hundred times slower.
 from pathlib import Path
 from typing import Any
 
+from core.errors import ModelUnsupported
 from engines.gptq_files import PACKED, read_tensors
 from engines.gptqmodel import load_quantized, packed_layers, unpacked_weight
 from engines.runtimes.huggingface import HuggingFaceRuntime
@@ -20,7 +21,7 @@ class GptqRuntime(HuggingFaceRuntime):
         """Return the model with dense layers in float32, on the CPU.
 
         Raises:
-            ModelUnsupported: GPTQModel refuses the checkpoint.
+            ModelUnsupported: GPTQModel refuses the checkpoint, or knows its tensors under other names.
             SourceInvalid: a shard is missing or damaged.
         """
         import torch
@@ -35,6 +36,8 @@ class GptqRuntime(HuggingFaceRuntime):
                 dense.bias = torch.nn.Parameter(layer.bias.float(), requires_grad=False)
             model.set_submodule(name, dense)
         model.float()
-        # GPTQModel has rounded the rest to 16 bits; the files may hold more.
-        model.load_state_dict(read_tensors(folder, names), strict=False)
+        # GPTQModel has rounded the rest to float16; the files hold more.
+        unknown = model.load_state_dict(read_tensors(folder, names), strict=False).unexpected_keys
+        if unknown:
+            raise ModelUnsupported(f"The result holds {unknown[0]}, which is no part of the model as it is loaded.")
         return model

@@ -62,8 +62,7 @@ def verify(context: EngineContext, subject: Subject, full_precision: Answers) ->
     given: list[Answers] = []
     look("loads", partial(_load_and_ask, context, subject, given))
     if given:
-        bits = reader.layer_bits(subject)
-        look("divergence", partial(behaviour.check_divergence, given[0], full_precision, bits))
+        look("divergence", lambda: behaviour.check_divergence(given[0], full_precision, reader.layer_bits(subject)))
         look("generation", partial(behaviour.check_generation, given[0], full_precision))
     return checks
 

@@ -13,8 +13,7 @@ NGRAM = 3
 def divergence_bound(bits: float) -> float:
     """Return the mean KL divergence, in nats, that a sound result of so many bits a weight stays below.
 
-    It falls with the square of the rounding error: about 0.03 nats at 4.5 bits for models of 8 billion parameters,
-    ten times as much for very small ones, and that is allowed.
+    It falls with the square of the rounding error. Sound results of tiny-llama-6m lie at 3 to 15 % of it.
     """
     return float(min(DIVERGENCE_MAX, max(DIVERGENCE_MIN, 0.5 * 4 ** (4.5 - bits))))
 

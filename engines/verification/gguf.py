@@ -1,7 +1,7 @@
 """A GGUF file beside the lossless one that it was made of: tensor by tensor, key by key."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from engines.verification.tokenizers import require_same_template
 # What llama-quantize leaves as it is, whatever is asked for: routers, positions, convolutions.
 KEPT = re.compile(r"_norm|ffn_gate_inp|position_embd|token_types|ssm_|altup|laurel|per_layer_model_proj")
 LAYER = re.compile(r"blk\.\d+\.")
-SPECIAL_IDS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("bos", "eos", "unknown", "padding"))
+FILE_TYPE = "general.file_type"
+REWRITTEN = {FILE_TYPE, "general.quantization_version"}  # by llama-quantize
+TOKENIZER = "tokenizer."
 TEMPLATE = "tokenizer.chat_template"
 FLOATS = {"F32": 32, "F16": 16, "BF16": 16}
 FLOAT_ERROR_MAX = {"F32": 0.0, "F16": 1e-3, "BF16": 4e-3}  # beside rounding, F16 loses what is too small for it
@@ -28,11 +30,12 @@ def layer_bits(subject: Subject) -> float:
 
 
 def check_tensors(subject: Subject) -> str:
-    """Compare every tensor with its original.
+    """Compare the type with the recipe's, every key with the lossless file's, and every tensor with its original.
 
     Raises:
         Fault: one is missing, of another shape or type, or too far away; or the file cannot be read.
     """
+    _check_keys(subject)
     stored, originals = _tensors(subject.result), _tensors(_lossless(subject))
     if missing := sorted(originals.keys() ^ stored.keys()):
         raise Fault(f"{missing[0]} and {len(missing) - 1} more tensors are missing, or do not belong here.")
@@ -59,15 +62,33 @@ def check_tokenizer(subject: Subject) -> str:
         Fault: they differ.
         ModelUnsupported: llama.cpp cannot load the vocabulary.
     """
-    fields, originals = _fields(subject.result), _fields(_lossless(subject))
-    for key in SPECIAL_IDS:
-        if fields.get(key) != originals.get(key):
-            raise Fault(f"{key} is {fields.get(key)}, and {originals.get(key)} in the converted source.")
-    require_same_template(fields.get(TEMPLATE), load_tokenizer(subject.source).chat_template)
+    template = _fields(subject.result).get(TEMPLATE)
+    require_same_template(template and template.contents(), load_tokenizer(subject.source).chat_template)
     difference = pretokenizer.difference(subject.source, gguf_in(subject.result))
     if difference is not None:
         raise Fault(f"llama.cpp gives other ids than the source's tokenizer for {difference!r}.")
+    _require_same_keys(subject, lambda name: name.startswith(TOKENIZER))
     return "Ids, special tokens and chat template are the source's."
+
+
+def _check_keys(subject: Subject) -> None:
+    import gguf
+
+    field = _fields(subject.result).get(FILE_TYPE)
+    wanted = gguf.LlamaFileType[f"MOSTLY_{subject.parameters['type']}"]
+    if field is None or field.contents() != wanted:
+        raise Fault(f"{FILE_TYPE} is {field and field.contents()}, and {int(wanted)} stands for what was asked for.")
+    _require_same_keys(subject, lambda name: not name.startswith(TOKENIZER) and name not in REWRITTEN)
+
+
+def _require_same_keys(subject: Subject, is_meant: Callable[[str], bool]) -> None:
+    fields, originals = (
+        {name: b"".join(part.tobytes() for part in field.parts) for name, field in _fields(path).items()}
+        for path in (subject.result, _lossless(subject))
+    )
+    for name in filter(is_meant, sorted(fields.keys() | originals.keys())):
+        if fields.get(name) != originals.get(name):
+            raise Fault(f"{name} is not as in the converted source.")
 
 
 def _lossless(subject: Subject) -> Path:
@@ -91,8 +112,8 @@ def _tensors(path: Path) -> Mapping[str, Any]:
 
 
 def _fields(path: Path) -> Mapping[str, Any]:
-    wanted = (*SPECIAL_IDS, TEMPLATE)
-    return {name: field.contents() for name, field in _read(path).fields.items() if name in wanted}
+    """Return the keys of the file; its own header, which counts them, is none."""
+    return {name: field for name, field in _read(path).fields.items() if not name.startswith("GGUF.")}
 
 
 def _is_matrix(tensor: Any) -> bool:

@@ -3,13 +3,13 @@
 import math
 from typing import Any
 
-from engines.gptq_files import PACKED, read_bits, read_tensors
+from engines.gptq_files import PACKED, read_tensors
 from engines.gptqmodel import load_quantized, packed_layers, unpacked_weight
-from engines.source import ANYWHERE, LAYER, weight_tensors
+from engines.source import ANYWHERE, CONFIG_NAME, LAYER, weight_tensors
 from engines.tokenizer import load_tokenizer
 from engines.verification.subject import Fault, Subject, error_bound, relative_error
 from engines.verification.tokenizers import require_same
-from engines.weights import StoredTensor
+from engines.weights import StoredTensor, read_json_object
 
 WORD_BITS = 32
 SCALE_BITS = 16
@@ -18,8 +18,8 @@ ROUTER = "gate.weight"  # chooses experts; GPTQ leaves it as it is
 
 def layer_bits(subject: Subject) -> float:
     """Return bits of a quantized weight, scales and zero points included."""
-    bits, group_size = read_bits(subject.result), subject.parameters["group_size"]
-    return bits if group_size < 0 else bits + (SCALE_BITS + bits) / group_size
+    bits, group_size = subject.parameters["bits"], subject.parameters["group_size"]
+    return float(bits if group_size < 0 else bits + (SCALE_BITS + bits) / group_size)
 
 
 def check_tensors(subject: Subject) -> str:
@@ -32,7 +32,9 @@ def check_tensors(subject: Subject) -> str:
     """
     stored, originals = (weight_tensors(folder, ANYWHERE) for folder in (subject.result, subject.source))
     wanted = {name.removesuffix(".weight") for name, tensor in originals.items() if _is_quantized(name, tensor)}
+    _check_config(subject)
     _check_headers(subject, stored, originals, wanted)
+    _check_order(subject, wanted)
     _check_kept(subject, originals.keys() - {f"{name}.weight" for name in wanted})
     worst, where = _check_packed(subject, wanted)
     return (
@@ -55,6 +57,15 @@ def check_tokenizer(subject: Subject) -> str:
 def _is_quantized(name: str, tensor: StoredTensor) -> bool:
     is_matrix = len(tensor.shape) == 2 and name.endswith(".weight")  # noqa: PLR2004
     return is_matrix and bool(LAYER.search(name)) and not name.endswith(ROUTER)
+
+
+def _check_config(subject: Subject) -> None:
+    """Compare what servers are told of the format with the recipe."""
+    told = read_json_object(subject.result / CONFIG_NAME).get("quantization_config") or {}
+    asked = {name: subject.parameters[name] for name in ("bits", "group_size", "desc_act", "sym")}
+    for name, value in {**asked, "quant_method": "gptq", "checkpoint_format": "gptq"}.items():
+        if told.get(name) != value:
+            raise Fault(f"{name} is {told.get(name)!r} in its quantization_config, and must be {value!r}.")
 
 
 def _check_headers(
@@ -85,6 +96,19 @@ def _packed_headers(subject: Subject, name: str, rows: int, columns: int) -> dic
         "g_idx": ("I32", (columns,)),
     }
     return {f"{name}.{part}": shapes[part] for part in PACKED}
+
+
+def _check_order(subject: Subject, wanted: set[str]) -> None:
+    """Without ``desc_act`` servers do not look at ``g_idx``: groups must be one after the other."""
+    import torch
+
+    if subject.parameters["desc_act"]:
+        return
+    group_size = subject.parameters["group_size"]
+    for name, groups in read_tensors(subject.result, {f"{name}.g_idx" for name in wanted}).items():
+        columns = torch.arange(len(groups), dtype=groups.dtype)
+        if not torch.equal(groups, columns // group_size if group_size > 0 else torch.zeros_like(columns)):
+            raise Fault(f"{name} is out of order, and desc_act is not set.")
 
 
 def _check_kept(subject: Subject, names: set[str]) -> None:

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from safetensors.numpy import save_file
 
+from demo.expected import PERPLEXITY, TOLERANCE
 from tests.conftest import TINY_LLAMA
 from tests.e2e.conftest import Up, start
-from tests.expected import PERPLEXITY, TOLERANCE
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +132,7 @@ def test_the_service_is_well_after_bad_input(up: Up) -> None:
     assert up.process.poll() is None
 
 
+@pytest.mark.slow
 def test_another_model_of_the_same_kind_runs(up: Up, model: Path) -> None:
     """Stored in float32, with its output head apart from the embedding."""
     tensors = load_bfloat16_as_float32(model / "model.safetensors")
@@ -145,6 +146,7 @@ def test_another_model_of_the_same_kind_runs(up: Up, model: Path) -> None:
     assert job["result"]["perplexity"] == pytest.approx(PERPLEXITY["gguf:Q8_0"], rel=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_data_survive_a_kill_of_everything(tmp_path: Path) -> None:
     first = start(tmp_path / "data", TINY_LLAMA, FEWBITS_LEASE_SECONDS="3", FEWBITS_RETRY_BACKOFF_SECONDS="0.1")
     with first.client() as client:

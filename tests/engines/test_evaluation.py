@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.errors import InvalidRequest, ModelUnsupported
+from demo.expected import PERPLEXITY
 from engines import convert, evaluation
 from engines.context import EngineContext, Progress
 from engines.runtimes import open_runtime
 from engines.tokenizer import load_tokenizer
 from tests.engines import conftest
-from tests.expected import PERPLEXITY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +35,7 @@ def test_full_precision_gives_the_known_numbers(tiny: Path, make_context: confte
 
 
 @pytest.mark.parametrize("recipe", ["gguf:Q8_0", "gguf:Q4_K_M"])
+@pytest.mark.slow
 def test_results_give_the_known_numbers(
     recipe: str, tiny: Path, quantized: conftest.Quantize, make_context: conftest.MakeContext
 ) -> None:
@@ -61,6 +62,7 @@ def test_one_model_scores_the_same_through_both_runtimes(
     assert judge("gguf", quantized("gguf:F16"), tiny, 6, make_context()) == pytest.approx(reference, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_model_that_adds_bos_agrees_with_the_tool(
     tiny_copy: Path, tool_perplexity: conftest.ToolPerplexity, make_context: conftest.MakeContext
 ) -> None:
@@ -76,6 +78,7 @@ def test_a_model_that_adds_bos_agrees_with_the_tool(
 
 
 @pytest.mark.parametrize("change", ["float32", "float16", "shards"])
+@pytest.mark.slow
 def test_other_ways_to_store_the_weights_change_nothing(
     change: str, tiny: Path, tiny_copy: Path, make_context: conftest.MakeContext
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core.errors import InvalidRequest, ModelUnsupported
+from demo.expected import CLASSIC, LOSS_MAX, PERPLEXITY
 from engines import calibration, evaluation, source
 from engines.context import Measurement, Progress
 from engines.methods.gptq import GptqParams
@@ -14,7 +15,6 @@ from engines.recipe import parse_recipe
 from engines.runtimes import open_runtime
 from tests.engines import conftest
 from tests.engines.gptq_layout import dequantize
-from tests.expected import CLASSIC, LOSS_MAX, PERPLEXITY
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,7 +64,11 @@ def test_the_bare_name_is_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    "short", ["gptq:Q4_K_M", "gptq:4bit-g", "gptq:5bit-g128", "gptq:4bit-g100", "gptq:4bit-g128-x"]
+    "short",
+    [
+        *("gptq:Q4_K_M", "gptq:4bit-g", "gptq:5bit-g128", "gptq:4bit-g100", "gptq:4bit-g128-x"),
+        *("gptq:٤bit-g128", f"gptq:{'9' * 5000}bit", f"gptq:4bit-g{'9' * 5000}"),
+    ],
 )
 def test_other_short_forms_are_refused(short: str) -> None:
     with pytest.raises(InvalidRequest, match=r"gptq:4bit-g128|Input should be"):
@@ -145,9 +149,9 @@ def test_what_is_not_quantized_is_the_sources_own(tiny_copy: Path, make_context:
         {"sym": True, "desc_act": True},
         {"sym": False, "desc_act": False},
         {"sym": False, "desc_act": True},
-        {"bits": 2, "group_size": 64},
-        {"bits": 3, "sym": False},
-        {"bits": 8, "group_size": -1},
+        pytest.param({"bits": 2, "group_size": 64}, marks=pytest.mark.slow),
+        pytest.param({"bits": 3, "sym": False}, marks=pytest.mark.slow),
+        pytest.param({"bits": 8, "group_size": -1}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -169,12 +173,14 @@ def test_an_independent_reader_of_the_layout_gives_the_same_logits(
     np.testing.assert_allclose(of_runtime, logits, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_classic_recipe_keeps_what_the_model_knows(tiny: Path, make_context: conftest.MakeContext) -> None:
     found = perplexities("gptq", quantize(CLASSIC, tiny, make_context), tiny, make_context)
     for domain, most in LOSS_MAX.items():
         assert found[domain] / PERPLEXITY["baseline"][domain] - 1 <= most
 
 
+@pytest.mark.slow
 def test_rounding_to_nearest_costs_more(tiny: Path, make_context: conftest.MakeContext, tmp_path: Path) -> None:
     """At the same bits and groups, each group's scale taken from its largest weight."""
     import torch

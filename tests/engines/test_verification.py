@@ -131,6 +131,11 @@ def edit_tensors(edit: Callable[[dict[str, Any]], object]) -> Damage:
 QWEIGHT = "model.layers.1.mlp.up_proj.qweight"
 
 
+def reverse_groups(tensors: dict[str, Any]) -> None:
+    name = QWEIGHT.replace("qweight", "g_idx")
+    tensors[name] = tensors[name].flip(0).contiguous()
+
+
 def lose_a_shard(folder: Path) -> None:
     conftest.shard(folder)
     (folder / "model-00002-of-00002.safetensors").unlink()
@@ -145,6 +150,14 @@ def shift_token_ids(folder: Path) -> None:
 
 def lose_begin_of_text(folder: Path) -> None:
     conftest.edit_json(folder / "tokenizer.json", post_processor=None)
+
+
+def tell_otherwise(folder: Path) -> None:
+    """Say in the configuration, which servers trust, that zero points are not to be looked at."""
+    for path in (folder / "config.json", folder / "quantize_config.json"):
+        config = json.loads(path.read_text())
+        config.get("quantization_config", config)["sym"] = False
+        path.write_text(json.dumps(config))
 
 
 class Planted(NamedTuple):
@@ -164,6 +177,9 @@ FAULTS = [
     ),
     Planted("gguf", "template changed", replace_in_gguf(b"<|{{ m.role", b"<!{{ m.role"), "tokenizer", "another"),
     Planted("gguf", "token ids shifted", swap_gguf_tokens, "tokenizer", "other ids"),
+    Planted(
+        "gguf", "key changed", replace_in_gguf(b"rope.freq_base", b"rope.freq_bXse"), "tensors", "llama.rope.freq_b"
+    ),
     Planted("gguf", "truncated", truncate_gguf, "tensors", "cannot be read"),
     Planted(
         "gptq", "tensor corrupted", edit_tensors(lambda t: t[QWEIGHT].bitwise_not_()), "tensors", "layers.1.mlp.up_proj"
@@ -174,6 +190,8 @@ FAULTS = [
     Planted(
         "gptq", "norm changed", edit_tensors(lambda t: t["model.norm.weight"].mul_(2)), "tensors", "model.norm.weight"
     ),
+    Planted("gptq", "groups out of order", edit_tensors(reverse_groups), "tensors", "out of order"),
+    Planted("gptq", "told otherwise", tell_otherwise, "tensors", "sym is False"),
     Planted("gptq", "tensor missing", edit_tensors(lambda t: t.pop(QWEIGHT)), "tensors", "missing"),
     Planted("gptq", "shard missing", lose_a_shard, "tensors", "00002-of-00002.safetensors is missing"),
     Planted(
@@ -188,7 +206,18 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("planted", FAULTS, ids=lambda planted: f"{planted.name} {planted.fault}")
+# A format is loaded for each; GPTQ's takes longest, and is left to the slow tests but for one.
+@pytest.mark.parametrize(
+    "planted",
+    [
+        pytest.param(
+            planted,
+            id=f"{planted.name} {planted.fault}",
+            marks=[pytest.mark.slow] if planted.name == "gptq" and planted.fault != "tensor corrupted" else [],
+        )
+        for planted in FAULTS
+    ],
+)
 def test_a_planted_fault_is_caught(planted: Planted, results: dict[str, Path], verify: Verify, tmp_path: Path) -> None:
     damaged = Path(shutil.copytree(results[planted.name], tmp_path / "damaged"))
     planted.damage(damaged)
@@ -196,11 +225,25 @@ def test_a_planted_fault_is_caught(planted: Planted, results: dict[str, Path], v
     assert planted.says in failed[planted.check], failed
 
 
-def test_a_layer_that_was_not_quantized_is_caught(results: dict[str, Path], lossless: Path, verify: Verify) -> None:
-    """The lossless file in the result's place: it is the model, and not what was asked for."""
-    failed = {check.name: check.detail for check in verify("gguf", lossless) if not check.passed}
+def test_a_layer_that_was_not_quantized_is_caught(lossless: Path, verify: Verify, tmp_path: Path) -> None:
+    """The lossless file in the result's place, under the type that was asked for."""
+    import gguf
+
+    folder = Path(shutil.copytree(lossless, tmp_path / "lossless"))
+    reader = gguf.GGUFReader(folder / convert.FILE_NAME, "r+")
+    reader.fields["general.file_type"].parts[-1][0] = gguf.LlamaFileType.MOSTLY_Q4_0
+    reader.data.flush()
+    failed = {check.name: check.detail for check in verify("gguf", folder) if not check.passed}
     assert "was not quantized" in failed["tensors"]
-    assert results["gguf"] != lossless
+
+
+def test_another_type_than_was_asked_for_is_caught(
+    lossless: Path, verify: Verify, make_context: conftest.MakeContext
+) -> None:
+    context, recipe = make_context(), parse_recipe("gguf:Q8_0")
+    recipe.method.quantize(context, lossless, recipe.params)
+    failed = {check.name: check.detail for check in verify("gguf", context.output) if not check.passed}
+    assert "general.file_type is 7, and 2 stands for" in failed["tensors"]
 
 
 def test_repetition_is_caught() -> None:

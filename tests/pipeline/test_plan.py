@@ -19,6 +19,7 @@ MODEL = {
     "weight_bytes": 2 * 10**6,
     "dtype": "bfloat16",
     "hidden_size": 256,
+    "row_lengths": [256, 768],
     "layer_count": 6,
     "vocabulary_size": 4096,
 }
@@ -43,9 +44,16 @@ def quantize(**changes: Any) -> UnboundStep:
     return dataclasses.replace(step, **changes)
 
 
-def test_a_plan_is_a_chain_that_can_be_worked_off() -> None:
-    steps = plan(parse_recipe("gguf:Q4_K_M"), EVALUATION)
-    assert [step.kind for step in steps] == ["fetch", "convert", "quantize", "reference", "evaluate"]
+@pytest.mark.parametrize(
+    ("recipe", "kinds"),
+    [
+        ("gguf:Q4_K_M", ["fetch", "convert", "quantize", "reference", "verify", "evaluate"]),
+        ("gptq:4bit-g128", ["fetch", "quantize", "reference", "verify", "evaluate"]),
+    ],
+)
+def test_a_plan_is_a_chain_that_can_be_worked_off(recipe: str, kinds: list[str]) -> None:
+    steps = plan(parse_recipe(recipe), EVALUATION)
+    assert [step.kind for step in steps] == kinds
     done: set[str] = set()
     for step in steps:
         assert done.issuperset(step.needs), step

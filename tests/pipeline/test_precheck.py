@@ -1,0 +1,33 @@
+"""What is refused at submit, before anything runs."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from core.errors import InvalidRequest
+from engines import methods
+from engines.recipe import parse_recipe
+from pipeline.precheck import check_model
+
+methods.load()
+
+
+def test_a_group_size_that_does_not_divide_is_refused_with_the_row_length(tiny_llama: Path) -> None:
+    recipe = parse_recipe({"method": "gptq", "group_size": 512})
+    with pytest.raises(InvalidRequest, match="rows of 256 weights") as refused:
+        check_model(recipe, tiny_llama.as_uri(), (tiny_llama,))
+    assert refused.value.param == "recipe.group_size"
+
+
+@pytest.mark.parametrize("recipe", ["gptq:4bit-g128", "gptq:4bit-row", "gguf:Q4_K_M"])
+def test_a_recipe_that_goes_with_its_model_passes(recipe: str, tiny_llama: Path) -> None:
+    check_model(parse_recipe(recipe), tiny_llama.as_uri(), (tiny_llama,))
+
+
+def test_what_cannot_be_looked_at_from_here_is_left_to_the_fetch(tiny_llama: Path, tmp_path: Path) -> None:
+    recipe = parse_recipe({"method": "gptq", "group_size": 512})
+    broken = Path(shutil.copytree(tiny_llama, tmp_path / "broken"))
+    (broken / "config.json").write_text("{")
+    for location in (tmp_path / "elsewhere", broken):
+        check_model(recipe, location.as_uri(), (tmp_path,))
