@@ -22,6 +22,7 @@ from db.session import UNAVAILABLE
 from db.states import JobStatus, is_terminal
 from db.tables import Event, Job
 
+EVENT_STREAM = "text/event-stream"  # its media type
 POLL_SECONDS = 5.0
 KEEP_ALIVE_SECONDS = 15.0
 EVENTS_AT_ONCE = 100

@@ -69,7 +69,7 @@ def _known_to_all() -> dict[str, Any]:
 def _complete(response: Response) -> Response:
     if not browser.wants_page():
         return response
-    if response.mimetype == MEDIA_TYPE:
+    if response.mimetype == MEDIA_TYPE and not browser.wants_events():
         response = _failure(response)
     response.headers.extend(HEADERS)
     return response

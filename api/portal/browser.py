@@ -6,6 +6,7 @@ import re
 
 from flask import Response, request
 
+from api.event_stream import EVENT_STREAM
 from core.errors import InvalidRequest, NotAuthenticated
 
 PORTAL = "portal"  # the blueprint's name
@@ -22,6 +23,11 @@ def wants_page() -> bool:
     if request.endpoint is None:
         return any(media_type == "text/html" for media_type, _ in request.accept_mimetypes)
     return request.blueprint == PORTAL
+
+
+def wants_events() -> bool:
+    """Return whether a script follows a job: it takes a stream, and a problem as a problem."""
+    return request.headers.get("Accept") == EVENT_STREAM
 
 
 def session_cookie() -> str:

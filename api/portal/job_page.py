@@ -5,12 +5,11 @@ from typing import Any
 from flask import Response, url_for
 
 from api.auth import still_allowed, team_id
-from api.event_stream import Asker, stream_events
+from api.event_stream import EVENT_STREAM, Asker, stream_events
 from api.portal.blueprint import page, routes, see
 from api.portal.job_view import view
 from api.requests import EventQuery
 from api.routes.artifacts import answer_with_file
-from api.routes.events import EVENT_STREAM
 from api.services import services
 from api.submitting import retry_job
 from db import jobs

@@ -2,10 +2,9 @@
 
 import datetime as dt
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,10 +12,11 @@ from sqlalchemy.orm import Session
 from api import responses
 from api.portal.loss_chart import Chart, draw
 from api.presenting import artifact_object, job_object, step_object
+from core.errors import VerificationFailed
 from core.ids import TeamId
 from db import clock, jobs, logs, metrics
 from db.states import JobStatus, StepStatus, is_terminal
-from db.tables import Job, LogChunk, Step
+from db.tables import LogChunk, Step
 
 LOG_BYTES = 2**16
 ETA_SECONDS_MIN = 2.0  # what is younger says too little about the rest
@@ -57,7 +57,6 @@ class JobView:
         is_over: whether nothing will change any more.
         now: by the database's clock.
         steps: its steps.
-        checks: what was checked of the result: ``name``, ``passed`` and ``detail`` of each; empty if nothing was.
         artifacts: what it has made.
         losses: the drawing of what quantizing lost in each layer; None if that was not measured.
         log: the end of its log.
@@ -68,7 +67,6 @@ class JobView:
     is_over: bool
     now: dt.datetime
     steps: Sequence[StepView]
-    checks: Sequence[Mapping[str, Any]]
     artifacts: Sequence[responses.Artifact]
     losses: Chart | None
     log: Sequence[LogPart]
@@ -80,10 +78,15 @@ class JobView:
         return [one for one in self.steps if one.step.status is StepStatus.RUNNING]
 
     @property
+    def checks(self) -> Sequence[responses.Check]:
+        """What verification looked at; empty before it has passed, and where it failed, which the error then tells."""
+        return (self.job.result and self.job.result.verification) or []
+
+    @property
     def verdict(self) -> str:
-        """Whether the result is good, in a word: ``passed``, ``blocked`` or ``undecided``."""
-        if any(not check["passed"] for check in self.checks):
-            return "blocked"
+        """Whether the result is good, in a word: ``passed``, ``rejected`` or ``undecided``."""
+        if self.job.error is not None and self.job.error.code == VerificationFailed.code:
+            return "rejected"
         return "passed" if self.checks and self.job.status is JobStatus.SUCCEEDED else "undecided"
 
 
@@ -100,7 +103,6 @@ def view(session: Session, team_id: TeamId, job_id: str) -> JobView:
         is_over=is_terminal(JobStatus(job.status)),
         now=now,
         steps=[_step_view(step, now) for step in job.steps],
-        checks=_checks(job),
         artifacts=[artifact_object(artifact) for artifact in jobs.results(session, team_id, job_id)],
         losses=draw(metrics.latest(session, job_id, "loss")),
         log=_log(logs.tail(session, job_id, LOG_BYTES)),
@@ -130,11 +132,6 @@ def _step_view(row: Step, now: dt.datetime) -> StepView:
         so_far = (now - row.execution.started_at).total_seconds()
         left = seconds_left(step.progress.done, step.progress.total, so_far)
     return StepView(step, seconds, left)
-
-
-def _checks(job: Job) -> Sequence[Mapping[str, Any]]:
-    facts = [step.execution.facts or {} for step in job.steps if step.kind == "verify" and step.execution is not None]
-    return [check for one in facts for check in one.get("checks", ())]
 
 
 def _log(rows: Sequence[tuple[Step, LogChunk]]) -> list[LogPart]:

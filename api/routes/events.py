@@ -7,7 +7,7 @@ from flask import Response, request
 
 from api import responses
 from api.auth import still_allowed, team_id
-from api.event_stream import Asker, stream_events
+from api.event_stream import EVENT_STREAM, Asker, stream_events
 from api.openapi import problems
 from api.presenting import event_object, log_object, metric_object
 from api.requests import INT4_MAX, EventQuery, LogQuery, MetricQuery
@@ -15,7 +15,6 @@ from api.services import services
 from core.errors import InvalidRequest
 from db import events, jobs, logs, metrics
 
-EVENT_STREAM = "text/event-stream"
 FRAMES = {EVENT_STREAM: {"schema": {"description": "Server-Sent Events"}}}
 
 routes = APIBlueprint("events", __name__, url_prefix="/v1", tag="Events, logs and metrics")

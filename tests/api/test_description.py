@@ -34,7 +34,7 @@ from core.settings import Settings
 from db.metrics import NewMetric
 from db.session import Database
 from tests.api.conftest import SOURCE, Caller, new_key
-from tests.api.work import MODEL_FACTS, WRITTEN_FACTS, Workers
+from tests.api.work import CHECKS, MODEL_FACTS, WRITTEN_FACTS, Workers
 
 Operation = APIOperation[Any, Any, Any, Any]
 Request = Case[Any]
@@ -137,6 +137,7 @@ def world(app: APIFlask, caller: Caller, database: Database, tmp_path: Path) -> 
     work.measure(taken, NewMetric(0, "mlp.up_proj", {"loss": 0.5}))
     work.finish(taken, WRITTEN_FACTS, files=[StoredFile(NAME, sha256, len(CONTENT))])
     work.do("reference", perplexity={"prose": 23.7, "code": 7.5})
+    work.do("verify", {"checks": CHECKS})
     work.do("evaluate", perplexity={"prose": 24.4, "code": 7.7})
     failed = caller.submit()["id"]
     work.fail(work.start("fetch"), SourceInvalid("It has no config.json."))

@@ -4,24 +4,16 @@ import pytest
 
 from db.session import Database
 from tests.api.conftest import SOURCE, Caller, pointers, problem_of
-from tests.api.work import Workers
+from tests.api.work import CHECKS, Workers
 
 JOB_FIELDS = [
     *("id", "object", "created_at", "started_at", "finished_at", "status", "source", "method", "recipe"),
-    *(
-        "parameters",
-        "evaluation",
-        "priority",
-        "metadata",
-        "labels",
-        "retry_of",
-        "max_runtime_seconds",
-        "max_pending_seconds",
-    ),
+    *("parameters", "evaluation", "priority", "metadata", "labels", "retry_of"),
+    *("max_runtime_seconds", "max_pending_seconds"),
     *("error", "steps", "result"),
 ]
 STEP_FIELDS = ["id", "kind", "status", "pool", "attempt", "reused", "progress", "started_at", "finished_at", "error"]
-KINDS = ["fetch", "convert", "quantize", "reference", "evaluate"]
+KINDS = ["fetch", "convert", "quantize", "reference", "verify", "evaluate"]
 
 
 def test_a_submitted_job_is_queued_with_its_steps(caller: Caller) -> None:
@@ -33,9 +25,9 @@ def test_a_submitted_job_is_queued_with_its_steps(caller: Caller) -> None:
     assert (job["object"], job["status"], job["method"], job["recipe"]) == ("job", "queued", "gguf", "gguf:Q4_K_M")
     assert job["parameters"] == {"type": "Q4_K_M"}
     assert job["evaluation"] == {"domains": ["prose", "code"], "windows": 40}
-    assert [list(step) for step in job["steps"]] == [STEP_FIELDS] * 5
+    assert [list(step) for step in job["steps"]] == [STEP_FIELDS] * 6
     assert [step["kind"] for step in job["steps"]] == KINDS
-    assert [step["status"] for step in job["steps"]] == ["ready", *["waiting"] * 4]
+    assert [step["status"] for step in job["steps"]] == ["ready", *["waiting"] * 5]
     assert (job["labels"], job["retry_of"], job["result"]) == ([], None, None)
     assert job["created_at"].endswith("Z")
     assert dt.datetime.fromisoformat(job["created_at"]).utcoffset() == dt.timedelta()
@@ -78,6 +70,7 @@ def test_a_job_shows_what_its_steps_find_out(caller: Caller, database: Database)
         "source_size_bytes": 1000,
         "baseline": None,
         "perplexity": None,
+        "verification": None,
         "seconds": None,
     }
 
@@ -89,6 +82,7 @@ def test_a_finished_job_has_its_whole_result(caller: Caller, database: Database)
     assert job["status"] == "succeeded"
     assert job["result"]["baseline"] == {"perplexity": {"prose": 23.7, "code": 7.5}}
     assert job["result"]["perplexity"] == {"prose": 24.4, "code": 7.7}
+    assert job["result"]["verification"] == CHECKS
     assert job["result"]["seconds"] > 0
     assert all(step["progress"] is None for step in job["steps"])
     assert caller.get("/v1/jobs").get_json()["data"] == [job]

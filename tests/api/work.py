@@ -22,6 +22,7 @@ ROOM = Room(memory_bytes=2**40, scratch_bytes=2**40)
 LEASE_SECONDS = 60.0
 MODEL_FACTS = {"model": {"weight_bytes": 1000}}
 WRITTEN_FACTS = {"size_bytes": 300, "bits_per_weight": 4.8, "tensor_types": {"q4_K": 36}}
+CHECKS = [{"name": "tensors", "passed": True, "detail": "36 of 75 tensors"}]
 ROLES = {"fetch": "snapshot", "convert": "intermediate", "quantize": "result"}
 
 
@@ -89,4 +90,5 @@ class Workers:
         self.do("convert")
         self.do("quantize", WRITTEN_FACTS, files=files)
         self.do("reference", perplexity={"prose": 23.7, "code": 7.5})
+        self.do("verify", {"checks": CHECKS})
         self.do("evaluate", perplexity={"prose": 24.4, "code": 7.7})

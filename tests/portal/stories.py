@@ -4,14 +4,17 @@ import hashlib
 import math
 from functools import partial
 
-from core.errors import ChildCrashed
+from core.errors import ChildCrashed, VerificationFailed
 from core.ids import TeamId
 from core.manifest import StoredFile
 from db import jobs, keys
 from db.claim import Claim
-from db.jobs import NewJob, PlannedStep
+from db.jobs import NewJob
 from db.metrics import NewMetric
 from db.session import Database
+from engines import methods
+from engines.recipe import parse_recipe
+from pipeline.plan import plan
 from tests.api.work import Workers
 
 SOURCE = "file:///models/tiny-llama-6m"
@@ -24,31 +27,28 @@ CHECKS = [
     {"name": "logits are finite", "passed": True, "detail": ""},
     {"name": "tokenizer is the source's", "passed": True, "detail": "32,000 tokens"},
 ]
-STEPS = (
-    PlannedStep("fetch", "cpu", (), {}),
-    PlannedStep("convert", "cpu", ("fetch",), {}),
-    PlannedStep("quantize", "cpu", ("convert",), {}),
-    PlannedStep("reference", "gpu", ("quantize",), {}),
-    PlannedStep("evaluate", "cpu", ("reference",), {}),
-    PlannedStep("verify", "cpu", ("evaluate",), {}),
-)
+RECIPE = "gguf:Q4_K_M"
+EVALUATION = {"domains": ["prose", "code"], "windows": 40}
+
+methods.load()
 
 
 def submit(
     database: Database, key: str, *labels: str, source: str = SOURCE, metadata: dict[str, str] | None = None
 ) -> str:
-    """Submit a job that is verified at the end."""
+    """Submit a job as the API does, without its checks."""
+    recipe = parse_recipe(RECIPE)
     new = NewJob(
         source=source,
-        method="gguf",
-        recipe={"method": "gguf", "type": "Q4_K_M"},
-        evaluation={"domains": ["prose", "code"], "windows": 40},
+        method=recipe.method.name,
+        recipe=recipe.document(),
+        evaluation=EVALUATION,
         metadata=metadata or {},
         labels=labels,
         priority=0,
         max_runtime_seconds=None,
         max_pending_seconds=None,
-        steps=STEPS,
+        steps=plan(recipe, EVALUATION),
     )
     team_id: TeamId = database.run(partial(keys.authenticate, key=key))
     return database.run(partial(jobs.submit, team_id=team_id, new=new))
@@ -83,8 +83,15 @@ def end_well(work: Workers, quantizing: Claim) -> None:
     facts = {"size_bytes": 4_000_000, "bits_per_weight": 5.04, "tensor_types": {"q4_K": 36}}
     work.finish(quantizing, facts, files=[FILE])
     work.do("reference", perplexity={"prose": 23.686, "code": 7.493})
-    work.do("evaluate", perplexity={"prose": 24.405, "code": 7.666})
     work.do("verify", {"checks": CHECKS})
+    work.do("evaluate", perplexity={"prose": 24.405, "code": 7.666})
+
+
+def end_rejected(work: Workers, quantizing: Claim) -> None:
+    """Have verification reject what a job has made."""
+    work.finish(quantizing, {"size_bytes": 4_000_000}, files=[FILE])
+    work.do("reference", perplexity={"prose": 23.686, "code": 7.493})
+    work.fail(work.start("verify"), VerificationFailed("tokenizer: The source's chat template is lost."))
 
 
 def end_badly(work: Workers) -> None:

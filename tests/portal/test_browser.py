@@ -27,6 +27,7 @@ SMALL = """() => [...document.querySelectorAll("button, .button, input:not([type
 FOCUSED = """() => { const one = document.activeElement;
   return one.labels?.[0]?.textContent.trim() || one.getAttribute("aria-label") || one.textContent.trim(); }"""
 
+pytestmark = pytest.mark.slow
 
 both_widths = pytest.mark.parametrize("width", WIDTHS)
 
@@ -82,7 +83,8 @@ def test_the_keyboard_goes_through_a_page_in_order(page: Page, jobs: dict[str, s
     order = list(tab_order(page))
     assert order[:5] == ["Skip to the content", "fewbits", "Jobs", "New job", "Sign out"]
     assert order[5:] == [
-        *("gguf", "odd", "Source (required)", "Type", "code", "prose", "Windows", "Advanced", "Metadata", "Labels"),
+        *("gguf", "gptq", "odd", "Source (required)", "Type", "code", "prose", "Windows", "Advanced"),
+        *("Metadata", "Labels"),
         *("Priority", "Max runtime (seconds)", "Max pending (seconds)", "Submit the job", "Back to the jobs"),
     ]
     page.goto(jobs["done"])

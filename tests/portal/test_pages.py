@@ -13,10 +13,10 @@ from api.portal import job_view
 from db import jobs
 from db.metrics import NewMetric
 from db.session import Database
-from store.opening import open_store
+from store.directory import DirectoryStore
 from tests.api.work import Workers
 from tests.portal.conftest import Visitor, shown
-from tests.portal.stories import CONTENT, FILE, begin_quantizing, end_badly, end_well, submit
+from tests.portal.stories import CONTENT, FILE, begin_quantizing, end_badly, end_rejected, end_well, submit
 
 EVIL = """<script>alert("x")</script>'"><img src=x onerror=alert(1)>"""
 
@@ -38,6 +38,10 @@ def test_the_list_is_filtered_and_paged(visitor: Visitor) -> None:
     assert found("status=cancelled") == addresses[:1]
     assert found("label=nightly&status=queued") == [addresses[3], addresses[1]]
     assert found("method=odd") == []
+    assert found("created_after=") == addresses[::-1]
+    assert 'name="created_after" value="2030-01-01T00:00:00Z"' in (
+        visitor.get("/jobs?created_after=2030-01-01T00:00:00Z").text
+    )
     first = visitor.get("/jobs?limit=2&status=queued").text
     older = re.search(r'rel="next" href="([^"]+)"', first)
     assert older
@@ -119,7 +123,7 @@ def test_a_finished_job_tells_what_was_lost_and_gives_its_files(
     work = Workers(database)
     end_well(work, begin_quantizing(work))
     (tmp_path / FILE.name).write_bytes(CONTENT)
-    open_store(f"file://{tmp_path}/store").put(tmp_path / FILE.name, FILE.sha256)
+    DirectoryStore(tmp_path / "store").put(tmp_path / FILE.name, FILE.sha256)
     page = visitor.get(job)
     text = shown(page)
     for said in ("succeeded", "12.3 MB 4.0 MB", "+3.04 %", "Verdict: passed. 3 of 3 checks", "layer 11, mlp.down_proj"):
@@ -130,6 +134,16 @@ def test_a_finished_job_tells_what_was_lost_and_gives_its_files(
     assert download.data == CONTENT
     assert download.headers["Content-Disposition"].startswith("attachment")
     assert visitor.get(address[1], Range="bytes=0-3").data == b"GGUF"
+
+
+def test_a_rejected_result_is_said_and_not_offered(visitor: Visitor, database: Database) -> None:
+    job = f"/jobs/{submit(database, visitor.key)}"
+    work = Workers(database)
+    end_rejected(work, begin_quantizing(work))
+    page = visitor.get(job)
+    assert "Verdict: rejected." in shown(page)
+    assert "The source's chat template is lost." in shown(page)
+    assert "/files/" not in page.text
 
 
 def test_a_failed_job_says_why_and_can_be_retried(visitor: Visitor, database: Database) -> None:

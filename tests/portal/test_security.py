@@ -21,6 +21,7 @@ def test_without_a_session_every_page_leads_to_the_sign_in(app: APIFlask, subtes
             assert response.status_code == 303
             assert response.headers["Location"].startswith("/sign-in?next=/jobs")
     assert client.get("/jobs/new?method=gguf").headers["Location"] == "/sign-in?next=/jobs/new?method%3Dgguf"
+    assert client.get("/jobs/job_1/events", headers={"Accept": "text/event-stream"}).status_code == 401
     assert client.post("/jobs/new", data={"source": "x"}).status_code == 303
 
 

@@ -28,11 +28,19 @@ function update(fresh) {
   document.title = fresh.title;
 }
 
-/** Fetch this page again. */
+let asked = 0;
+let shown = 0;
+
+/** Fetch this page again. An answer that comes after that to a later question is not shown. */
 async function refresh() {
+  const number = ++asked;
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
   if (answer?.redirected) return location.reload(); // the session has ended
-  if (answer?.ok) update(new DOMParser().parseFromString(await answer.text(), "text/html"));
+  if (!answer?.ok) return;
+  const text = await answer.text();
+  if (number < shown) return;
+  shown = number;
+  update(new DOMParser().parseFromString(text, "text/html"));
 }
 
 /** Return a function that refreshes soon, however often it is called. */
@@ -59,6 +67,8 @@ function follow(address) {
   let over = false;
 
   function open() {
+    clearInterval(fallback);
+    fallback = null;
     events = new EventSource(address);
     events.addEventListener("job.event", soon);
     events.addEventListener("progress", soon);
@@ -74,6 +84,7 @@ function follow(address) {
 
   document.addEventListener("visibilitychange", () => {
     events.close();
+    clearInterval(fallback);
     if (!document.hidden && !over) open();
   });
   open();
