@@ -21,6 +21,14 @@ def controls(text: str) -> set[str]:
     return {character for character in text if not character.isprintable() and character != "\n"}
 
 
+def test_a_recipe_may_be_given_in_full(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    api.answers("POST", "/v1/jobs", a_job(status="queued"), 201)
+    assert fewbits("submit", "file:///m", '{"method": "gptq", "seed": 7}') == 0
+    assert api.seen[0].body["recipe"] == {"method": "gptq", "seed": 7}
+    assert fewbits("submit", "file:///m", '{"method"') == 2
+    assert "must be a JSON object" in capsys.readouterr().err
+
+
 def test_submit_and_wait_prints_a_line_a_change_and_no_control_characters(
     api: FakeApi, fewbits: Fewbits, capsys: Captured, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """`jobs`, `show`, `logs`, `metrics` and `methods`: what there is."""
 
 import itertools
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +69,7 @@ def show(client: Client, output: Output, job_id: str) -> Exit:
         return Exit.OK
     fields: dict[str, Any] = {name: job[name] for name in ("id", "status", "recipe", "source")}
     fields |= {name.removesuffix("_at"): job[name] for name in ("created_at", "started_at", "finished_at")}
+    fields["parameters"] = " ".join(f"{name}={json.dumps(value)}" for name, value in job["parameters"].items())
     fields |= {f"metadata {name}": value for name, value in job["metadata"].items()}
     if job.get("labels"):
         fields["labels"] = " ".join(job["labels"])
@@ -105,6 +107,11 @@ def _show_result(job: Job, result: Result) -> None:
     types = ", ".join(f"{count} {name}" for name, count in (result.get("tensor_types") or {}).items())
     if types:
         click.echo(f"tensors: {one_line(types)}")
+    checks = result.get("verification") or []
+    if checks:
+        click.echo("")
+        rows = [[check["name"], "passed" if check["passed"] else "failed", check["detail"]] for check in checks]
+        table(["verified", "outcome", "found"], rows)
 
 
 @click.command()

@@ -1,5 +1,6 @@
 """`submit` and `retry`: from a folder and recipes, or from an older job, to jobs."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from fewbits_client.cli.output import Output
 from fewbits_client.client import Client
 from fewbits_client.errors import FewbitsError
 from fewbits_client.objects import Job, SubmitOptions
+
+Recipes = Sequence[str | Mapping[str, Any]]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -40,9 +43,17 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) 
     return {name: text for name, _, text in pairs}
 
 
+def _recipes(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> Recipes:
+    """Return each recipe as the API takes it: a short form is a text, a long form an object."""
+    try:
+        return [json.loads(value) if value.lstrip().startswith("{") else value for value in values]
+    except ValueError as error:
+        raise click.BadParameter(f"a recipe that begins with {{ must be a JSON object: {error}") from error
+
+
 @click.command()
 @click.argument("source", callback=_source_url)
-@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True)
+@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, callback=_recipes)
 @click.option("--windows", type=click.IntRange(1, 10000), help="Windows of 512 tokens to score in each domain.")
 @click.option("--domain", "domains", multiple=True, help="A text to judge by, such as prose; may be repeated.")
 @click.option(
@@ -54,12 +65,12 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) 
 @click.option("--max-pending", "max_pending_seconds", type=click.IntRange(1), help="Seconds it may wait to begin.")
 @click.option("--wait", is_flag=True, help="Stay until the jobs are over; the exit status says how they ended.")
 @talks_to_server
-def submit(client: Client, output: Output, source: str, recipes: Sequence[str], *, wait: bool, **options: Any) -> Exit:
+def submit(client: Client, output: Output, source: str, recipes: Recipes, *, wait: bool, **options: Any) -> Exit:
     """Quantize SOURCE by each RECIPE, one job for each.
 
     SOURCE is a folder of this machine that the server sees under the same path, or a URL that is sent as it is:
-    file:///…, hf://org/name@revision, s3://bucket/prefix.  RECIPE is a short form such as gguf:Q4_K_M; `fewbits
-    methods` lists them.  With --json one list of the jobs.
+    file:///…, hf://org/name@revision, s3://bucket/prefix.  RECIPE is a short form such as gguf:Q4_K_M, or in full
+    '{"method": "gptq", "calibration_samples": 256}'; `fewbits methods` lists them.  With --json one list of the jobs.
     """
     jobs, error = _submit_each(client, output, source, recipes, _given(options))
     status = exit_for_error(error) if error else Exit.OK
@@ -105,7 +116,7 @@ def _say_submitted(output: Output, job: Job) -> None:
 
 
 def _submit_each(
-    client: Client, output: Output, source: str, recipes: Sequence[str], options: SubmitOptions
+    client: Client, output: Output, source: str, recipes: Recipes, options: SubmitOptions
 ) -> tuple[list[Job], FewbitsError | None]:
     """Submit until one is refused; the jobs made until then are not lost from sight."""
     jobs: list[Job] = []
