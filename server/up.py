@@ -4,7 +4,6 @@ Starts real parts and the very commands that a cluster runs, configures them thr
 them running until it is told to stop.
 """
 
-import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -150,8 +149,6 @@ class Stack:
         """
         if devices("gpu")[0].name == CPU:
             say("this machine has no NVIDIA GPU: the GPU worker runs on the CPU")
-            # Both workers then compute on the same cores; threads that wait for a core in turn are far slower.
-            self._environment.setdefault("FEWBITS_CHILD_THREADS", str(max(1, len(os.sched_getaffinity(0)) // 2)))
         for name in processes.COMMANDS:
             end_leftover(self._folder.record(name), Command.stop_signal)
         self._start_stores()

@@ -50,7 +50,6 @@ class Cluster:
             *("worker", "--pool", pool),
             FEWBITS_CACHE_ROOT=str(machine / "cache"),
             FEWBITS_SCRATCH_ROOT=str(machine / "scratch"),
-            FEWBITS_CHILD_THREADS="1",
         )
         return machine
 
@@ -62,7 +61,11 @@ class Cluster:
     def stop(self) -> None:
         for process in self._processes:
             process.terminate()
-        assert [process.wait(STOP_SECONDS) for process in self._processes] == [0] * len(self._processes)
+        try:
+            assert [process.wait(STOP_SECONDS) for process in self._processes] == [0] * len(self._processes)
+        finally:
+            for process in self._processes:
+                process.kill()
 
 
 @pytest.fixture
@@ -82,6 +85,7 @@ def cluster(database_url: str, broker_url: str, s3_server: S3Server, bucket: str
     cluster.stop()
 
 
+@pytest.mark.slow
 def test_workers_that_share_no_folder_do_a_job_together(
     cluster: Cluster, database: Database, s3_server: S3Server, bucket: str, tmp_path: Path
 ) -> None:
