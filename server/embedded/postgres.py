@@ -137,7 +137,10 @@ class Postgres:
             StartFailed: it cannot be started.
         """
         self._end_orphans()
-        settings = {**SETTINGS, "port": str(self.port), "fsync": "on" if self._durable else "off"}
+        settings = {**SETTINGS, "port": str(self.port)}
+        if not self._durable:
+            # A vacuum in the background, which is not the role's, would keep it from dropping a database.
+            settings |= {"fsync": "off", "autovacuum": "off"}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         # SIGINT asks for a fast shutdown: clients are disconnected, everything is written, nothing is to be recovered.
         return start_child(self._command("postgres", "postgres", "-D", str(self._cluster), *options))
