@@ -7,10 +7,10 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo up test check pins clean
+.PHONY: help setup demo up test test-slow check pins clean
 
 help: ## List what can be done
-	grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+	grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
 
 setup: ## Prepare .venv with everything in it (about 6 minutes the first time, then instant)
 	$(PYTHON) -I setup
@@ -21,8 +21,11 @@ demo: setup ## Quantize a small model on the whole stack and print what was lost
 up: setup ## Run the service on this machine until Ctrl-C
 	.venv/bin/fewbitsd up
 
-test: setup ## Run all tests
-	.venv/bin/pytest
+test: setup ## Run the tests, but for those that take longest
+	.venv/bin/pytest -m "not slow and not gpu"
+
+test-slow: setup ## Run the tests that take longest
+	.venv/bin/pytest -m "slow and not gpu"
 
 check: setup ## Lint, check types and layers, and compare the migrations with the tables
 	.venv/bin/ruff check

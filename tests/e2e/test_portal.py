@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.conftest import TINY_LLAMA
@@ -10,6 +11,7 @@ from tests.e2e.conftest import Up
 FINISHED_MS = 240_000
 
 
+@pytest.mark.slow
 def test_a_job_is_submitted_followed_and_downloaded(up: Up, chromium: Browser, tmp_path: Path) -> None:
     context = chromium.new_context(viewport={"width": 390, "height": 800}, base_url=up.url)
     page = context.new_page()

@@ -139,6 +139,7 @@ def test_a_stopped_child_group_is_killed_though_the_child_is_frozen(service: Ser
     assert is_gone(pids["child"])
 
 
+@pytest.mark.slow
 def test_a_flushed_broker_delays_by_ten_seconds_at_most(service: Service, broker_url: str, tmp_path: Path) -> None:
     """With 20 steps ready, the hints are lost just before an idle worker would have taken them."""
     service.start("dispatch")
@@ -154,6 +155,7 @@ def test_a_flushed_broker_delays_by_ten_seconds_at_most(service: Service, broker
         assert service.wait(job_id).status == "failed"  # there is nothing at the source
 
 
+@pytest.mark.slow
 def test_hints_work_again_after_a_flush(service: Service, broker_url: str) -> None:
     """The worker does not look by itself here, so only a hint can wake it."""
     service.start("dispatch")
@@ -184,6 +186,7 @@ def test_a_missing_source_fails_with_what_to_do(service: Service, tmp_path: Path
     assert job.steps[0].execution.attempt == 1
 
 
+@pytest.mark.slow
 def test_a_broker_that_answers_with_errors_ends_no_child(service: Service, broker_url: str, tmp_path: Path) -> None:
     """Celery gives up on such an answer; the worker and the child at work go on, and hints work again afterwards."""
     service.start("dispatch")
