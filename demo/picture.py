@@ -18,7 +18,7 @@ from fewbits_client import Client
 CHROMIUM = "/usr/bin/chromium"
 PICTURE = SOURCES.parent / "docs" / "portal.png"
 WIDTH, HEIGHT = 1280, 900
-RECIPE = "gguf:Q4_K_M"
+RECIPE = "gptq:4bit-g128"
 
 
 def main() -> int:
@@ -26,15 +26,14 @@ def main() -> int:
     if not Path(CHROMIUM).exists():
         print("demo: there is no chromium; apt-get install -y chromium", file=sys.stderr)
         return 1
-    recipe = sys.argv[1] if len(sys.argv) > 1 else RECIPE
     with tempfile.TemporaryDirectory(prefix="models-", ignore_cleanup_errors=True) as folder:
         if os.geteuid() == 0:
             Path(folder).chmod(0o711)  # Postgres has a user of its own, who must pass through
         model = Path(shutil.copytree(MODEL, Path(folder) / MODEL.name))  # not to show where this checkout lies
         with Stack(Path(folder), model) as stack:
-            say(f"Running {recipe} …")
+            say(f"Running {RECIPE} …")
             with Client(stack.url, stack.api_key) as client:
-                job_id = client.submit(model.as_uri(), recipe, domains=DOMAINS)["id"]
+                job_id = client.submit(model.as_uri(), RECIPE, domains=DOMAINS)["id"]
                 if client.wait(job_id)["status"] != "succeeded":
                     print(f"demo: the job failed:\n{stack.complaint()}", file=sys.stderr)
                     return 1
