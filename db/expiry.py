@@ -73,7 +73,7 @@ def give_up(session: Session, execution_id: str) -> bool:
     error = DoesNotFit(
         f"{execution.kind.capitalize()} needs {execution.memory_bytes / 1e9:.1f} GB of memory and "
         f"{execution.scratch_bytes / 1e9:.1f} GB of scratch disk, which no {execution.pool} worker has. "
-        "Ask your operator for a larger worker, or for less: a smaller model, or fewer or shorter calibration samples."
+        "Ask your operator for a larger worker, or choose a smaller model or, where a recipe has them, fewer samples."
     )
     fail_for_good(session, execution, jobs, error.document())
     return True

@@ -47,7 +47,8 @@ def _run(spec: ChildSpec) -> Outcome | Failure:
             methods.load(spec.method_modules)
             return KINDS[spec.kind].run(_context(spec))
     except FewbitsError as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log lies on the disk that may be full
+            traceback.print_exc()
         return Failure(error.document())
 
 

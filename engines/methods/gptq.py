@@ -25,6 +25,7 @@ SHORT = re.compile(
     r"(?P<bits>[0-9]{1,4})bit(-g(?P<group>[0-9]{1,4})|-(?P<whole>row))?(?P<act>-desc_act)?(?P<asym>-asym)?"
 )
 WHOLE_ROW = -1
+WORD_BITS = 32
 BATCH_TOKENS = 4096  # what is computed at once
 PROCESS_BYTES = 2 * 2**30  # torch, transformers, GPTQModel
 
@@ -88,11 +89,18 @@ class GptqMethod(Method):
         return f"{self.name}:{params.bits}bit-{group}{flags}"
 
     def check(self, facts: ModelFacts, params: Any) -> None:
-        """Refuse a group size that does not divide the rows.
+        """Refuse rows that do not fill words of 32 bits, and a group size that does not divide them.
 
         Raises:
             InvalidRequest: naming the field and the row length.
         """
+        for length in facts.row_lengths:
+            if length * params.bits % WORD_BITS:
+                raise InvalidRequest(
+                    f"{params.bits} bits do not pack this model's rows of {length} weights into words of {WORD_BITS}. "
+                    "Choose 8 bits, or another method.",
+                    param="recipe.bits",
+                )
         if params.group_size == WHOLE_ROW:
             return
         for length in facts.row_lengths:

@@ -13,6 +13,8 @@ from engines.weights import StoredTensor, read_json_object
 
 WORD_BITS = 32
 SCALE_BITS = 16
+OUTPUT_HEAD = "lm_head.weight"
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
 ROUTER = "gate.weight"  # chooses experts; GPTQ leaves it as it is
 
 
@@ -31,6 +33,8 @@ def check_tensors(subject: Subject) -> str:
         ModelUnsupported: GPTQModel cannot read the checkpoint.
     """
     stored, originals = (weight_tensors(folder, ANYWHERE) for folder in (subject.result, subject.source))
+    for name in _tied_heads(subject, originals.keys() - stored.keys()):
+        del originals[name]
     wanted = {name.removesuffix(".weight") for name, tensor in originals.items() if _is_quantized(name, tensor)}
     _check_config(subject)
     _check_headers(subject, stored, originals, wanted)
@@ -52,6 +56,19 @@ def check_tokenizer(subject: Subject) -> str:
     """
     require_same(load_tokenizer(subject.result), load_tokenizer(subject.source))
     return "Ids, special tokens and chat template are the source's."
+
+
+def _tied_heads(subject: Subject, absent: set[str]) -> set[str]:
+    """Return those of the absent tensors that a source stores twice: an output head that is the embedding's own."""
+    import torch
+
+    heads = {name for name in absent if name.endswith(OUTPUT_HEAD)}
+    config = read_json_object(subject.source / CONFIG_NAME)
+    if not heads or not config.get("tie_word_embeddings", True):
+        return set()
+    embeddings = {name for name in weight_tensors(subject.source, ANYWHERE) if name.endswith(EMBEDDINGS)}
+    tensors = read_tensors(subject.source, heads | embeddings)
+    return {head for head in heads if any(torch.equal(tensors[head], tensors[name]) for name in embeddings)}
 
 
 def _is_quantized(name: str, tensor: StoredTensor) -> bool:

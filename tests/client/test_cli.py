@@ -26,6 +26,7 @@ def test_a_recipe_may_be_given_in_full(api: FakeApi, fewbits: Fewbits, capsys: C
     assert fewbits("submit", "file:///m", '{"method": "gptq", "seed": 7}') == 0
     assert api.seen[0].body["recipe"] == {"method": "gptq", "seed": 7}
     assert fewbits("submit", "file:///m", '{"method"') == 2
+    assert fewbits("submit", "file:///m", '{"damp_percent": NaN}') == 2
     assert "must be a JSON object" in capsys.readouterr().err
 
 

@@ -1,5 +1,6 @@
 """The gptq method: what is written, read back by an independent reader; progress; what it costs beside rounding."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,13 @@ def test_a_group_size_that_does_not_divide_is_refused_with_the_row(tiny: Path) -
     with pytest.raises(InvalidRequest, match=r"group_size 512 .* rows of 256 weights") as refused:
         recipe.method.check(source.inspect(tiny), recipe.params)
     assert refused.value.param == "recipe.group_size"
+
+
+def test_rows_that_do_not_fill_words_are_refused(tiny: Path) -> None:
+    recipe = parse_recipe("gptq:3bit-row")
+    with pytest.raises(InvalidRequest, match="rows of 250 weights") as refused:
+        recipe.method.check(dataclasses.replace(source.inspect(tiny), row_lengths=(250, 256)), recipe.params)
+    assert refused.value.param == "recipe.bits"
 
 
 def test_whole_rows_always_divide(tiny: Path) -> None:

@@ -246,6 +246,21 @@ def test_another_type_than_was_asked_for_is_caught(
     assert "general.file_type is 7, and 2 stands for" in failed["tensors"]
 
 
+def test_an_output_head_that_is_the_embedding_may_be_left_out(
+    model: Path, results: dict[str, Path], tmp_path: Path
+) -> None:
+    """Some models store it twice."""
+    from safetensors.torch import load_file, save_file
+
+    twice = Path(shutil.copytree(model, tmp_path / "twice"))
+    tensors = load_file(twice / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, twice / "model.safetensors", {"format": "pt"})
+    parameters = parse_recipe(RECIPES["gptq"]).parameters  # type: ignore[arg-type]
+    subject = Subject(written="gptq", result=results["gptq"], source=twice, lossless=None, parameters=parameters)
+    assert verification.gptq.check_tensors(subject)
+
+
 def test_repetition_is_caught() -> None:
     logits = np.zeros((2, 8), dtype=np.float32)
     varied = Answers(logits, np.arange(64, dtype=np.int64).reshape(1, -1))

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import click
 
@@ -46,9 +46,16 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) 
 def _recipes(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> Recipes:
     """Return each recipe as the API takes it: a short form is a text, a long form an object."""
     try:
-        return [json.loads(value) if value.lstrip().startswith("{") else value for value in values]
+        return [
+            json.loads(value, parse_constant=_refuse_constant) if value.lstrip().startswith("{") else value
+            for value in values
+        ]
     except ValueError as error:
         raise click.BadParameter(f"a recipe that begins with {{ must be a JSON object: {error}") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 @click.command()
