@@ -25,7 +25,9 @@ FLOAT_ERROR_MAX = {"F32": 0.0, "F16": 1e-3, "BF16": 4e-3}  # beside rounding, F1
 
 def layer_bits(subject: Subject) -> float:
     """Return the mean bits of a weight over the matrices in the layers."""
-    tensors = [tensor for name, tensor in _tensors(subject.result).items() if LAYER.match(name) and _is_matrix(tensor)]
+    tensors = [
+        tensor for name, tensor in _tensors(_read(subject.result)).items() if LAYER.match(name) and _is_matrix(tensor)
+    ]
     return 8 * sum(int(t.n_bytes) for t in tensors) / sum(int(t.n_elements) for t in tensors)
 
 
@@ -35,8 +37,10 @@ def check_tensors(subject: Subject) -> str:
     Raises:
         Fault: one is missing, of another shape or type, or too far away; or the file cannot be read.
     """
-    _check_keys(subject)
-    stored, originals = _tensors(subject.result), _tensors(_lossless(subject))
+    result, lossless = _read(subject.result), _read(_lossless(subject))
+    _check_type(subject, result)
+    _require_same_keys(result, lossless, lambda name: not name.startswith(TOKENIZER) and name not in REWRITTEN)
+    stored, originals = _tensors(result), _tensors(lossless)
     if missing := sorted(originals.keys() ^ stored.keys()):
         raise Fault(f"{missing[0]} and {len(missing) - 1} more tensors are missing, or do not belong here.")
     worst, where, quantized = 0.0, "", 0
@@ -62,33 +66,35 @@ def check_tokenizer(subject: Subject) -> str:
         Fault: they differ.
         ModelUnsupported: llama.cpp cannot load the vocabulary.
     """
-    template = _fields(subject.result).get(TEMPLATE)
+    result, lossless = _read(subject.result), _read(_lossless(subject))
+    template = result.fields.get(TEMPLATE)
     require_same_template(template and template.contents(), load_tokenizer(subject.source).chat_template)
     difference = pretokenizer.difference(subject.source, gguf_in(subject.result))
     if difference is not None:
         raise Fault(f"llama.cpp gives other ids than the source's tokenizer for {difference!r}.")
-    _require_same_keys(subject, lambda name: name.startswith(TOKENIZER))
+    _require_same_keys(result, lossless, lambda name: name.startswith(TOKENIZER))
     return "Ids, special tokens and chat template are the source's."
 
 
-def _check_keys(subject: Subject) -> None:
+def _check_type(subject: Subject, result: Any) -> None:
     import gguf
 
-    field = _fields(subject.result).get(FILE_TYPE)
+    field = result.fields.get(FILE_TYPE)
     wanted = gguf.LlamaFileType[f"MOSTLY_{subject.parameters['type']}"]
     if field is None or field.contents() != wanted:
         raise Fault(f"{FILE_TYPE} is {field and field.contents()}, and {int(wanted)} stands for what was asked for.")
-    _require_same_keys(subject, lambda name: not name.startswith(TOKENIZER) and name not in REWRITTEN)
 
 
-def _require_same_keys(subject: Subject, is_meant: Callable[[str], bool]) -> None:
-    fields, originals = (
-        {name: b"".join(part.tobytes() for part in field.parts) for name, field in _fields(path).items()}
-        for path in (subject.result, _lossless(subject))
-    )
-    for name in filter(is_meant, sorted(fields.keys() | originals.keys())):
-        if fields.get(name) != originals.get(name):
+def _require_same_keys(result: Any, lossless: Any, is_meant: Callable[[str], bool]) -> None:
+    for name in filter(is_meant, sorted(result.fields.keys() | lossless.fields.keys())):
+        # The file's own header, which counts the keys, is none of them.
+        if not name.startswith("GGUF.") and _bytes_of(result, name) != _bytes_of(lossless, name):
             raise Fault(f"{name} is not as in the converted source.")
+
+
+def _bytes_of(reader: Any, name: str) -> bytes | None:
+    field = reader.fields.get(name)
+    return None if field is None else b"".join(part.tobytes() for part in field.parts)
 
 
 def _lossless(subject: Subject) -> Path:
@@ -107,13 +113,8 @@ def _read(path: Path) -> Any:
         raise Fault(f"The GGUF file cannot be read: {error!r}.") from error
 
 
-def _tensors(path: Path) -> Mapping[str, Any]:
-    return {tensor.name: tensor for tensor in _read(path).tensors}
-
-
-def _fields(path: Path) -> Mapping[str, Any]:
-    """Return the keys of the file; its own header, which counts them, is none."""
-    return {name: field for name, field in _read(path).fields.items() if not name.startswith("GGUF.")}
+def _tensors(reader: Any) -> Mapping[str, Any]:
+    return {tensor.name: tensor for tensor in reader.tensors}
 
 
 def _is_matrix(tensor: Any) -> bool:

@@ -33,7 +33,7 @@ def check_tensors(subject: Subject) -> str:
         ModelUnsupported: GPTQModel cannot read the checkpoint.
     """
     stored, originals = (weight_tensors(folder, ANYWHERE) for folder in (subject.result, subject.source))
-    for name in _tied_heads(subject, originals.keys() - stored.keys()):
+    for name in _tied_heads(subject, stored, originals):
         del originals[name]
     wanted = {name.removesuffix(".weight") for name, tensor in originals.items() if _is_quantized(name, tensor)}
     _check_config(subject)
@@ -58,15 +58,15 @@ def check_tokenizer(subject: Subject) -> str:
     return "Ids, special tokens and chat template are the source's."
 
 
-def _tied_heads(subject: Subject, absent: set[str]) -> set[str]:
-    """Return those of the absent tensors that a source stores twice: an output head that is the embedding's own."""
+def _tied_heads(subject: Subject, stored: dict[str, StoredTensor], originals: dict[str, StoredTensor]) -> set[str]:
+    """Return what is absent and was stored twice at the source: an output head that is the embedding's own."""
     import torch
 
-    heads = {name for name in absent if name.endswith(OUTPUT_HEAD)}
+    heads = {name for name in originals.keys() - stored.keys() if name.endswith(OUTPUT_HEAD)}
     config = read_json_object(subject.source / CONFIG_NAME)
     if not heads or not config.get("tie_word_embeddings", True):
         return set()
-    embeddings = {name for name in weight_tensors(subject.source, ANYWHERE) if name.endswith(EMBEDDINGS)}
+    embeddings = {name for name in originals if name.endswith(EMBEDDINGS)}
     tensors = read_tensors(subject.source, heads | embeddings)
     return {head for head in heads if any(torch.equal(tensors[head], tensors[name]) for name in embeddings)}
 
