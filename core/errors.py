@@ -10,12 +10,15 @@
     │   ├── Conflict            the object's state does not allow it
     │   │   └── RequestInFlight a request with the same idempotency key is being acted on
     │   ├── KeyReused           an idempotency key that was used for another request
+    │   ├── QuotaExceeded       the team has as much as it may have at once
+    │   ├── NoCapacity          work that no registered worker could ever run
     │   ├── SourceRefused       a path outside the allowed roots, an unknown scheme
     │   ├── SourceInvalid       a folder that is not a complete, safe model
     │   ├── ModelUnsupported    an architecture or a tokenizer that an engine does not know
     │   └── VerificationFailed  a result that is not what was asked for: the same result fails the same way
     ├── WorkError               the work went wrong: retried with backoff
     │   ├── WorkerLost          the lease ran out while the work was being done
+    │   ├── WorkerKiller        the worker died with the work, too often for a coincidence
     │   ├── ChildCrashed        the child ended without a result
     │   ├── ToolFailed          an engine's own program failed
     │   ├── StoreFailed         a blob could not be written or read
@@ -113,6 +116,18 @@ class KeyReused(RequestError):
     code = "idempotency_key_reused"
 
 
+class QuotaExceeded(RequestError):
+    """The team has as much as it may have at once."""
+
+    code = "quota_exceeded"
+
+
+class NoCapacity(RequestError):
+    """Work that no registered worker could ever run."""
+
+    code = "no_capacity"
+
+
 class SourceRefused(RequestError):
     """A source outside what the operator allows."""
 
@@ -148,6 +163,24 @@ class WorkerLost(WorkError):
     """The lease ran out while the work was being done."""
 
     code = "worker_lost"
+
+
+class WorkerKiller(WorkError):
+    """The worker died with the work, too often for a coincidence.
+
+    Args:
+        kind: of the step.
+        deaths: how often.
+        last: what was said of the last worker.
+    """
+
+    code = "worker_killer"
+
+    def __init__(self, kind: str, deaths: int, last: str) -> None:
+        super().__init__(
+            f"The worker that ran {kind} has died {deaths} times, so the step is not tried again: it may be what ends "
+            f"them. {last} Submit the job again if the workers had another reason."
+        )
 
 
 class ChildCrashed(WorkError):

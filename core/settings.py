@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+RESCUES_PER_LEASE = 4  # rescue's looks must be so close that none is missed by chance
 _REFUSAL = "fewbits cannot start:\n  "
 _STORE = re.compile(r"file:///.*|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
 
@@ -74,14 +75,57 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(
         default=5, gt=0, le=60, description="How often a worker looks for work without being told"
     )
-    rescue_seconds: float = Field(default=2, gt=0, le=60, description="How often rescue looks for expired leases")
-    attempts_max: int = Field(default=3, ge=1, le=20, description="Attempts of an execution before it fails")
+    rescue_seconds: float = Field(
+        default=2, gt=0, le=60, description="How often rescue looks for expired leases; at most a quarter of a lease"
+    )
+    shutdown_seconds: float = Field(
+        default=30,
+        ge=5,
+        le=3600,
+        description="Within this a worker that is told to stop has ended; most of it is its children's",
+    )
+    attempts_limit: int = Field(default=10, ge=1, le=100, description="The most attempts that a job may ask for")
+    attempts_max: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="Attempts of work that goes wrong, where a job does not ask for another number",
+    )
+    deaths_max: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="Workers that may die over one execution before it is held to have killed them",
+    )
     retry_backoff_seconds: float = Field(
-        default=5, ge=0, le=3600, description="Wait before the second attempt; doubles with each further one"
+        default=5,
+        ge=0,
+        le=3600,
+        description="Wait before the second attempt, give or take half; doubles with each further one",
+    )
+    max_runtime_seconds: int | None = Field(
+        default=None, ge=1, description="How long a job may run that does not say so itself; by default for ever"
+    )
+    max_pending_seconds: int | None = Field(
+        default=None, ge=1, description="How long a job may wait that does not say so itself; by default for ever"
+    )
+    team_queued_jobs_max: int | None = Field(
+        default=1000, ge=0, description="Jobs of a team that may wait at once, unless the team has a quota of its own"
+    )
+    team_running_max: int | None = Field(
+        default=None,
+        ge=0,
+        description="Executions of a team that may run at once in a pool, unless it has a quota; by default any number",
+    )
+    scratch_free_bytes_min: int = Field(
+        default=10**9, ge=0, description="With less free on its scratch disk a worker claims nothing, and says so"
     )
     garbage_grace_seconds: float = Field(default=3600, ge=0, description="How long a blob that nothing uses is kept")
     idempotency_seconds: float = Field(
         default=86400, ge=60, description="How long the answer to a request with an idempotency key is remembered"
+    )
+    history_seconds: float = Field(
+        default=90 * 86400, ge=3600, description="How long the events and logs of jobs that are over are kept"
     )
 
     @field_validator("source_roots", "method_modules", mode="before")
@@ -119,6 +163,20 @@ class Settings(BaseSettings):
         if bool(secret) != bool(known.data.get("s3_access_key_id")):
             raise ValueError("must be set if and only if FEWBITS_S3_ACCESS_KEY_ID is")
         return secret
+
+    @field_validator("rescue_seconds")
+    @classmethod
+    def _often_enough(cls, seconds: float, known: ValidationInfo) -> float:
+        if seconds > known.data.get("lease_seconds", seconds * RESCUES_PER_LEASE) / RESCUES_PER_LEASE:
+            raise ValueError("must be at most a quarter of FEWBITS_LEASE_SECONDS")
+        return seconds
+
+    @field_validator("attempts_max")
+    @classmethod
+    def _within_limit(cls, attempts: int, known: ValidationInfo) -> int:
+        if attempts > known.data.get("attempts_limit", attempts):
+            raise ValueError("must be at most FEWBITS_ATTEMPTS_LIMIT")
+        return attempts
 
     @field_validator("database_url")
     @classmethod

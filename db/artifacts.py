@@ -11,7 +11,7 @@ from core.ids import new_id
 from core.manifest import StoredFile
 from db import clock
 from db.states import ExecutionStatus
-from db.tables import Artifact, ArtifactFile, Blob, BlobIntent, Evaluation, Execution
+from db.tables import Artifact, ArtifactFile, Blob, BlobIntent, CheckpointFile, Evaluation, Execution
 from db.tokens import Lease, require
 
 
@@ -51,12 +51,12 @@ def intend(session: Session, lease: Lease, blobs: Mapping[str, int]) -> None:
         session.execute(intent.on_conflict_do_nothing())
 
 
-def commit(session: Session, execution: Execution, new: NewArtifact) -> None:
+def commit(session: Session, team_id: str, lease: Lease, new: NewArtifact) -> None:
     """Make an artifact visible."""
     artifact = Artifact(
         id=new_id("art"),
-        team_id=execution.team_id,
-        execution_id=execution.id,
+        team_id=team_id,
+        execution_id=lease.execution_id,
         role=new.role,
         format=new.format,
         digest=new.digest,
@@ -71,11 +71,11 @@ def commit(session: Session, execution: Execution, new: NewArtifact) -> None:
     session.flush()
 
 
-def commit_evaluations(session: Session, execution: Execution, rows: Sequence[EvaluationRow]) -> None:
+def commit_evaluations(session: Session, lease: Lease, rows: Sequence[EvaluationRow]) -> None:
     """Write what an execution measured."""
     session.add_all(
         Evaluation(
-            execution_id=execution.id,
+            execution_id=lease.execution_id,
             domain=row.domain,
             perplexity=row.perplexity,
             window_count=row.window_count,
@@ -87,11 +87,6 @@ def commit_evaluations(session: Session, execution: Execution, rows: Sequence[Ev
     session.flush()
 
 
-def drop_intents(session: Session, execution_id: str) -> None:
-    """Unpin what an execution had announced; what it committed is pinned by its artifact."""
-    session.execute(delete(BlobIntent).where(BlobIntent.execution_id == execution_id))
-
-
 def files_of(session: Session, artifact_ids: Sequence[str]) -> Mapping[str, Sequence[StoredFile]]:
     """Return the files of each artifact, by its id."""
     statement = select(Artifact).where(Artifact.id.in_(artifact_ids)).options(selectinload(Artifact.files))
@@ -99,6 +94,22 @@ def files_of(session: Session, artifact_ids: Sequence[str]) -> Mapping[str, Sequ
         artifact.id: [StoredFile(file.name, file.sha256, file.size_bytes) for file in artifact.files]
         for artifact in session.scalars(statement)
     }
+
+
+def keep_checkpoint(session: Session, lease: Lease, files: Sequence[StoredFile]) -> None:
+    """Keep what lets an execution go on, in place of what was kept before. The caller holds the lease."""
+    session.execute(delete(CheckpointFile).where(CheckpointFile.execution_id == lease.execution_id))
+    session.add_all(
+        CheckpointFile(execution_id=lease.execution_id, name=file.name, sha256=file.sha256, size_bytes=file.size_bytes)
+        for file in files
+    )
+    session.flush()
+
+
+def checkpoint_of(session: Session, execution_id: str) -> Sequence[StoredFile]:
+    """Return what lets an execution go on; nothing where it must begin anew."""
+    kept = select(CheckpointFile).where(CheckpointFile.execution_id == execution_id).order_by(CheckpointFile.name)
+    return [StoredFile(file.name, file.sha256, file.size_bytes) for file in session.scalars(kept)]
 
 
 def mark_lost(session: Session, sha256: str) -> None:
@@ -140,7 +151,8 @@ def forget(session: Session, sha256: str) -> None:
 
 def _garbage(grace_seconds: float) -> ColumnElement[bool]:
     used = exists().where(ArtifactFile.sha256 == Blob.sha256)
+    kept = exists().where(CheckpointFile.sha256 == Blob.sha256)
     live = (Execution.id == BlobIntent.execution_id) & (Execution.token == BlobIntent.token)
     intended = exists().where(BlobIntent.sha256 == Blob.sha256, live, Execution.status == ExecutionStatus.RUNNING.value)
     old = Blob.created_at < clock.now() - clock.seconds(grace_seconds)
-    return and_(~used, ~intended, old)
+    return and_(~used, ~kept, ~intended, old)

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Select, delete, select, text
@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session, selectinload
 
 from core.errors import ErrorDocument
 from core.ids import new_id
-from db import events, flow
+from db import flow
 from db.locks import lock_job
 from db.notify import WORK, notify
+from db.room import Need
 from db.states import ExecutionStatus, StepStatus
 from db.tables import Artifact, Execution, Job, Step
 from db.tables.executions import IS_REUSABLE
@@ -52,8 +53,7 @@ class Work:
     key: str
     params: Mapping[str, Any]
     inputs: Mapping[str, str]
-    memory_bytes: int
-    scratch_bytes: int
+    need: Need
 
 
 class Binding(enum.Enum):
@@ -85,28 +85,24 @@ def bind(session: Session, step: UnboundStep, work: Work) -> Binding:
     started, execution = _find_or_start(session, step, work)
     if execution.stop_requested_at is not None:
         return Binding.POSTPONED
-    job = session.scalars(_fresh(select(Job).where(Job.id == step.job_id).with_for_update())).one()
+    session.scalars(select(Job.id).where(Job.id == step.job_id).with_for_update()).one()
     if not _is_unbound(session, step):
         if started:
             session.execute(delete(Execution).where(Execution.id == execution.id))
         return Binding.GONE
     row = session.get_one(Step, step.id)
     row.execution_id = execution.id
-    if execution.status == ExecutionStatus.SUCCEEDED:
-        flow.start(session, job)
-        transition_one(session, StepStatus.SUCCEEDED, step.id, execution_id=execution.id, reused=True)
-        events.record(
-            session, job.id, f"{step.kind.capitalize()} was done before; its result is reused.", step=step.kind
-        )
-        flow.advance(session, job)
-        return Binding.REUSED
     session.flush()
-    flow.set_priority(session, execution.id)
+    name, details = step.kind.capitalize(), {"step": step.kind}
+    if execution.status == ExecutionStatus.SUCCEEDED:
+        flow.start(session, step.job_id)
+        transition_one(session, StepStatus.SUCCEEDED, step.id, reused=True)
+        flow.advance(session, [step.job_id], f"{name} was done before; its result is reused.", details)
+        return Binding.REUSED
+    flow.set_order(session, execution.id)
     if execution.status == ExecutionStatus.RUNNING:
-        flow.start(session, job)
-        transition_one(session, StepStatus.RUNNING, step.id, started_at=execution.started_at)
-        message = f"{step.kind.capitalize()} runs already for another job; its result will be shared."
-        events.record(session, job.id, message, step=step.kind)
+        message = f"{name} runs already for another job; its result will be shared."
+        flow.begin(session, execution.id, message, details, seconds=0)
     notify(session, WORK, step.pool)
     return Binding.STARTED if started else Binding.JOINED
 
@@ -116,7 +112,7 @@ def refuse(session: Session, step: UnboundStep, error: ErrorDocument) -> None:
     job = lock_job(session, step.job_id)
     if _is_unbound(session, step):
         transition_one(session, StepStatus.FAILED, step.id, error=error)
-        flow.fail(session, job, error)
+        flow.fail(session, job.id, error)
 
 
 def _find_or_start(session: Session, step: UnboundStep, work: Work) -> tuple[bool, Execution]:
@@ -131,8 +127,7 @@ def _find_or_start(session: Session, step: UnboundStep, work: Work) -> tuple[boo
             "params": dict(work.params),
             "inputs": dict(work.inputs),
             "priority": 0,
-            "memory_bytes": work.memory_bytes,
-            "scratch_bytes": work.scratch_bytes,
+            **asdict(work.need),
         }
         new = insert(Execution).values(values).on_conflict_do_nothing(index_elements=["key"], index_where=reusable)
         started = session.scalar(new.returning(Execution.id)) is not None

@@ -1,60 +1,53 @@
 """Claim: the next execution for a worker, fair between teams.
 
-The teams are ranked by what they have used of the pool lately, each by a look-up of the head of its queue; then one
-row of the first team is locked, past rows that others hold, else of the next team. Locking every head, or pinning
-the row to the head's priority, would hide work from concurrent claimers.
+The teams are ranked by what they have used of the pool lately, each by a look-up into its queue; then one row of the
+first team is locked, past rows that others hold, else of the next team. Locking every head, or pinning the row to the
+head's priority, would hide work from concurrent claimers.
+
+What is too large for what is free at the moment is passed over. Work that has been passed over for long gets the device
+that would fit it reserved: the worker claims nothing else for that device until the work fits.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from core.ids import ExecutionId, WorkerId
-from db import clock, events, flow
-from db.locks import lock_jobs_on
-from db.states import ExecutionStatus, StepStatus
-from db.tables import Execution, Step, TeamUsage
+from db import flow
+from db.quotas import RUNNING, may_run
+from db.room import Need, Room, fits
+from db.states import ExecutionStatus, origins
+from db.tables.base import sql_list
 from db.tokens import Lease
-from db.transition import transition, transition_one
+from db.usage import CLAIM_CHARGE_SECONDS, HALF_LIFE_SECONDS
 
-HALF_LIFE_SECONDS = 3600.0
-CLAIM_CHARGE_SECONDS = 1.0  # counted at once, so that teams take turns before anything has finished
-
-_RANKED_TEAMS = text("""
-    SELECT teams.id
-    FROM teams
-    CROSS JOIN LATERAL (
-        SELECT 1 FROM executions
-        WHERE status = 'ready' AND pool = :pool AND team_id = teams.id AND ready_at <= clock_timestamp()
-          AND memory_bytes <= :memory_bytes AND scratch_bytes <= :scratch_bytes
-        LIMIT 1
-    ) AS head
-    LEFT JOIN team_usage AS usage ON usage.team_id = teams.id AND usage.pool = :pool
-    ORDER BY coalesce(
-        usage.pool_seconds * power(0.5, extract(epoch FROM clock_timestamp() - usage.updated_at) / :half_life), 0
-    ), teams.id
-""")
-
-_HEAD = text("""
-    SELECT id FROM executions
-    WHERE status = 'ready' AND pool = :pool AND team_id = :team_id AND ready_at <= clock_timestamp()
-      AND memory_bytes <= :memory_bytes AND scratch_bytes <= :scratch_bytes
-    ORDER BY priority DESC, ready_at, id
-    LIMIT 1
-    FOR UPDATE SKIP LOCKED
-""")
+PASSED_OVER_SECONDS = 600.0  # then the next device that fits is reserved
 
 
 @dataclass(frozen=True)
-class Room:
-    """Memory and scratch disk: what a worker has free, or what a piece of work needs."""
+class Claimer:
+    """A device of a worker, which has room for a child.
 
-    memory_bytes: int
-    scratch_bytes: int
+    Attributes:
+        worker_id: who claims.
+        pool: the worker's pool.
+        host: the machine, for the attempt's record.
+        device: the device's name.
+        room: what is free there.
+        capacity: what would be free if nothing else ran on the worker.
+        running_max: how many executions of the pool a team may run at once, where it has no quota of its own.
+    """
+
+    worker_id: WorkerId
+    pool: str
+    host: str
+    device: str
+    room: Room
+    capacity: Room
+    running_max: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,69 +59,116 @@ class Claim:
     attempt: int
     params: Mapping[str, Any]
     inputs: Mapping[str, str]
-    room: Room
+    need: Need
 
 
-def claim(session: Session, worker_id: WorkerId, pool: str, room: Room, lease_seconds: float) -> Claim | None:
+_READY = """executions.status = 'ready' AND executions.pool = :pool AND executions.ready_at <= clock_timestamp()"""
+
+# For each team the head of its queue for this device, had it nothing else to do, and whether that fits now; what of the
+# team's is reserved for the device. Nothing where the pool is paused or the worker drained.
+_RANKED_TEAMS = text(f"""
+    SELECT teams.id AS team_id, head.id AS head_id, head.has_room,
+        coalesce(quota.maximum, :running_max) AS running_max, (
+        SELECT id FROM executions
+        WHERE reserved_by = :worker_id AND reserved_device = :device AND team_id = teams.id AND {_READY} LIMIT 1
+    ) AS reserved_id
+    FROM teams
+    CROSS JOIN LATERAL (
+        SELECT id, {fits("room")} AS has_room FROM executions
+        WHERE {_READY} AND team_id = teams.id AND {fits("capacity")}
+        ORDER BY priority DESC, queued_at, id LIMIT 1
+    ) AS head
+    LEFT JOIN team_usage AS usage ON usage.team_id = teams.id AND usage.pool = :pool
+    LEFT JOIN team_quotas AS quota ON quota.team_id = teams.id AND quota.name = :quota
+    WHERE NOT EXISTS (SELECT FROM paused_pools WHERE paused_pools.pool = :pool)
+      AND NOT EXISTS (SELECT FROM workers WHERE workers.id = :worker_id AND drained_at IS NOT NULL)
+    ORDER BY coalesce(
+        usage.pool_seconds * power(0.5, extract(epoch FROM clock_timestamp() - usage.updated_at) / :half_life), 0
+    ), teams.id
+""")
+
+_TAKE = """
+    WITH head AS (
+        SELECT id FROM executions WHERE {which}
+        ORDER BY priority DESC, queued_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
+    ), taken AS (
+        UPDATE executions
+        SET status = 'running', worker_id = :worker_id, token = token + 1, attempt = attempt + 1,
+            lease_expires_at = clock_timestamp() + make_interval(secs => :lease_seconds),
+            started_at = clock_timestamp(), progress = NULL,
+            passed_over_at = NULL, reserved_by = NULL, reserved_device = NULL
+        FROM head WHERE executions.id = head.id AND executions.status IN ({origins})
+        RETURNING executions.*
+    ), begun AS (
+        INSERT INTO attempts (execution_id, number, worker_id, host, device, started_at)
+        SELECT id, attempt, :worker_id, :host, :device, started_at FROM taken
+    )
+    SELECT id, token, kind, attempt, params, inputs, memory_bytes, vram_bytes, scratch_bytes FROM taken
+"""
+_ORIGINS = sql_list(origins(ExecutionStatus.RUNNING))
+_TAKE_HEAD = text(_TAKE.format(which=f"{_READY} AND team_id = :team_id AND {fits('room')}", origins=_ORIGINS))
+_TAKE_RESERVED = text(_TAKE.format(which=f"{_READY} AND id = :reserved_id AND {fits('room')}", origins=_ORIGINS))
+
+_PASS_OVER = text("""
+    WITH head AS (
+        SELECT id, passed_over_at < clock_timestamp() - make_interval(secs => :patience_seconds) AS is_due
+        FROM executions WHERE id = :head_id AND status = 'ready' AND reserved_by IS NULL FOR UPDATE SKIP LOCKED
+    )
+    UPDATE executions
+    SET passed_over_at = coalesce(passed_over_at, clock_timestamp()),
+        reserved_by = CASE WHEN is_due THEN :worker_id END,
+        reserved_device = CASE WHEN is_due THEN :device END
+    FROM head WHERE executions.id = head.id AND (passed_over_at IS NULL OR is_due)
+    RETURNING reserved_by IS NOT NULL
+""")
+
+
+def claim(session: Session, claimer: Claimer, lease_seconds: float) -> Claim | None:
     """Take the next execution that fits, or None.
 
     Args:
         session: the caller's transaction.
-        worker_id: who claims.
-        pool: the worker's pool.
-        room: what the worker has free.
+        claimer: who claims, for which device.
         lease_seconds: how long the lease lasts unless it is renewed.
     """
-    limits = {"pool": pool, "memory_bytes": room.memory_bytes, "scratch_bytes": room.scratch_bytes}
-    for team_id in session.scalars(_RANKED_TEAMS, {**limits, "half_life": HALF_LIFE_SECONDS}).all():
-        execution_id = session.scalar(_HEAD, {**limits, "team_id": team_id})
-        if execution_id is not None:
-            claimed = _take(session, execution_id, worker_id, lease_seconds)
-            charge(session, team_id, pool, CLAIM_CHARGE_SECONDS)
-            return claimed
+    wanted = {
+        **claimer.room.parameters("room"),
+        **claimer.capacity.parameters("capacity"),
+        "worker_id": claimer.worker_id,
+        "pool": claimer.pool,
+        "host": claimer.host,
+        "device": claimer.device,
+        "quota": RUNNING[claimer.pool].value,
+        "running_max": claimer.running_max,
+        "half_life": HALF_LIFE_SECONDS,
+        "lease_seconds": lease_seconds,
+        "patience_seconds": PASSED_OVER_SECONDS,
+    }
+    teams = session.execute(_RANKED_TEAMS, wanted).all()
+    for team in sorted(teams, key=lambda team: team.reserved_id is None):
+        if team.running_max is not None and not may_run(session, team.team_id, claimer.pool, team.running_max):
+            continue
+        if team.reserved_id is not None:
+            return _take(session, _TAKE_RESERVED, {**wanted, "reserved_id": team.reserved_id})
+        if not team.has_room and session.scalar(_PASS_OVER, {**wanted, "head_id": team.head_id}):
+            return None
+        if (taken := _take(session, _TAKE_HEAD, {**wanted, "team_id": team.team_id})) is not None:
+            return taken
     return None
 
 
-def charge(session: Session, team_id: str, pool: str, pool_seconds: float) -> None:
-    """Count ``pool_seconds`` against a team, after what it used before has decayed."""
-    new = insert(TeamUsage).values(team_id=team_id, pool=pool, pool_seconds=pool_seconds, updated_at=clock.now())
-    age_seconds = func.extract("epoch", clock.now() - TeamUsage.updated_at)
-    decayed = TeamUsage.pool_seconds * func.power(0.5, age_seconds / HALF_LIFE_SECONDS)
-    session.execute(
-        new.on_conflict_do_update(
-            index_elements=["team_id", "pool"],
-            set_={"pool_seconds": decayed + pool_seconds, "updated_at": clock.now()},
-        )
-    )
-
-
-def _take(session: Session, execution_id: str, worker_id: WorkerId, lease_seconds: float) -> Claim:
-    jobs = lock_jobs_on(session, execution_id)
-    transition_one(
-        session,
-        ExecutionStatus.RUNNING,
-        execution_id,
-        worker_id=worker_id,
-        token=Execution.token + 1,
-        attempt=Execution.attempt + 1,
-        lease_expires_at=clock.after(lease_seconds),
-        started_at=clock.now(),
-        progress=None,
-    )
-    execution = session.scalars(
-        select(Execution).where(Execution.id == execution_id).execution_options(populate_existing=True)
-    ).one()
-    on_execution = Step.execution_id == execution_id
-    transition(session, StepStatus.RUNNING, on_execution, started_at=func.coalesce(Step.started_at, clock.now()))
-    for job in jobs:
-        flow.start(session, job)
-        message = f"{execution.kind.capitalize()} has started (attempt {execution.attempt})."
-        events.record(session, job.id, message, step=execution.kind, attempt=execution.attempt)
+def _take(session: Session, statement: TextClause, wanted: Mapping[str, Any]) -> Claim | None:
+    row = session.execute(statement, wanted).one_or_none()
+    if row is None:
+        return None
+    message = f"{row.kind.capitalize()} has started (attempt {row.attempt})."
+    details = {"step": row.kind, "attempt": row.attempt}
+    flow.begin(session, row.id, message, details, seconds=CLAIM_CHARGE_SECONDS)
     return Claim(
-        lease=Lease(ExecutionId(execution.id), execution.token),
-        kind=execution.kind,
-        attempt=execution.attempt,
-        params=execution.params,
-        inputs=execution.inputs,
-        room=Room(execution.memory_bytes, execution.scratch_bytes),
+        lease=Lease(ExecutionId(row.id), row.token),
+        kind=row.kind,
+        attempt=row.attempt,
+        params=row.params,
+        inputs=row.inputs,
+        need=Need(row.memory_bytes, row.vram_bytes, row.scratch_bytes),
     )

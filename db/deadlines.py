@@ -25,7 +25,7 @@ def expire(session: Session, job_id: str) -> bool:
     waited = job.status == JobStatus.QUEUED
     field, verb = ("max_pending_seconds", "waited") if waited else ("max_runtime_seconds", "run")
     message = f"The job has {verb} for longer than its {field} of {getattr(job, field)}. Submit it with a larger value."
-    flow.fail(session, job, DeadlineExceeded(message, param=field).document())
+    flow.fail(session, job.id, DeadlineExceeded(message, param=field).document())
     return True
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from db import clock
 from db.states import ExecutionStatus, StepStatus
 from db.tables import Execution, Step
-from db.tables.executions import POOLS
+from db.tables.base import POOLS
 
 COUNT_MAX = 1000  # more than any pool's free slots, so counting further would tell nothing
 

@@ -1,13 +1,24 @@
 """A job's story: numbered under its row's lock, so that a stream resumed by number misses none."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from db.notify import JOBS, notify
-from db.tables import Event, Job
+from db.notify import JOBS
+from db.tables import Event
+
+_RECORD = text("""
+    WITH told AS (
+        UPDATE jobs SET event_count = event_count + 1 WHERE id = :job_id RETURNING event_count
+    ), recorded AS (
+        INSERT INTO events (job_id, number, level, type, message, data)
+        SELECT :job_id, event_count, :level, :type, :message, CAST(:data AS jsonb) FROM told
+    )
+    SELECT pg_notify(:channel, :job_id)
+""")
 
 
 def record(
@@ -23,12 +34,17 @@ def record(
         kind: ``state``, ``message`` or ``metrics``.
         data: JSON-compatible details.
     """
-    number = session.scalar(
-        update(Job).where(Job.id == job_id).values(event_count=Job.event_count + 1).returning(Job.event_count)
+    session.execute(
+        _RECORD,
+        {
+            "job_id": job_id,
+            "level": level,
+            "type": kind,
+            "message": message,
+            "data": json.dumps(data),
+            "channel": JOBS,
+        },
     )
-    session.add(Event(job_id=job_id, number=number, level=level, type=kind, message=message, data=data))
-    session.flush()
-    notify(session, JOBS, job_id)
 
 
 def after(session: Session, job_id: str, number: int, limit: int) -> Sequence[Event]:

@@ -2,67 +2,64 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from core.errors import DoesNotFit, WorkerLost
-from db import clock
-from db.lease import Retry, fail_attempt, fail_for_good
+from db import clock, ending, watch
+from db.ending import Mishap, Retry
 from db.locks import lock_execution
+from db.room import Need
 from db.states import ExecutionStatus
 from db.tables import Execution, Worker
-from db.workers import is_live
+from db.workers import LARGEST, is_live
 
 
-def expired(session: Session, lease_seconds: float) -> Sequence[str]:
-    """Return the executions whose lease has run out; none until Postgres has been up for one full lease."""
-    up = clock.now() - func.pg_postmaster_start_time()
-    if not session.scalar(select(up > clock.seconds(lease_seconds))):
-        return []
-    statement = select(Execution.id).where(
-        Execution.status == ExecutionStatus.RUNNING.value, Execution.lease_expires_at < clock.now()
-    )
+def expired(session: Session) -> Sequence[str]:
+    """Return the executions whose lease is over."""
+    statement = select(Execution.id).where(Execution.status == ExecutionStatus.RUNNING.value, watch.is_over())
     return session.scalars(statement.order_by(Execution.lease_expires_at)).all()
 
 
 def expire(session: Session, execution_id: str, retry: Retry) -> bool:
-    """Take an execution from a silent worker; return whether its lease had still run out once it was locked."""
+    """Take an execution from a silent worker; return whether its lease was still over once it was locked."""
     execution, jobs = lock_execution(session, execution_id)
     silent = session.scalar(
         select(Execution.id).where(
-            Execution.id == execution_id,
-            Execution.status == ExecutionStatus.RUNNING.value,
-            Execution.lease_expires_at < clock.now(),
+            Execution.id == execution_id, Execution.status == ExecutionStatus.RUNNING.value, watch.is_over()
         )
     )
     if silent is None:
         return False
     error = WorkerLost(f"The worker that ran {execution.kind} has not been heard of since its lease ran out.")
-    fail_attempt(session, execution, jobs, error.document(), retry)
+    ending.fail(session, execution, jobs, Mishap(error.document(), is_death=True), retry)
     return True
+
+
+_MISFITS = text(f"""
+    WITH largest AS ({LARGEST})
+    SELECT executions.id FROM executions JOIN largest USING (pool)
+    WHERE executions.status = 'ready'
+      AND executions.ready_at < clock_timestamp() - make_interval(secs => :patience_seconds)
+      AND (
+        executions.scratch_bytes > largest.scratch_bytes
+        OR executions.vram_bytes > largest.vram_bytes AND largest.vram_bytes > 0
+        OR executions.memory_bytes + CASE largest.vram_bytes WHEN 0 THEN executions.vram_bytes ELSE 0 END
+            > largest.memory_bytes
+      )
+      AND NOT EXISTS (
+        SELECT FROM steps JOIN jobs ON jobs.id = steps.job_id
+        WHERE steps.execution_id = executions.id AND steps.status = 'ready' AND jobs.wait_for_capacity
+      )
+""")
 
 
 def misfits(session: Session, patience_seconds: float) -> Sequence[str]:
     """Return the executions that have been ready for a while and need more than any live worker of their pool has.
 
-    A pool without a live worker has no misfits: one may come.
+    A pool without a live worker has no misfits: one may come. Nor is one whose job said that it waits for one.
     """
-    statement = (
-        select(Execution.id)
-        .join(Worker, (Worker.pool == Execution.pool) & is_live())
-        .where(
-            Execution.status == ExecutionStatus.READY.value,
-            Execution.ready_at < clock.now() - clock.seconds(patience_seconds),
-        )
-        .group_by(Execution.id)
-        .having(
-            or_(
-                Execution.memory_bytes > func.max(Worker.memory_bytes),
-                Execution.scratch_bytes > func.max(Worker.scratch_bytes),
-            )
-        )
-    )
-    return session.scalars(statement).all()
+    return session.scalars(_MISFITS, {"patience_seconds": patience_seconds}).all()
 
 
 def give_up(session: Session, execution_id: str) -> bool:
@@ -70,10 +67,21 @@ def give_up(session: Session, execution_id: str) -> bool:
     execution, jobs = lock_execution(session, execution_id)
     if execution.status != ExecutionStatus.READY:
         return False
+    need = Need(execution.memory_bytes, execution.vram_bytes, execution.scratch_bytes)
     error = DoesNotFit(
-        f"{execution.kind.capitalize()} needs {execution.memory_bytes / 1e9:.1f} GB of memory and "
-        f"{execution.scratch_bytes / 1e9:.1f} GB of scratch disk, which no {execution.pool} worker has. "
-        "Ask your operator for a larger worker, or choose a smaller model or, where a recipe has them, fewer samples."
+        f"{execution.kind.capitalize()} needs {need}, which no {execution.pool} worker has. Ask your operator for a "
+        "larger worker, or choose a smaller model or, where a recipe has them, fewer samples."
     )
-    fail_for_good(session, execution, jobs, error.document())
+    ending.fail_for_good(session, execution, jobs, Mishap(error.document()))
     return True
+
+
+def drop_reservations(session: Session) -> int:
+    """Take back the reservations of workers that are gone, and return how many."""
+    gone = select(Worker.id).where(~is_live())
+    dropped = (
+        update(Execution)
+        .where(Execution.reserved_by.in_(gone))
+        .values(reserved_by=None, reserved_device=None, passed_over_at=clock.now())
+    )
+    return len(session.scalars(dropped.returning(Execution.id)).all())

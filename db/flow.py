@@ -1,56 +1,149 @@
-"""How a job moves on: what becomes ready, what is let go, when it is over. The caller holds the locks."""
+"""How a job moves on: what starts, what becomes ready, what is let go, when it is over. The caller holds the locks.
 
-from collections.abc import Iterable
+What happens with every execution is one statement each, since a statement costs more than the rows it changes; the
+statuses from which they may move rows come from the one table all the same.
+"""
 
-from sqlalchemy import func, select, update
+import json
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from core.errors import ErrorDocument
 from db import clock, events
-from db.locks import live_executions
-from db.notify import WORK, notify
-from db.states import LIVE_STEP, ExecutionStatus, JobStatus, StepStatus
+from db.locks import LiveJob, live_executions
+from db.notify import JOBS, WORK
+from db.states import LIVE_STEP, ExecutionStatus, JobStatus, StepStatus, origins
 from db.tables import Execution, Job, Step
+from db.tables.base import sql_list
 from db.transition import transition, transition_one
+from db.usage import CHARGE
+
+# A queued job starts with its first step, so it has two events to tell then.
+_BEGIN = text(f"""
+    WITH waiting AS (
+        SELECT id, status = 'queued' AS is_new FROM jobs
+        WHERE id IN (SELECT job_id FROM steps WHERE execution_id = :execution_id AND status = 'ready')
+          AND status IN ('running', {sql_list(origins(JobStatus.RUNNING))})
+        ORDER BY id FOR UPDATE
+    ), moved AS (
+        UPDATE steps SET status = 'running', started_at = coalesce(started_at, clock_timestamp())
+        FROM waiting
+        WHERE steps.job_id = waiting.id AND steps.execution_id = :execution_id
+          AND steps.status IN ({sql_list(origins(StepStatus.RUNNING))})
+        RETURNING steps.job_id
+    ), told AS (
+        UPDATE jobs
+        SET status = 'running', started_at = coalesce(started_at, clock_timestamp()),
+            event_count = event_count + 1 + CAST(is_new AS integer)
+        FROM waiting JOIN moved ON moved.job_id = waiting.id
+        WHERE jobs.id = waiting.id AND jobs.status IN ('running', {sql_list(origins(JobStatus.RUNNING))})
+        RETURNING jobs.id, event_count, is_new
+    ), recorded AS (
+        INSERT INTO events (job_id, number, level, type, message, data)
+        SELECT id, event_count - 1, 'info', 'state', 'The job has started.', '{{}}' FROM told WHERE is_new
+        UNION ALL
+        SELECT id, event_count, 'info', 'state', :message, CAST(:data AS jsonb) FROM told
+    ), charges AS (
+        SELECT team_id, pool, :seconds AS seconds FROM executions WHERE id = :execution_id
+    ), charged AS ({CHARGE})
+    SELECT count(pg_notify(:channel, id)) FROM told
+""")
+
+_ADVANCE = text(f"""
+    WITH mine AS (
+        SELECT job.id, NOT EXISTS (SELECT FROM steps WHERE job_id = job.id AND status <> 'succeeded') AS is_over
+        FROM unnest(CAST(:job_ids AS text[])) AS job (id)
+    ), unblocked AS (
+        UPDATE steps SET status = 'ready'
+        FROM mine
+        WHERE steps.job_id = mine.id AND steps.status = 'waiting' AND NOT EXISTS (
+            SELECT FROM steps AS needed
+            WHERE needed.job_id = steps.job_id AND needed.kind = ANY (steps.needs) AND needed.status <> 'succeeded'
+          )
+        RETURNING steps.pool
+    ), told AS (
+        UPDATE jobs
+        SET event_count = event_count + 1 + CAST(is_over AS integer),
+            status = CASE WHEN is_over THEN 'succeeded' ELSE status END,
+            finished_at = CASE WHEN is_over THEN clock_timestamp() END
+        FROM mine
+        WHERE jobs.id = mine.id AND jobs.status IN ({sql_list(origins(JobStatus.SUCCEEDED))})
+        RETURNING jobs.id, event_count, is_over
+    ), recorded AS (
+        INSERT INTO events (job_id, number, level, type, message, data)
+        SELECT id, event_count - CAST(is_over AS integer), 'info', 'state', :message, CAST(:data AS jsonb) FROM told
+        UNION ALL
+        SELECT id, event_count, 'info', 'state', 'The job has succeeded.', '{{}}' FROM told WHERE is_over
+    )
+    SELECT count(pg_notify(channel, payload)) FROM (
+        SELECT :jobs AS channel, id AS payload FROM told UNION ALL SELECT DISTINCT :work, pool FROM unblocked
+    ) AS news
+""")
 
 
-def start(session: Session, job: Job) -> None:
-    """Mark a queued job as running; one that runs already stays as it is."""
-    if transition(session, JobStatus.RUNNING, Job.id == job.id, started_at=clock.now()):
-        events.record(session, job.id, "The job has started.")
+def begin(session: Session, execution_id: str, message: str, data: Mapping[str, Any], *, seconds: float) -> None:
+    """Let the steps that wait on an execution run, and their jobs, and tell each job so.
+
+    Args:
+        session: the caller's transaction.
+        execution_id: its row is locked.
+        message: what each job is told.
+        data: the event's details.
+        seconds: pool-seconds that are counted against the team at once.
+    """
+    session.execute(
+        _BEGIN,
+        {
+            "execution_id": execution_id,
+            "message": message,
+            "data": json.dumps(data),
+            "seconds": seconds,
+            "channel": JOBS,
+        },
+    )
 
 
-def advance(session: Session, job: Job) -> None:
-    """Make ready the steps that wait for nothing any more; finish the job when every step has succeeded."""
-    statement = select(Step).where(Step.job_id == job.id).order_by(Step.position)
-    steps = session.scalars(statement.execution_options(populate_existing=True)).all()
-    done = {step.kind for step in steps if step.status == StepStatus.SUCCEEDED}
-    for step in steps:
-        if step.status == StepStatus.WAITING and done.issuperset(step.needs):
-            transition_one(session, StepStatus.READY, step.id)
-            notify(session, WORK, step.pool)
-    if len(done) == len(steps):
-        transition_one(session, JobStatus.SUCCEEDED, job.id)
-        events.record(session, job.id, "The job has succeeded.")
+def start(session: Session, job_id: str) -> None:
+    """Let a queued job run of which no step has to; one that runs already stays as it is."""
+    if transition(session, JobStatus.RUNNING, Job.id == job_id, started_at=clock.now()):
+        events.record(session, job_id, "The job has started.")
 
 
-def fail(session: Session, job: Job, error: ErrorDocument) -> None:
+def advance(session: Session, job_ids: Collection[str], message: str, data: Mapping[str, Any]) -> None:
+    """Make ready the steps that wait for nothing any more; finish each job when every step of it has succeeded.
+
+    Args:
+        session: the caller's transaction.
+        job_ids: running jobs of which a step has just succeeded.
+        message: what each is told about that.
+        data: the event's details.
+    """
+    wanted = {"job_ids": list(job_ids), "message": message, "data": json.dumps(data), "jobs": JOBS, "work": WORK}
+    session.execute(_ADVANCE, wanted)
+
+
+def fail(session: Session, job_id: str, error: ErrorDocument) -> None:
     """End a job with an error; what it still waited on is let go."""
-    let_go(session, job, StepStatus.SKIPPED)
-    transition_one(session, JobStatus.FAILED, job.id, error=error)
-    events.record(session, job.id, f"The job has failed: {error['message']}", level="error", error=dict(error))
+    let_go(session, job_id, StepStatus.SKIPPED)
+    transition_one(session, JobStatus.FAILED, job_id, error=error)
+    events.record(session, job_id, f"The job has failed: {error['message']}", level="error", error=dict(error))
 
 
-def let_go(session: Session, job: Job, to: StepStatus) -> None:
+def let_go(session: Session, job_id: str, to: StepStatus) -> None:
     """Move a job's unfinished steps to ``to``; stop the executions that no other job waits on."""
-    executions = live_executions(session, [job.id])
-    transition(session, to, Step.job_id == job.id)
+    executions = live_executions(session, [job_id])
+    transition(session, to, Step.job_id == job_id)
     wanted = _wanted(session, executions)
     unwanted = executions - wanted
     transition(
         session,
         ExecutionStatus.CANCELLED,
         Execution.id.in_(unwanted) & (Execution.status == ExecutionStatus.READY.value),
+        reserved_by=None,
+        reserved_device=None,
     )
     session.execute(
         update(Execution)
@@ -58,10 +151,10 @@ def let_go(session: Session, job: Job, to: StepStatus) -> None:
         .values(stop_requested_at=func.coalesce(Execution.stop_requested_at, clock.now()))
     )
     for execution_id in wanted:
-        set_priority(session, execution_id)
+        set_order(session, execution_id)
 
 
-def settle_cancelled(session: Session, jobs: Iterable[Job]) -> None:
+def settle_cancelled(session: Session, jobs: Iterable[LiveJob]) -> None:
     """Finish the cancelling among ``jobs`` that have no child left to stop."""
     for job in jobs:
         if job.status == JobStatus.CANCELLING and not _stopping(session, job.id):
@@ -69,26 +162,28 @@ def settle_cancelled(session: Session, jobs: Iterable[Job]) -> None:
             events.record(session, job.id, "The job is cancelled.")
 
 
-def cancel(session: Session, job: Job) -> None:
+def cancel(session: Session, job_id: str) -> None:
     """Let go of everything; the job is cancelled once the last child that worked for it alone has ended."""
-    let_go(session, job, StepStatus.CANCELLED)
-    if _stopping(session, job.id):
-        transition_one(session, JobStatus.CANCELLING, job.id)
-        events.record(session, job.id, "Cancel was asked for; the running step is being stopped.")
+    let_go(session, job_id, StepStatus.CANCELLED)
+    if _stopping(session, job_id):
+        transition_one(session, JobStatus.CANCELLING, job_id)
+        events.record(session, job_id, "Cancel was asked for; the running step is being stopped.")
     else:
-        transition_one(session, JobStatus.CANCELLED, job.id)
-        events.record(session, job.id, "The job is cancelled.")
+        transition_one(session, JobStatus.CANCELLED, job_id)
+        events.record(session, job_id, "The job is cancelled.")
 
 
-def set_priority(session: Session, execution_id: str) -> None:
-    """Give an execution the highest priority of the jobs that wait on it."""
-    highest = (
-        select(func.max(Job.priority))
+def set_order(session: Session, execution_id: str) -> None:
+    """Give an execution the highest priority, and the age of the oldest, of the jobs that wait on it."""
+    first = (
+        select(func.max(Job.priority), func.min(Job.created_at))
         .join(Step)
         .where(Step.execution_id == execution_id, Step.status.in_(LIVE_STEP))
-        .scalar_subquery()
     )
-    session.execute(update(Execution).where(Execution.id == execution_id).values(priority=highest))
+    priority, queued_at = session.execute(first).one()
+    session.execute(
+        update(Execution).where(Execution.id == execution_id).values(priority=priority, queued_at=queued_at)
+    )
 
 
 def _wanted(session: Session, executions: Iterable[str]) -> set[str]:

@@ -181,7 +181,7 @@ def request_cancel(session: Session, team_id: TeamId, job_id: str) -> None:
         return
     if is_terminal(status):
         raise Conflict(f"The job has {status.value} already and cannot be cancelled.")
-    flow.cancel(session, job)
+    flow.cancel(session, job.id)
 
 
 def results(session: Session, team_id: TeamId, job_id: str) -> Sequence[Artifact]:

@@ -1,19 +1,45 @@
-"""Row locks, in the one order that cannot deadlock: executions by id, then jobs by id."""
+"""Row locks, in the one order that cannot deadlock: executions by id, then jobs by id.
+
+Whoever gives a step its execution holds the execution's lock, so nobody joins or leaves an execution that is locked.
+"""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from db.session import Interleaved
 from db.states import ExecutionStatus, JobStatus, is_terminal
 from db.tables import Execution, Job, Step
+from db.tables.base import sql_list
 
-_LIVE_JOBS = [status.value for status in JobStatus if not is_terminal(status)]
 _LIVE_EXECUTIONS = [status.value for status in ExecutionStatus if not is_terminal(status)]
+_LIVE_JOBS = [status.value for status in JobStatus if not is_terminal(status)]
 
 
-def lock_execution(session: Session, execution_id: str) -> tuple[Execution, Sequence[Job]]:
+@dataclass(frozen=True)
+class LiveJob:
+    """What the verbs need to know of a job that is not over, and locked."""
+
+    id: str
+    status: str
+    max_attempts: int | None
+
+
+_LOCK_JOBS_ON = text(f"""
+    SELECT id, status, max_attempts FROM jobs
+    WHERE id IN (SELECT job_id FROM steps WHERE execution_id = :execution_id) AND status IN ({sql_list(_LIVE_JOBS)})
+    ORDER BY id FOR UPDATE
+""")
+
+
+def lock_jobs_on(session: Session, execution_id: str) -> Sequence[LiveJob]:
+    """Lock the live jobs with a step on an execution whose row is locked already."""
+    return [LiveJob(*row) for row in session.execute(_LOCK_JOBS_ON, {"execution_id": execution_id})]
+
+
+def lock_execution(session: Session, execution_id: str) -> tuple[Execution, Sequence[LiveJob]]:
     """Lock an execution, every live job with a step on it, and the other live executions of those jobs.
 
     Returns:
@@ -22,8 +48,10 @@ def lock_execution(session: Session, execution_id: str) -> tuple[Execution, Sequ
     Raises:
         Interleaved: another transaction changed who waits on what meanwhile; run the verb again.
     """
-    jobs = _lock(session, [execution_id], _jobs_on(session, execution_id))
-    if {job.id for job in jobs} != _jobs_on(session, execution_id):
+    on_it = _jobs_on(session, execution_id)
+    locked = _lock_executions(session, on_it, [execution_id])
+    jobs = lock_jobs_on(session, execution_id)
+    if {job.id for job in jobs} != on_it or not live_executions(session, on_it) <= locked:
         raise Interleaved
     return session.get_one(Execution, execution_id), jobs
 
@@ -34,14 +62,12 @@ def lock_job(session: Session, job_id: str) -> Job:
     Raises:
         Interleaved: as ``lock_execution``.
     """
-    (job,) = _lock(session, [], {job_id})
+    locked = _lock_executions(session, {job_id}, [])
+    statement = select(Job).where(Job.id == job_id).with_for_update()
+    job = session.scalars(statement.execution_options(populate_existing=True)).one()
+    if not live_executions(session, {job_id}) <= locked:
+        raise Interleaved
     return job
-
-
-def lock_jobs_on(session: Session, execution_id: str) -> Sequence[Job]:
-    """Lock the live jobs with a step on an execution whose row is locked already."""
-    statement = select(Job).where(Job.id.in_(_jobs_on(session, execution_id))).order_by(Job.id)
-    return session.scalars(statement.with_for_update().execution_options(populate_existing=True)).all()
 
 
 def live_executions(session: Session, job_ids: Iterable[str]) -> set[str]:
@@ -59,12 +85,9 @@ def _jobs_on(session: Session, execution_id: str) -> set[str]:
     return set(session.scalars(statement))
 
 
-def _lock(session: Session, executions: list[str], jobs: set[str]) -> Sequence[Job]:
-    wanted = live_executions(session, jobs).union(executions)
-    for_executions = select(Execution).where(Execution.id.in_(wanted)).order_by(Execution.id).with_for_update()
-    session.scalars(for_executions.execution_options(populate_existing=True)).all()
-    for_jobs = select(Job).where(Job.id.in_(jobs)).order_by(Job.id).with_for_update()
-    locked = session.scalars(for_jobs.execution_options(populate_existing=True)).all()
-    if not live_executions(session, jobs) <= wanted:
-        raise Interleaved
-    return locked
+def _lock_executions(session: Session, job_ids: set[str], others: list[str]) -> set[str]:
+    """Lock the live executions of these jobs, and others, and return them all."""
+    wanted = live_executions(session, job_ids).union(others)
+    statement = select(Execution).where(Execution.id.in_(wanted)).order_by(Execution.id).with_for_update()
+    session.scalars(statement.execution_options(populate_existing=True)).all()
+    return wanted

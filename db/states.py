@@ -37,6 +37,24 @@ class ExecutionStatus(enum.StrEnum):
     CANCELLED = "cancelled"  # no step wanted it any more
 
 
+class AttemptOutcome(enum.StrEnum):
+    """How an attempt ended; none while it runs. Not a status: it is written once."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    LOST = "lost"  # its worker was not heard of any more
+    RELEASED = "released"  # its worker had to leave, and gave it back
+    CANCELLED = "cancelled"  # no step wanted it any more
+
+
+class Quota(enum.StrEnum):
+    """What a team's share may be limited in."""
+
+    QUEUED_JOBS = "queued_jobs"  # jobs of which no step has started
+    RUNNING_CPU = "running_cpu"  # executions of the cpu pool at once
+    RUNNING_GPU = "running_gpu"
+
+
 Status = JobStatus | StepStatus | ExecutionStatus
 
 _JOB: Mapping[str, set[str]] = {

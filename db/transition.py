@@ -20,23 +20,27 @@ class WrongState(Exception):
     """The row was not in a status from which the wanted one may be reached: another transaction was first."""
 
 
-def transition(session: Session, to: Status, where: ColumnElement[bool], **values: Any) -> list[str]:
+def transition(
+    session: Session, to: Status, where: ColumnElement[bool], *, returning: str = "id", **values: Any
+) -> list[str]:
     """Move every row that ``where`` selects, and whose status allows it, to ``to``.
 
     Args:
         session: the caller's transaction.
         to: the new status; decides the table.
         where: which rows.
+        returning: the column that tells which rows moved.
         values: further columns to set.
 
     Returns:
-        the ids of the rows that moved, in no order.
+        that column of the rows that moved, in no order.
     """
     table = _TABLES[type(to)]
     if is_terminal(to):
         values["finished_at"] = clock.now()
     statement = update(table).where(where, table.status.in_(origins(to))).values(status=to.value, **values)
-    return list(session.scalars(statement.returning(table.id).execution_options(synchronize_session="fetch")))
+    moved = statement.returning(getattr(table, returning))
+    return list(session.scalars(moved.execution_options(synchronize_session="fetch")))
 
 
 def transition_one(session: Session, to: Status, row_id: str, **values: Any) -> None:

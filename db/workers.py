@@ -1,30 +1,54 @@
-"""The workers that claim: who is there, with how many slots."""
+"""The workers that claim: who is there, what they have, what an operator has told them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import Boolean, ColumnElement, Subquery, delete, func, literal_column, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from core.errors import NotFound
 from core.ids import WorkerId, new_id
 from db import clock
+from db.notify import WORK, notify
+from db.room import Need, Room
 from db.states import ExecutionStatus
-from db.tables import Execution, Worker
+from db.tables import Execution, PausedPool, Worker
 
 SEEN_WITHIN_SECONDS = 30  # a worker that has been silent for longer counts as gone
+REGISTERED_SECONDS = 7 * 24 * 3600  # one that was there within a week may come back
+_IS_LIVE = f"""
+    workers.stopped_at IS NULL AND workers.seen_at > clock_timestamp() - make_interval(secs => {SEEN_WITHIN_SECONDS})
+"""
+# Of each pool, how much its live workers have at most.
+LARGEST = f"""
+    SELECT pool, max(memory_bytes) AS memory_bytes, max(vram_bytes) AS vram_bytes, max(scratch_bytes) AS scratch_bytes
+    FROM workers WHERE {_IS_LIVE} GROUP BY pool
+"""
 
 
 @dataclass(frozen=True)
 class Node:
-    """What a worker offers: its pool and device, how many children at once, and all of its memory and scratch disk."""
+    """What a worker offers: its pool and device, how many children at once, and what one child may have if it is alone.
+
+    ``capacity.vram_bytes`` is None where children compute on the CPU.
+    """
 
     pool: str
     host: str
     pid: int
     device: str
     slots: int
-    memory_bytes: int
-    scratch_bytes: int
+    capacity: Room
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A worker as an operator sees it."""
+
+    worker: Worker
+    is_live: bool
+    running: int
 
 
 def register(session: Session, node: Node) -> WorkerId:
@@ -36,17 +60,13 @@ def register(session: Session, node: Node) -> WorkerId:
         pid=node.pid,
         device=node.device,
         slots=node.slots,
-        memory_bytes=node.memory_bytes,
-        scratch_bytes=node.scratch_bytes,
+        memory_bytes=node.capacity.memory_bytes,
+        vram_bytes=node.capacity.vram_bytes or 0,
+        scratch_bytes=node.capacity.scratch_bytes,
     )
     session.add(worker)
     session.flush()
     return WorkerId(worker.id)
-
-
-def seen(session: Session, worker_id: WorkerId) -> None:
-    """Note that a worker is alive."""
-    session.execute(update(Worker).where(Worker.id == worker_id).values(seen_at=clock.now()))
 
 
 def stopped(session: Session, worker_id: WorkerId) -> None:
@@ -54,26 +74,84 @@ def stopped(session: Session, worker_id: WorkerId) -> None:
     session.execute(update(Worker).where(Worker.id == worker_id).values(stopped_at=clock.now()))
 
 
-def free_slots(session: Session) -> Mapping[str, int]:
-    """Return, for each pool with a live worker, how many more executions its workers could run."""
-    running = (
-        select(Execution.worker_id, func.count().label("count"))
-        .where(Execution.status == ExecutionStatus.RUNNING.value)
-        .group_by(Execution.worker_id)
-        .subquery()
+def drain(session: Session, worker_id: str, *, claims_again: bool = False) -> None:
+    """Have a worker claim nothing more, or again; what it runs goes on.
+
+    Raises:
+        NotFound: there is no such worker.
+    """
+    values = {"drained_at": None if claims_again else func.coalesce(Worker.drained_at, clock.now())}
+    pool = session.scalar(update(Worker).where(Worker.id == worker_id).values(values).returning(Worker.pool))
+    if pool is None:
+        raise NotFound(f"There is no worker {worker_id}. 'fewbitsd workers list' shows those that there are.")
+    notify(session, WORK, pool)
+
+
+def pause(session: Session, pool: str) -> None:
+    """Have no worker of a pool claim anything more; what they run goes on."""
+    session.execute(insert(PausedPool).values(pool=pool).on_conflict_do_nothing())
+
+
+def resume(session: Session, pool: str) -> None:
+    """Have the workers of a pool claim again."""
+    session.execute(delete(PausedPool).where(PausedPool.pool == pool))
+    notify(session, WORK, pool)
+
+
+def paused(session: Session) -> Sequence[str]:
+    """Return the pools that are paused."""
+    return session.scalars(select(PausedPool.pool).order_by(PausedPool.pool)).all()
+
+
+def seen(session: Session) -> Sequence[Seen]:
+    """Return the workers that were there within a week, by pool, the newest first."""
+    running = _running_by_worker()
+    statement = (
+        select(Worker, is_live().label("is_live"), func.coalesce(running.c.count, 0))
+        .outerjoin(running, running.c.worker_id == Worker.id)
+        .where(_is_registered())
+        .order_by(Worker.pool, Worker.started_at.desc())
     )
+    return [Seen(*row) for row in session.execute(statement)]
+
+
+def free_slots(session: Session) -> Mapping[str, int]:
+    """Return, for each pool whose live workers may claim, how many more executions they could run."""
+    running = _running_by_worker()
     free = func.greatest(Worker.slots - func.coalesce(running.c.count, 0), 0)
     statement = (
         select(Worker.pool, func.sum(free))
         .outerjoin(running, running.c.worker_id == Worker.id)
-        .where(is_live())
+        .where(is_live(), Worker.drained_at.is_(None), Worker.pool.not_in(select(PausedPool.pool)))
         .group_by(Worker.pool)
     )
     return {pool: int(count) for pool, count in session.execute(statement)}
 
 
+def could_run(session: Session, pool: str, need: Need) -> bool:
+    """Return whether some worker that was there within a week has room for work, if it does nothing else."""
+    registered = select(Worker).where(Worker.pool == pool, _is_registered())
+    return any(_capacity(worker).fits(need) for worker in session.scalars(registered))
+
+
 def is_live() -> ColumnElement[bool]:
     """Return the condition that a worker is there."""
-    silence = clock.seconds(SEEN_WITHIN_SECONDS)
-    live: ColumnElement[bool] = Worker.stopped_at.is_(None) & (Worker.seen_at > clock.now() - silence)
-    return live
+    return literal_column(f"({_IS_LIVE})", Boolean)
+
+
+def _is_registered() -> ColumnElement[bool]:
+    registered: ColumnElement[bool] = Worker.seen_at > clock.now() - clock.seconds(REGISTERED_SECONDS)
+    return registered
+
+
+def _running_by_worker() -> Subquery:
+    return (
+        select(Execution.worker_id, func.count().label("count"))
+        .where(Execution.status == ExecutionStatus.RUNNING.value)
+        .group_by(Execution.worker_id)
+        .subquery()
+    )
+
+
+def _capacity(worker: Worker) -> Room:
+    return Room(worker.memory_bytes, worker.vram_bytes or None, worker.scratch_bytes)

@@ -37,22 +37,33 @@ class Measurement:
     values: Mapping[str, float]
 
 
+class Suspended(Exception):
+    """An engine was asked to leave and has: what it needs to go on lies in its checkpoint folder."""
+
+
 @dataclass(frozen=True)
 class EngineContext:
     """The surroundings of one run.
 
+    An engine that can be broken off asks ``must_leave`` now and then; when it must, it leaves in ``checkpoint`` all
+    that it needs to go on and raises ``Suspended``. An engine that never asks is ended, and begins anew.
+
     Attributes:
         output: an empty folder; what is left there is the result.
         scratch: a folder for everything temporary.
+        checkpoint: a folder with what an earlier attempt left there when it had to leave; empty at first.
         threads: CPU threads to use.
         device: ``cpu`` or ``cuda:N``, as torch names it.
         report: called with the progress, as often as the engine likes.
         measure: called with each module's measurements, once for each.
+        must_leave: whether to save and leave, in some seconds.
     """
 
     output: Path
     scratch: Path
+    checkpoint: Path
     threads: int
     device: str
     report: Callable[[Progress], None]
     measure: Callable[[Measurement], None]
+    must_leave: Callable[[], bool]

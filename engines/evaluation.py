@@ -66,7 +66,7 @@ def _text_path(domain: str) -> Path:
 def forecast_reference(facts: ModelFacts) -> Forecast:
     """Return what judging the source in float32 will need."""
     weights = 4 * facts.parameter_count + facts.weight_bytes // max(facts.layer_count, 1)
-    return Forecast(memory_bytes=PROCESS_BYTES + weights + _window_bytes(facts), scratch_bytes=2**20)
+    return Forecast(memory_bytes=PROCESS_BYTES, vram_bytes=weights + _window_bytes(facts), scratch_bytes=2**20)
 
 
 def forecast_result(facts: ModelFacts, written: Format, result_bytes: int) -> Forecast:

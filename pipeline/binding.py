@@ -8,6 +8,7 @@ from core.logging import log
 from core.manifest import canonical_json
 from db import bind
 from db.bind import UnboundStep, Work
+from db.room import Need
 from db.session import UNAVAILABLE, Database
 from pipeline.kinds import KINDS
 from pipeline.step_kind import input_ids
@@ -16,13 +17,15 @@ BATCH = 100
 BYTES_MAX = 2**63 - 1  # the largest number that Postgres keeps; no machine has as much
 
 
-def bind_ready_steps(database: Database) -> None:
-    """Bind the ready steps that have no execution, each in a transaction of its own.
+def bind_ready_steps(database: Database) -> int:
+    """Bind the ready steps that have no execution, each in a transaction of its own, and return how many.
 
     A step that is reused makes its successors ready at once, so this goes round until a round binds nothing.
     """
-    while _bind_round(database):
-        pass
+    count = 0
+    while bound := _bind_round(database):
+        count += bound
+    return count
 
 
 def describe(step: UnboundStep) -> Work:
@@ -49,8 +52,11 @@ def describe(step: UnboundStep) -> Work:
         key=hashlib.sha256(canonical_json(material)).hexdigest(),
         params=params,
         inputs=input_ids(step),
-        memory_bytes=min(forecast.memory_bytes, BYTES_MAX),
-        scratch_bytes=min(forecast.scratch_bytes, BYTES_MAX),
+        need=Need(
+            memory_bytes=min(forecast.memory_bytes, BYTES_MAX),
+            vram_bytes=min(forecast.vram_bytes, BYTES_MAX),
+            scratch_bytes=min(forecast.scratch_bytes, BYTES_MAX),
+        ),
     )
 
 

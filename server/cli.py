@@ -78,7 +78,7 @@ def api() -> None:
 @click.option("--slots", type=click.IntRange(1), help="Children at once. [default: by the machine]")
 def worker(pool: str, slots: int | None) -> None:
     """Do the work of one pool."""
-    from workers.celery_app import run_worker
+    from workers.worker import run_worker
 
     run_worker(pool, slots)
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from core.errors import DoesNotFit, FewbitsError, WorkError, os_error
 from engines import methods
-from engines.context import EngineContext, Progress
+from engines.context import EngineContext, Progress, Suspended
 from pipeline.kinds import KINDS
 from pipeline.step_kind import Outcome, StepContext
-from workers.protocol import MESSAGES_FD, SCRATCH_FULL, ChildSpec, Failure, Message, encode
+from workers.protocol import MESSAGES_FD, SCRATCH_FULL, ChildSpec, Failure, Left, Message, encode
 
 REPORT_SECONDS = 0.2  # progress more often than this is dropped
 
@@ -41,11 +41,13 @@ def main() -> None:
         _send(Failure(WorkError(f"The step's result cannot be kept: {error}.").document()))
 
 
-def _run(spec: ChildSpec) -> Outcome | Failure:
+def _run(spec: ChildSpec) -> Outcome | Failure | Left:
     try:
         with _explain():
             methods.load(spec.method_modules)
             return KINDS[spec.kind].run(_context(spec))
+    except Suspended:
+        return Left(has_checkpoint=True)
     except FewbitsError as error:
         with contextlib.suppress(OSError):  # the log lies on the disk that may be full
             traceback.print_exc()
@@ -57,7 +59,7 @@ def _explain() -> Iterator[None]:
     """Turn what no engine has explained into an error with a kind: the broad catch at the edge of the process."""
     try:
         yield
-    except FewbitsError:
+    except (FewbitsError, Suspended):
         raise
     except MemoryError as error:
         raise DoesNotFit("The step ran out of memory.") from error
@@ -83,12 +85,31 @@ def _context(spec: ChildSpec) -> StepContext:
         engine=EngineContext(
             output=spec.output,
             scratch=spec.scratch,
+            checkpoint=spec.checkpoint,
             threads=spec.threads,
             device=spec.device,
             report=report,
             measure=_send,
+            must_leave=_Notice().was_given,
         ),
     )
+
+
+class _Notice:
+    """Whether the child is to leave. Only an engine that asks is given the time: SIGTERM ends any other at once."""
+
+    def __init__(self) -> None:
+        self._given = False
+        self._is_expected = False
+
+    def was_given(self) -> bool:
+        if not self._is_expected:
+            signal.signal(signal.SIGTERM, self._give)
+            self._is_expected = True
+        return self._given
+
+    def _give(self, *_: object) -> None:
+        self._given = True
 
 
 def _send(message: Message) -> None:

@@ -25,10 +25,10 @@ class Device:
 def devices(pool: str) -> list[Device]:
     """Return the devices of a pool's worker: every GPU, or the CPU where there is none or the pool is ``cpu``."""
     gpus = _gpus() if pool == "gpu" else []
-    return gpus or [Device(CPU, _memory_bytes())]
+    return gpus or [Device(CPU, memory_bytes())]
 
 
-def _memory_bytes() -> int:
+def memory_bytes() -> int:
     """Return this machine's memory, or what of it this container may use."""
     total = psutil.virtual_memory().total
     try:

@@ -12,7 +12,7 @@ from core.logging import log
 from db import logs
 from db.claim import Claim
 from db.session import Database
-from workers.lease_keeper import LeaseKeeper
+from workers.leases import HeldLease
 
 PIECE_BYTES = 65536 // 3  # a byte that is no UTF-8 becomes three when it is replaced
 ATTEMPT_BYTES_MAX = 16 << 20
@@ -24,14 +24,14 @@ class LogWriter:
 
     Args:
         database: where the chunks go.
-        keeper: of the attempt's lease.
+        held: of the attempt's lease.
         path: the file that the child prints into.
         claimed: the attempt.
     """
 
-    def __init__(self, database: Database, keeper: LeaseKeeper, path: Path, claimed: Claim) -> None:
+    def __init__(self, database: Database, held: HeldLease, path: Path, claimed: Claim) -> None:
         self._database = database
-        self._keeper = keeper
+        self._held = held
         self._path = path
         self._claimed = claimed
         self._copied_bytes = 0
@@ -49,7 +49,7 @@ class LogWriter:
         Raises:
             LeaseLost: the lease is lost.
         """
-        self._copy(self._keeper.persist, final=True)
+        self._copy(self._held.persist, final=True)
 
     def _copy(self, run: Callable[[Callable[[Session], None]], None], *, final: bool) -> None:
         while self._copied_bytes < ATTEMPT_BYTES_MAX and (piece := self._read(final=final)):

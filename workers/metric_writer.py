@@ -12,7 +12,7 @@ from db.claim import Claim
 from db.metrics import NewMetric
 from db.session import Database
 from engines.context import Measurement
-from workers.lease_keeper import LeaseKeeper
+from workers.leases import HeldLease
 
 WAITING_MAX = 100_000  # measurements that an outage of Postgres may pile up; what comes then is dropped
 
@@ -22,13 +22,13 @@ class MetricWriter:
 
     Args:
         database: where they go.
-        keeper: of the attempt's lease.
+        held: of the attempt's lease.
         claimed: the attempt.
     """
 
-    def __init__(self, database: Database, keeper: LeaseKeeper, claimed: Claim) -> None:
+    def __init__(self, database: Database, held: HeldLease, claimed: Claim) -> None:
         self._database = database
-        self._keeper = keeper
+        self._held = held
         self._claimed = claimed
         self._waiting: list[NewMetric] = []
 
@@ -50,7 +50,7 @@ class MetricWriter:
         Raises:
             LeaseLost: the lease is lost.
         """
-        self._write(self._keeper.persist)
+        self._write(self._held.persist)
 
     def _write(self, run: Callable[[Callable[[Session], None]], None]) -> None:
         batch = list(self._waiting)

@@ -1,137 +1,146 @@
-"""A worker's slots: claims until nothing fits, runs each claim in a child, looks by itself when no hint comes."""
+"""A worker's loop: claims until nothing fits, runs each claim, looks by itself when no hint comes."""
 
 import os
 import random
-import shutil
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from core.heartbeat import beat
 from core.logging import log
 from db import workers
-from db.claim import Claim, Room, claim
+from db.claim import Claim, Claimer, claim
 from db.session import UNAVAILABLE
 from db.workers import Node as NodeRow
 from pipeline.binding import bind_ready_steps
 from workers.devices import Device
-from workers.supervisor import Workplace, supervise
+from workers.slots import Slots
+from workers.supervisor import Workplace
 
-BEAT_SECONDS = 5.0  # how often a worker says that it is there
 JITTER = 0.3  # so that workers do not all look at once
+
+Execute = Callable[[Workplace, Claim, str], None]
+"""Does the work of a claim on the device of that name, and commits what came of it."""
+
+
+def node_row(pool: str, slots: Slots) -> NodeRow:
+    """Return what a worker of this process offers."""
+    return NodeRow(
+        pool=pool,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        device=slots.device_names,
+        slots=slots.count,
+        capacity=slots.largest(),
+    )
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """How often a worker looks for work without a hint, and the file that it touches each time."""
+
+    poll_seconds: float
+    heartbeat: Path | None
 
 
 class Node:
     """The worker of one pool on one machine.
 
-    A slot is a device and the right to run one child on it. The slots are taken by hints and by the node's own look-out
-    alike, so there are never more children than slots.
+    The slots are taken by hints and by the node's own look-out alike, so there are never more children than slots.
 
     Args:
         workplace: what all children share.
         pool: ``cpu`` or ``gpu``.
-        slots: one device for each child that may run at once.
-        poll_seconds: how often to look for work without a hint.
-        heartbeat: touched each time that it is time to look.
+        slots: for children.
+        execute: does the work of a claim.
+        rhythm: when it looks by itself.
     """
 
-    def __init__(
-        self, workplace: Workplace, pool: str, slots: list[Device], poll_seconds: float, heartbeat: Path | None
-    ) -> None:
+    def __init__(self, workplace: Workplace, pool: str, slots: Slots, execute: Execute, rhythm: Rhythm) -> None:
         self._at = workplace
         self._pool = pool
         self._slots = slots
-        self._free = list(slots)
-        self._reserved: dict[str, tuple[str, Room]] = {}
-        self._lock = threading.Lock()  # held for moments: the look-out takes it, and must not wait for Postgres
+        self._execute = execute
+        self._rhythm = rhythm
         self._claiming = threading.Lock()  # two slots must not both count the same memory as free
-        self._poll_seconds = poll_seconds
-        self._heartbeat = heartbeat
-        self._worker_id = self._at.database.run(lambda s: workers.register(s, self._row()))
-        self._threads = [
-            threading.Thread(target=target, name=target.__name__, daemon=True)
-            for target in (self._beat, self._look_out)
-        ]
+        self._look_out_thread = threading.Thread(target=self._look_out, name="look-out", daemon=True)
 
     def start(self) -> None:
-        """Begin to look for work."""
-        for thread in self._threads:
-            thread.start()
-
-    def wait_to_leave(self, timeout_seconds: float) -> bool:
-        """Wait a while for this worker to begin to leave, and return whether it has."""
-        return self._at.closing.wait(timeout_seconds)
-
-    def leave(self) -> None:
-        """Begin to leave: children are ended and their executions given back."""
-        self._at.closing.set()
+        """Begin to look for work, and to renew the leases of what is found."""
+        self._at.leases.start()
+        self._look_out_thread.start()
 
     def close(self) -> None:
         """Leave, and say that this worker is gone."""
-        self.leave()
-        for thread in self._threads:
-            thread.join()
+        self._at.departure.begin()
+        self._look_out_thread.join()
+        self._at.leases.close()
         try:
-            self._at.database.run(lambda s: workers.stopped(s, self._worker_id))
+            self._at.database.run(partial(workers.stopped, worker_id=self._at.worker_id))
         except UNAVAILABLE as error:
             log.warning("could not say that this worker is gone", error=str(error))
 
     def drain(self) -> int:
         """Claim and run, one after the other in one slot, until nothing fits; return how many were run."""
+        device = self._slots.take()
+        if device is None:
+            return 0
         count = 0
-        with self._lock:
-            if not self._free or self._at.closing.is_set():
-                return count
-            device = self._free.pop()
         try:
-            while not self._at.closing.is_set() and (claimed := self._claim(device)) is not None:
+            while (claimed := self._claim(device)) is not None:
                 try:
-                    supervise(self._at, claimed, device.name)
+                    self._execute(self._at, claimed, device.name)
                 finally:
-                    self._unreserve(claimed)
+                    self._slots.unreserve(claimed.lease.execution_id)
                 count += 1
         finally:
-            with self._lock:
-                self._free.append(device)
+            self._slots.give_back(device)
         return count
 
     def _claim(self, device: Device) -> Claim | None:
-        bind_ready_steps(self._at.database)
-        with self._claiming:
-            with self._lock:
-                room = self._room(device)
-            claimed = self._at.database.run(
-                lambda s: claim(s, self._worker_id, self._pool, room, self._at.lease_seconds)
-            )
-            if claimed is not None:
-                with self._lock:
-                    self._reserved[claimed.lease.execution_id] = (device.name, claimed.room)
+        """Claim what is ready, or else what can be made ready."""
+        if (claimed := self._claim_ready(device)) is None and bind_ready_steps(self._at.database):
+            claimed = self._claim_ready(device)
         return claimed
 
-    def _room(self, device: Device) -> Room:
-        """Return what the claims at work leave free: of the device's memory, and of the disk that all share."""
-        taken = [room for name, room in self._reserved.values() if name == device.name]
-        scratch = sum(room.scratch_bytes for _, room in self._reserved.values())
-        memory = sum(room.memory_bytes for room in taken)
-        return Room(device.memory_bytes - memory, self._allowed(shutil.disk_usage(self._at.folder).free) - scratch)
+    def _claim_ready(self, device: Device) -> Claim | None:
+        if self._at.departure.has_begun() or self._complains():
+            return None
+        with self._claiming:
+            claimer = Claimer(
+                worker_id=self._at.worker_id,
+                pool=self._pool,
+                host=socket.gethostname(),
+                device=device.name,
+                room=self._slots.room(device),
+                capacity=self._slots.capacity(device),
+                running_max=self._at.team_running_max,
+            )
+            claimed = self._at.database.run(
+                partial(claim, claimer=claimer, lease_seconds=self._at.leases.lease_seconds)
+            )
+            if claimed is not None:
+                self._slots.reserve(claimed.lease.execution_id, device, claimed.need)
+        return claimed
 
-    def _allowed(self, scratch_bytes: int) -> int:
-        return min(scratch_bytes, self._at.scratch_bytes_max or scratch_bytes)
-
-    def _unreserve(self, claimed: Claim) -> None:
-        with self._lock:
-            self._reserved.pop(claimed.lease.execution_id, None)
+    def _complains(self) -> bool:
+        """Return whether something keeps this worker from claiming; the operator can read what."""
+        complaint = self._slots.disk.complaint()
+        if complaint is not None and self._at.leases.complaint is None:
+            log.warning(complaint)
+        self._at.leases.complaint = complaint
+        return complaint is not None
 
     def _look_out(self) -> None:
         """Fill the free slots every few seconds, without being told."""
         threads: list[threading.Thread] = []
         while not self._told_to_leave():
             threads = [thread for thread in threads if thread.is_alive()]
-            with self._lock:
-                free = len(self._free)
-            for _ in range(free):
-                thread = threading.Thread(target=_guarded(self.drain), name="slot", daemon=True)
+            for _ in range(self._slots.free_count()):
+                thread = threading.Thread(target=self._drain_unless_away, name="slot", daemon=True)
                 thread.start()
                 threads.append(thread)
         for thread in threads:
@@ -139,32 +148,12 @@ class Node:
 
     def _told_to_leave(self) -> bool:
         """Wait until it is time to look, and return whether to leave instead."""
-        beat(self._heartbeat)
-        return self._at.closing.wait(self._poll_seconds * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+        beat(self._rhythm.heartbeat)
+        seconds = self._rhythm.poll_seconds * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+        return self._at.departure.wait(seconds)
 
-    def _beat(self) -> None:
-        while not self._at.closing.wait(BEAT_SECONDS):
-            _guarded(lambda: self._at.database.run(lambda s: workers.seen(s, self._worker_id)))()
-
-    def _row(self) -> NodeRow:
-        return NodeRow(
-            pool=self._pool,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            device=", ".join(sorted({slot.name for slot in self._slots})),
-            slots=len(self._slots),
-            memory_bytes=self._slots[0].memory_bytes,
-            scratch_bytes=self._allowed(shutil.disk_usage(self._at.folder).total),
-        )
-
-
-def _guarded(work: Callable[[], object]) -> Callable[[], None]:
-    """Wrap work that is tried again soon: an outage of Postgres is logged, and ends nothing."""
-
-    def guarded() -> None:
+    def _drain_unless_away(self) -> None:
         try:
-            work()
+            self.drain()
         except UNAVAILABLE as error:
             log.warning("Postgres cannot be reached", error=str(error))
-
-    return guarded

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+import psutil
+
 from core import pid_file
 from core.errors import ChildCrashed, DoesNotFit, ErrorDocument, FewbitsError
 from engines.context import Measurement, Progress
 from pipeline.step_kind import Outcome
-from workers.protocol import LINE_BYTES_MAX, ChildSpec, Failure, decode
+from workers.protocol import LINE_BYTES_MAX, ChildSpec, Failure, Left, decode
 
 # All that a child may see of the worker's environment. Credentials are in none of these.
 ENVIRONMENT_ALLOWED = (
@@ -54,8 +56,10 @@ class Child:
     ) -> None:
         self._on_progress = on_progress
         self._on_measurement = on_measurement
-        self._last: Outcome | Failure | None = None
+        self._last: Outcome | Failure | Left | None = None
         self._garbled = False
+        self._asked_to_leave = False
+        self.peak_memory_bytes = 0
         self._messages, their_end = os.pipe()
         try:
             with spec.log.open("ab") as log:
@@ -87,29 +91,42 @@ class Child:
         if self._process.stdin is not None:
             self._process.stdin.close()
 
+    def ask_to_leave(self) -> None:
+        """Have the child save its work and end, if it can; one that cannot ends at once. Again changes nothing."""
+        if not self._asked_to_leave:
+            self._asked_to_leave = True
+            self._process.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """End the child's whole group at once."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def wait(self, on_tick: Callable[[], None]) -> Outcome | ErrorDocument:
+    def wait(self, on_tick: Callable[[], None]) -> Outcome | ErrorDocument | Left:
         """Wait for the child to end, and return what came of it.
 
         Args:
             on_tick: called about twice a second.
         """
         killed_before = _out_of_memory_kills()
-        self._listen(on_tick)
-        while self._process.poll() is None:
+
+        def tick() -> None:
+            self.peak_memory_bytes = max(self.peak_memory_bytes, _memory_bytes(self._process.pid))
             on_tick()
+
+        self._listen(tick)
+        while self._process.poll() is None:
+            tick()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(POLL_SECONDS)
         if self._garbled:
             return ChildCrashed("The step's process wrote what is no message. Its log has the details.").document()
+        if self._last is None and self._asked_to_leave:
+            return Left(has_checkpoint=False)
         if self._last is None:
             out_of_memory = _out_of_memory_kills() > killed_before
             return _explain_exit(self._process.returncode, out_of_memory=out_of_memory).document()
-        return self._last if isinstance(self._last, Outcome) else self._last.error
+        return self._last.error if isinstance(self._last, Failure) else self._last
 
     def _listen(self, on_tick: Callable[[], None]) -> None:
         """Take messages until the child closes its end."""
@@ -175,6 +192,17 @@ def _explain_exit(code: int, *, out_of_memory: bool) -> FewbitsError:
     if code < 0:
         return ChildCrashed(f"The step's process was ended by {signal.Signals(-code).name}. Its log has the details.")
     return ChildCrashed(f"The step's process ended with exit code {code} and no result. Its log has the details.")
+
+
+def _memory_bytes(pid: int) -> int:
+    """Return what a process and all that it has started take of the memory, as far as they can be asked."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                total += one.memory_info().rss
+    return total
 
 
 def _out_of_memory_kills() -> int:

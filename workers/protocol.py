@@ -1,8 +1,9 @@
 """What passes between a supervisor and its child.
 
 Down: a JSON file that describes the work. Standard input of the child is a pipe that the supervisor holds open: when
-it ends, the child's group dies. Up: JSON lines on file descriptor 3, progress and measurements as there is news and at
-the end one outcome or failure. Standard output and error are the log.
+it ends, the child's group dies. SIGTERM asks the child to save its work and leave. Up: JSON lines on file descriptor 3,
+progress and measurements as there is news and at the end one outcome or failure, or that it has left. Standard output
+and error are the log.
 """
 
 import dataclasses
@@ -57,6 +58,11 @@ class ChildSpec:
         return Path(self.folder, "scratch")
 
     @property
+    def checkpoint(self) -> Path:
+        """What lets another attempt go on where this one had to leave."""
+        return Path(self.folder, "checkpoint")
+
+    @property
     def log(self) -> Path:
         """What the child prints."""
         return Path(self.folder, "log")
@@ -80,7 +86,14 @@ class Failure:
     error: ErrorDocument
 
 
-Message = Progress | Measurement | Outcome | Failure
+@dataclass(frozen=True)
+class Left:
+    """The child's last word when it had to leave, and whether it has left what lets another go on."""
+
+    has_checkpoint: bool
+
+
+Message = Progress | Measurement | Outcome | Failure | Left
 
 
 def encode(message: Message) -> bytes:
@@ -107,6 +120,8 @@ def decode(line: bytes) -> Message:
             return Measurement(**fields)
         if name == "Failure":
             return Failure(**fields)
+        if name == "Left":
+            return Left(**fields)
         if name == "Outcome":
             rows = tuple(EvaluationRow(**row) for row in fields["evaluations"])
             return Outcome(facts=fields["facts"], evaluations=rows, warnings=fields["warnings"])

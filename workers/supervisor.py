@@ -1,7 +1,6 @@
 """Runs one claimed execution from its inputs to its commit. Loads no engine: the work is in a child."""
 
 import shutil
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,25 +10,29 @@ from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
 from core.errors import BlobLost, ChildCrashed, ErrorDocument, FewbitsError, VerificationFailed, os_error
+from core.ids import WorkerId
 from core.logging import log
 from core.manifest import StoredFile
 from db import artifacts
 from db import lease as leases
 from db.claim import Claim
-from db.lease import LeaseState, Result, Retry
+from db.ending import Mishap, Retry
+from db.lease import Result
+from db.renewal import LeaseState
 from db.session import Database
 from db.tokens import LeaseLost
 from pipeline.kinds import KINDS
 from pipeline.step_kind import Outcome
 from pipeline.verify import VERIFIED
 from store.port import BlobStore
-from workers.lease_keeper import Interrupted, LeaseKeeper
+from workers.departure import Departure
+from workers.leases import HeldLease, Interrupted, LeaseBook
 from workers.log_writer import LogWriter
 from workers.metric_writer import MetricWriter
 from workers.process import Child
-from workers.protocol import SCRATCH_FULL, ChildSpec
+from workers.protocol import SCRATCH_FULL, ChildSpec, Left
 from workers.scratch import execution_folder
-from workers.uploader import upload
+from workers.uploader import put_files, upload
 
 
 @dataclass(frozen=True)
@@ -37,28 +40,30 @@ class Workplace:
     """What every child of a worker shares.
 
     Attributes:
+        worker_id: who works.
         database: where claims come from and results go.
         store: where blobs are.
         folder: the worker's own folder on the scratch disk.
-        scratch_bytes_max: what of that disk the worker may fill; None for all that is free.
-        lease_seconds: how long a lease lasts unless it is renewed.
+        leases: keeps the worker's leases alive.
         retry: how often failed work is tried.
+        team_running_max: how many executions of its pool a team may run at once, unless it has a quota.
         threads: CPU threads of a child.
         source_roots: folders that a fetch may read.
         method_modules: modules that register further methods.
-        closing: set when the worker must leave: children are ended and their executions given back.
+        departure: whether the worker must leave: children save their work and their executions are given back.
     """
 
+    worker_id: WorkerId
     database: Database
     store: BlobStore
     folder: Path
-    scratch_bytes_max: int | None
-    lease_seconds: float
+    leases: LeaseBook
     retry: Retry
+    team_running_max: int | None
     threads: int
     source_roots: tuple[Path, ...]
     method_modules: tuple[str, ...]
-    closing: threading.Event
+    departure: Departure
 
 
 def supervise(workplace: Workplace, claim: Claim, device: str) -> None:
@@ -84,88 +89,123 @@ class _Run:
         self._claim = claim
         self._device = device
         self._folder = folder
+        self._peak_memory_bytes: int | None = None
 
     def run(self) -> None:
-        with LeaseKeeper(self._at.database, self._claim.lease, self._at.lease_seconds, self._at.closing) as keeper:
-            result = self._attempt(keeper)
+        with self._at.leases.hold(self._claim.lease) as held:
+            ending = self._attempt(held)
             try:
-                self._settle(keeper, result)
+                self._settle(held, ending)
             except SQLAlchemyError as error:
                 log.exception("the result cannot be written down")
                 kind = type(error).__name__  # its text holds what cannot be kept
-                self._settle(keeper, ChildCrashed(f"The step's result cannot be kept ({kind}).").document())
+                self._settle(held, self._mishap(ChildCrashed(f"The step's result cannot be kept ({kind}).")))
 
-    def _attempt(self, keeper: LeaseKeeper) -> Result | ErrorDocument | None:
-        """Return what the work came to; None where it was broken off."""
+    def _attempt(self, held: HeldLease) -> Result | Mishap | Left | None:
+        """Return what the work came to; None where nobody wants it any more."""
         try:
-            return self._work(keeper)
+            return self._work(held)
         except Interrupted:
-            return None
+            return Left(has_checkpoint=False) if held.state is LeaseState.HELD else None
         except BlobLost as error:
             sha256 = error.sha256
-            keeper.persist(lambda session: artifacts.mark_lost(session, sha256))
-            return error.document()
+            held.persist(lambda session: artifacts.mark_lost(session, sha256))
+            return self._mishap(error)
         except FewbitsError as error:
-            return error.document()
+            return self._mishap(error)
         except OSError as error:
-            return os_error(error, "The step could not be prepared", full=SCRATCH_FULL).document()
+            return self._mishap(os_error(error, "The step could not be prepared", full=SCRATCH_FULL))
 
-    def _work(self, keeper: LeaseKeeper) -> Result | ErrorDocument | None:
+    def _work(self, held: HeldLease) -> Result | Mishap | Left:
         def check() -> None:
-            keeper.check()
-            if self._at.closing.is_set():
+            held.check()
+            if self._at.departure.has_begun():
                 raise Interrupted
 
-        inputs = self._inputs(keeper)
-        blobs = {file.sha256: file.size_bytes for files in inputs.values() for file in files}
+        inputs, checkpoint = self._inputs(held)
+        blobs = {file.sha256: file.size_bytes for files in (*inputs.values(), checkpoint) for file in files}
         with self._at.store.materialized(blobs, check) as paths:
-            spec = self._prepare(inputs, paths)
-            writer = LogWriter(self._at.database, keeper, spec.log, self._claim)
-            metrics = MetricWriter(self._at.database, keeper, self._claim)
-            with Child(spec, keeper.report, metrics.add) as child:
-
-                def tick() -> None:
-                    writer.copy()
-                    metrics.write()
-                    check()
-
-                outcome = child.wait(tick)
-            writer.finish()
-            metrics.finish()
-        if not isinstance(outcome, Outcome):
+            spec = self._prepare(inputs, checkpoint, paths)
+            outcome = self._run_child(held, spec)
+        if isinstance(outcome, Left):
             return outcome
+        if not isinstance(outcome, Outcome):
+            return Mishap(outcome, peak_memory_bytes=self._peak_memory_bytes)
         output = KINDS[self._claim.kind].output(self._claim.params)
-        artifact = None if output is None else upload(keeper, self._at.store, self._claim.lease, spec.output, output)
-        return Result(outcome.facts, artifact, outcome.evaluations, outcome.warnings)
+        artifact = None if output is None else upload(held, self._at.store, spec.output, output)
+        return Result(outcome.facts, artifact, outcome.evaluations, outcome.warnings, self._peak_memory_bytes)
 
-    def _settle(self, keeper: LeaseKeeper, result: Result | ErrorDocument | None) -> None:
+    def _run_child(self, held: HeldLease, spec: ChildSpec) -> Outcome | ErrorDocument | Left:
+        writer = LogWriter(self._at.database, held, spec.log, self._claim)
+        metrics = MetricWriter(self._at.database, held, self._claim)
+        with Child(spec, held.report, metrics.add) as child:
+
+            def tick() -> None:
+                writer.copy()
+                metrics.write()
+                held.check()
+                if self._at.departure.has_begun():
+                    child.ask_to_leave()
+                if self._at.departure.grace_is_over():
+                    child.kill()
+
+            outcome = child.wait(tick)
+            self._peak_memory_bytes = child.peak_memory_bytes or None
+        writer.finish()
+        metrics.finish()
+        return outcome
+
+    def _settle(self, held: HeldLease, ending: Result | Mishap | Left | None) -> None:
         lease = self._claim.lease
-        if keeper.state is LeaseState.LOST:
+        if held.state is LeaseState.LOST:
             raise LeaseLost
-        if keeper.state is LeaseState.STOP:
-            keeper.persist(lambda s: leases.stopped(s, lease))
-        elif isinstance(result, Result):
-            keeper.persist(lambda s: leases.finish(s, lease, result))
-        elif result is None:
-            keeper.persist(lambda s: leases.release(s, lease))
+        if held.state is LeaseState.STOP or ending is None:
+            self._clear()  # what is cancelled leaves nothing behind, also for whoever looks at once
+            held.persist(lambda session: leases.stopped(session, lease))
+        elif isinstance(ending, Result):
+            held.persist(lambda session: leases.finish(session, lease, ending))
+        elif isinstance(ending, Left):
+            kept = self._keep_checkpoint(held) if ending.has_checkpoint else ()
+            held.persist(lambda session: leases.release(session, lease, kept))
         else:
-            log.warning("attempt failed", error=result)
-            keeper.persist(lambda s: self._fail(s, result))
+            log.warning("attempt failed", error=ending.error)
+            held.persist(lambda session: self._fail(session, ending))
 
-    def _fail(self, session: Session, error: ErrorDocument) -> None:
+    def _keep_checkpoint(self, held: HeldLease) -> Sequence[StoredFile]:
+        """Store what the child has left to go on with; nothing where that cannot be stored."""
+        try:
+            return put_files(held, self._at.store, self._folder / "checkpoint")
+        except (FewbitsError, OSError, Interrupted) as error:
+            log.warning("the checkpoint cannot be kept; the step begins anew", error=str(error))
+            return ()
+
+    def _clear(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _mishap(self, error: FewbitsError) -> Mishap:
+        return Mishap(error.document(), peak_memory_bytes=self._peak_memory_bytes)
+
+    def _fail(self, session: Session, mishap: Mishap) -> None:
         """Note the failure, and that the result which did not pass is not to be used again; both or neither."""
-        if error["code"] == VerificationFailed.code:
+        if mishap.error["code"] == VerificationFailed.code:
             artifacts.reject(session, self._claim.inputs[VERIFIED])
-        leases.fail(session, self._claim.lease, error, self._at.retry)
+        leases.fail(session, self._claim.lease, mishap, self._at.retry)
 
-    def _inputs(self, keeper: LeaseKeeper) -> Mapping[str, Sequence[StoredFile]]:
-        """Return the files of each input, by the kind of the step that made it."""
-        ids = list(self._claim.inputs.values())
-        files = keeper.persist(lambda session: artifacts.files_of(session, ids))
-        return {kind: files[artifact_id] for kind, artifact_id in self._claim.inputs.items()}
+    def _inputs(self, held: HeldLease) -> tuple[Mapping[str, Sequence[StoredFile]], Sequence[StoredFile]]:
+        """Return the files of each input, by the kind of the step that made it, and those of a checkpoint."""
+        ids, execution_id = list(self._claim.inputs.values()), self._claim.lease.execution_id
+        files, checkpoint = held.persist(
+            lambda session: (artifacts.files_of(session, ids), artifacts.checkpoint_of(session, execution_id))
+        )
+        return {kind: files[artifact_id] for kind, artifact_id in self._claim.inputs.items()}, checkpoint
 
-    def _prepare(self, inputs: Mapping[str, Sequence[StoredFile]], paths: Mapping[str, Path]) -> ChildSpec:
-        """Make the execution's folder, with links to its inputs."""
+    def _prepare(
+        self,
+        inputs: Mapping[str, Sequence[StoredFile]],
+        checkpoint: Sequence[StoredFile],
+        paths: Mapping[str, Path],
+    ) -> ChildSpec:
+        """Make the execution's folder, with links to its inputs, and its checkpoint, which the child may change."""
         spec = ChildSpec(
             kind=self._claim.kind,
             params=self._claim.params,
@@ -176,11 +216,15 @@ class _Run:
             source_roots=[str(root) for root in self._at.source_roots],
             method_modules=self._at.method_modules,
         )
-        spec.output.mkdir(parents=True)
-        spec.scratch.mkdir()
+        for folder in (spec.output, spec.scratch, spec.checkpoint):
+            folder.mkdir(parents=True)
         for kind, files in inputs.items():
             for file in files:
                 path = Path(spec.inputs[kind], file.name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.symlink_to(paths[file.sha256])
+        for file in checkpoint:
+            path = spec.checkpoint / file.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(paths[file.sha256], path)
         return spec

@@ -6,14 +6,15 @@ from core.errors import ChildCrashed
 from core.manifest import StoredFile, manifest_digest
 from db import artifacts
 from db.artifacts import NewArtifact
-from db.tokens import Lease
 from pipeline.step_kind import Output
 from store.digest import sha256_of
 from store.port import BlobStore
-from workers.lease_keeper import LeaseKeeper
+from workers.leases import HeldLease
+
+BROKEN_PROMISE = "The step ended without the files that it promised. Its log has the details."
 
 
-def upload(keeper: LeaseKeeper, store: BlobStore, lease: Lease, folder: Path, output: Output) -> NewArtifact:
+def upload(held: HeldLease, store: BlobStore, folder: Path, output: Output) -> NewArtifact:
     """Store every file under ``folder`` as a blob and return the artifact they make.
 
     Raises:
@@ -22,18 +23,31 @@ def upload(keeper: LeaseKeeper, store: BlobStore, lease: Lease, folder: Path, ou
         StoreFailed: a blob could not be written.
         DoesNotFit: the store is full.
     """
-    entries = sorted(folder.rglob("*"))
-    paths = {str(path.relative_to(folder)): path for path in entries if path.is_symlink() or not path.is_dir()}
-    if not paths or any(path.is_symlink() or not path.is_file() for path in paths.values()):
-        raise ChildCrashed("The step ended without the files that it promised. Its log has the details.")
-    files = [StoredFile(name, _sha256(path, keeper), path.stat().st_size) for name, path in paths.items()]
-    keeper.persist(lambda session: artifacts.intend(session, lease, {file.sha256: file.size_bytes for file in files}))
-    for file in files:
-        keeper.check()
-        store.put(paths[file.name], file.sha256, keeper.check)
+    files = put_files(held, store, folder)
+    if not files:
+        raise ChildCrashed(BROKEN_PROMISE)
     return NewArtifact(role=output.role, format=output.format, digest=manifest_digest(files), files=tuple(files))
 
 
-def _sha256(path: Path, keeper: LeaseKeeper) -> str:
+def put_files(held: HeldLease, store: BlobStore, folder: Path) -> list[StoredFile]:
+    """Store every file under ``folder`` as a blob.
+
+    Raises:
+        Interrupted, ChildCrashed, StoreFailed, DoesNotFit: as ``upload``.
+    """
+    entries = sorted(folder.rglob("*"))
+    paths = {str(path.relative_to(folder)): path for path in entries if path.is_symlink() or not path.is_dir()}
+    if any(path.is_symlink() or not path.is_file() for path in paths.values()):
+        raise ChildCrashed(BROKEN_PROMISE)
+    files = [StoredFile(name, _sha256(path, held), path.stat().st_size) for name, path in paths.items()]
+    sizes = {file.sha256: file.size_bytes for file in files}
+    held.persist(lambda session: artifacts.intend(session, held.lease, sizes))
+    for file in files:
+        held.check()
+        store.put(paths[file.name], file.sha256, held.check)
+    return files
+
+
+def _sha256(path: Path, held: HeldLease) -> str:
     with path.open("rb") as file:
-        return sha256_of(file, keeper.check)
+        return sha256_of(file, held.check)

@@ -1,18 +1,21 @@
-"""The tables, by what they tell: tenants, jobs, executions, artifacts."""
+"""The tables, by what they tell: tenants, jobs, executions, workers, artifacts."""
 
 from db.tables.artifacts import Artifact, ArtifactFile, Blob, BlobIntent, Evaluation
 from db.tables.base import Base
-from db.tables.executions import Execution, LogChunk, Metric, Worker
+from db.tables.executions import Attempt, CheckpointFile, Execution, LogChunk, Metric
 from db.tables.jobs import Event, IdempotencyKey, Job, Step
-from db.tables.teams import ApiKey, PortalSession, Team, TeamUsage
+from db.tables.teams import ApiKey, PortalSession, Team, TeamQuota, TeamUsage
+from db.tables.workers import PausedPool, RescueWatch, Worker
 
 __all__ = [
     "ApiKey",
     "Artifact",
     "ArtifactFile",
+    "Attempt",
     "Base",
     "Blob",
     "BlobIntent",
+    "CheckpointFile",
     "Evaluation",
     "Event",
     "Execution",
@@ -20,9 +23,12 @@ __all__ = [
     "Job",
     "LogChunk",
     "Metric",
+    "PausedPool",
     "PortalSession",
+    "RescueWatch",
     "Step",
     "Team",
+    "TeamQuota",
     "TeamUsage",
     "Worker",
 ]

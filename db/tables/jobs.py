@@ -23,6 +23,7 @@ class Job(Base):
         CheckConstraint("priority BETWEEN -100 AND 100", name="priority_in_range"),
         Index("ix_jobs_team_id_created_at_id", "team_id", "created_at", "id"),
         Index("ix_jobs_labels", "labels", postgresql_using="gin"),
+        Index("ix_jobs_team_id_status_created_at_id", "team_id", "status", "created_at", "id"),
         # rescue looks for overdue jobs among the few that are not over.
         Index("ix_jobs_live", "status", postgresql_where=f"status NOT IN ({sql_list(terminal(JobStatus))})"),
     )
@@ -40,6 +41,8 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(default=0)
     max_runtime_seconds: Mapped[int | None]
     max_pending_seconds: Mapped[int | None]
+    max_attempts: Mapped[int | None]
+    wait_for_capacity: Mapped[bool] = mapped_column(server_default="false")
     error: Mapped[Json | None]
     event_count: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[CreatedAt]
@@ -108,6 +111,7 @@ class Event(Base):
     __table_args__ = (
         one_of("level", ["info", "warn", "error"]),
         one_of("type", ["message", "metrics", "state"]),
+        Index("ix_events_created_at", "created_at"),
     )
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)

@@ -5,7 +5,8 @@ import datetime as dt
 from sqlalchemy import CheckConstraint, DateTime, ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from db.tables.base import Base, CreatedAt, PrimaryId, Timestamp
+from db.states import Quota
+from db.tables.base import Base, CreatedAt, PrimaryId, Timestamp, one_of
 
 
 class Team(Base):
@@ -55,3 +56,14 @@ class TeamUsage(Base):
     pool: Mapped[str] = mapped_column(primary_key=True)
     pool_seconds: Mapped[float]
     updated_at: Mapped[Timestamp]
+
+
+class TeamQuota(Base):
+    """A limit that an operator has set for one team, in place of the default."""
+
+    __tablename__ = "team_quotas"
+    __table_args__ = (one_of("name", Quota), CheckConstraint("maximum >= 0", name="maximum_is_a_count"))
+
+    team_id: Mapped[str] = mapped_column(ForeignKey("teams.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    maximum: Mapped[int]

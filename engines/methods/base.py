@@ -27,12 +27,14 @@ class Forecast:
     """What a piece of work will need.
 
     Attributes:
-        memory_bytes: peak main memory (device memory on a GPU).
+        memory_bytes: peak main memory, without what lies on the device.
         scratch_bytes: peak disk in the scratch folder, the output included.
+        vram_bytes: peak memory of the GPU; where there is none, main memory on top of the other.
     """
 
     memory_bytes: int
     scratch_bytes: int
+    vram_bytes: int = 0
 
 
 class Method(abc.ABC):

@@ -119,7 +119,8 @@ class GptqMethod(Method):
         hessians = 3 * 4 * longest**2
         embedding = 4 * facts.vocabulary_size * facts.hidden_size
         return Forecast(
-            memory_bytes=PROCESS_BYTES + 3 * 4 * layer_elements + embedding + activations + hessians,
+            memory_bytes=PROCESS_BYTES + embedding,
+            vram_bytes=3 * 4 * layer_elements + activations + hessians,
             # The layers that wait lie on the disk in full; the result is beside them at the end.
             scratch_bytes=2 * facts.weight_bytes + 4 * facts.parameter_count,
         )

@@ -10,15 +10,18 @@ from sqlalchemy.orm import Session
 from core.errors import FewbitsError
 from core.ids import WorkerId
 from core.manifest import StoredFile
-from db import artifacts, bind, claim, lease, logs, metrics, workers
+from db import artifacts, bind, claim, lease, logs, metrics, renewal, workers
 from db.artifacts import EvaluationRow, NewArtifact
 from db.bind import Work
-from db.claim import Claim, Room
+from db.claim import Claim, Claimer
+from db.ending import Mishap, Retry
 from db.metrics import NewMetric
+from db.renewal import Renewal
+from db.room import Need, Room
 from db.session import Database
 from db.workers import Node
 
-ROOM = Room(memory_bytes=2**40, scratch_bytes=2**40)
+ROOM = Room(memory_bytes=2**40, vram_bytes=None, scratch_bytes=2**40)
 LEASE_SECONDS = 60.0
 MODEL_FACTS = {"model": {"weight_bytes": 1000}}
 WRITTEN_FACTS = {"size_bytes": 300, "bits_per_weight": 4.8, "tensor_types": {"q4_K": 36}}
@@ -33,26 +36,26 @@ class Workers:
         self._database = database
         self._ids: dict[str, WorkerId] = {}
         for pool in ("cpu", "gpu"):
-            node = Node(pool, "test", 1, "cpu", 1, ROOM.memory_bytes, ROOM.scratch_bytes)
+            node = Node(pool, "test", 1, "cpu", 1, ROOM)
             self._ids[pool] = database.run(partial(workers.register, node=node))
 
     def start(self, kind: str) -> Claim:
         """Bind what is ready, and claim the next step of a pool, which must be of this kind."""
         for step in self._database.run(partial(bind.unbound_steps, after="", limit=100)):
             key = hashlib.sha256(step.id.encode()).hexdigest()
-            work = Work(key=key, params=step.params, inputs={}, memory_bytes=1, scratch_bytes=1)
+            work = Work(key=key, params=step.params, inputs={}, need=Need(1, 0, 1))
             self._database.run(partial(bind.bind, step=step, work=work))
         pool = "gpu" if kind == "reference" else "cpu"
-        taken = self._database.run(
-            partial(claim.claim, worker_id=self._ids[pool], pool=pool, room=ROOM, lease_seconds=LEASE_SECONDS)
-        )
+        claimer = Claimer(self._ids[pool], pool, "test", "cpu", ROOM, ROOM)
+        taken = self._database.run(partial(claim.claim, claimer=claimer, lease_seconds=LEASE_SECONDS))
         assert taken is not None
         assert taken.kind == kind
         return taken
 
     def progress(self, taken: Claim, done: int) -> None:
         news = {"done": done, "total": 10, "unit": "tensors", "message": "working"}
-        self._database.run(partial(lease.renew, lease=taken.lease, lease_seconds=LEASE_SECONDS, progress=news))
+        renewals = [Renewal(taken.lease, news)]
+        self._database.run(lambda session: renewal.renew(session, self._ids["cpu"], renewals, LEASE_SECONDS, None))
 
     def log(self, taken: Claim, text: str) -> None:
         self._database.run(lambda session: logs.append(session, taken.lease, taken.attempt, text))
@@ -61,8 +64,8 @@ class Workers:
         self._database.run(lambda session: metrics.append(session, taken.lease, taken.attempt, measured))
 
     def fail(self, taken: Claim, error: FewbitsError) -> None:
-        retry = lease.Retry(attempts_max=1, backoff_seconds=0)
-        self._database.run(lambda session: lease.fail(session, taken.lease, error.document(), retry))
+        retry = Retry(attempts_max=1, backoff_seconds=0)
+        self._database.run(lambda session: lease.fail(session, taken.lease, Mishap(error.document()), retry))
 
     def finish(
         self,

@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from core.errors import FewbitsError
 from core.ids import JobId, TeamId, WorkerId
@@ -12,14 +14,18 @@ from core.manifest import StoredFile, manifest_digest
 from db import bind, deadlines, expiry, jobs, keys, workers
 from db.artifacts import NewArtifact, intend
 from db.bind import Binding, Work
-from db.claim import Claim, Room, claim
+from db.claim import Claim, Claimer, claim
+from db.ending import Mishap, Retry
 from db.jobs import NewJob, PlannedStep
-from db.lease import LeaseState, Result, Retry, fail, finish, release, renew, stopped
+from db.lease import Result, fail, finish, release, stopped
+from db.renewal import LeaseState, Renewal, renew
+from db.room import Need, Room
 from db.session import Database
 from db.tables import Job
 from db.workers import Node
 
-ROOM = Room(memory_bytes=10**12, scratch_bytes=10**12)
+ROOM = Room(memory_bytes=10**12, vram_bytes=None, scratch_bytes=10**12)
+NEED = Need(memory_bytes=1, vram_bytes=0, scratch_bytes=1)
 RETRY = Retry(attempts_max=3, backoff_seconds=0)
 LEASE_SECONDS = 30.0
 
@@ -45,7 +51,7 @@ class Bench:
         return self.database.run(lambda s: keys.authenticate(s, key))
 
     def new_worker(self, pool: str, slots: int = 1) -> WorkerId:
-        node = Node(pool=pool, host="here", pid=1, device="cpu", slots=slots, memory_bytes=10**12, scratch_bytes=10**12)
+        node = Node(pool=pool, host="here", pid=1, device="cpu", slots=slots, capacity=ROOM)
         return self.database.run(lambda s: workers.register(s, node))
 
     def submit(  # noqa: PLR0913 - each test names only what matters to it
@@ -78,15 +84,20 @@ class Bench:
         while unbound := self.database.run(lambda s: bind.unbound_steps(s, "", 100)):
             for step in unbound:
                 key = hashlib.sha256(key_of(step).encode()).hexdigest()
-                work = Work(key=key, params={}, inputs={}, memory_bytes=1, scratch_bytes=1)
+                work = Work(key=key, params={}, inputs={}, need=NEED)
                 bindings.append(self.database.run(partial(bind.bind, step=step, work=work)))
             if Binding.POSTPONED in bindings:
                 break
         return bindings
 
-    def claim(self, pool: str = "cpu", lease_seconds: float = LEASE_SECONDS) -> Claim | None:
+    def claimer(self, pool: str = "cpu", **values: Any) -> Claimer:
         worker = self.worker if pool == "cpu" else self.gpu_worker
-        return self.database.run(lambda s: claim(s, worker, pool, ROOM, lease_seconds))
+        known: dict[str, Any] = {"room": ROOM, "capacity": ROOM, "worker_id": worker}
+        return Claimer(pool=pool, host="here", device="cpu", **{**known, **values})
+
+    def claim(self, pool: str = "cpu", lease_seconds: float = LEASE_SECONDS, **values: Any) -> Claim | None:
+        claimer = self.claimer(pool, **values)
+        return self.database.run(lambda s: claim(s, claimer, lease_seconds))
 
     def must_claim(self, pool: str = "cpu", lease_seconds: float = LEASE_SECONDS) -> Claim:
         claimed = self.claim(pool, lease_seconds)
@@ -100,10 +111,23 @@ class Bench:
         self.database.run(lambda s: finish(s, claimed.lease, Result({}, artifact)))
 
     def fail(self, claimed: Claim, error: FewbitsError) -> None:
-        self.database.run(lambda s: fail(s, claimed.lease, error.document(), RETRY))
+        self.database.run(lambda s: fail(s, claimed.lease, Mishap(error.document()), RETRY))
 
     def renew(self, claimed: Claim) -> LeaseState:
-        return self.database.run(lambda s: renew(s, claimed.lease, LEASE_SECONDS, {"done": 1}))
+        renewal = Renewal(claimed.lease, {"done": 1})
+        (renewed,) = self.database.run(lambda s: renew(s, self.worker, [renewal], LEASE_SECONDS, None))
+        return renewed.state
+
+    def watch(self) -> None:
+        """Let rescue have watched for long: a lease that has run out is over."""
+        with self.database.transaction() as session:
+            session.execute(
+                text("""
+                    INSERT INTO rescue_watch VALUES (1, 1000, now() - interval '1 day', now())
+                    ON CONFLICT (id) DO UPDATE SET lease_seconds = excluded.lease_seconds,
+                        unbroken_since = excluded.unbroken_since, looked_at = excluded.looked_at
+                """)
+            )
 
     def stopped(self, claimed: Claim) -> None:
         self.database.run(lambda s: stopped(s, claimed.lease))

@@ -2,13 +2,12 @@
 
 import threading
 from collections import Counter
+from dataclasses import replace
 
 from sqlalchemy import text
 
-from db import claim as claims
-from db.claim import Room, claim
 from db.jobs import PlannedStep
-from tests.db.conftest import LEASE_SECONDS, Bench
+from tests.db.conftest import ROOM, Bench
 
 ONE_STEP = (PlannedStep("fetch", "cpu", (), {}),)
 
@@ -62,9 +61,8 @@ def test_a_held_row_hides_nothing_from_another_claimer(bench: Bench) -> None:
 def test_what_does_not_fit_is_passed_over(bench: Bench) -> None:
     bench.submit(steps=ONE_STEP)
     bench.bind_all()
-    for room in (Room(memory_bytes=0, scratch_bytes=10**12), Room(memory_bytes=10**12, scratch_bytes=0)):
-        with bench.database.transaction() as session:
-            assert claim(session, bench.worker, "cpu", room, LEASE_SECONDS) is None
+    for room in (replace(ROOM, memory_bytes=0), replace(ROOM, scratch_bytes=0)):
+        assert bench.claim(room=room) is None
     assert bench.claim("gpu") is None
     assert bench.claim() is not None
 
@@ -98,21 +96,3 @@ def test_binding_at_once_starts_one_execution(bench: Bench) -> None:
     assert len({bench.job(job).steps[0].execution_id for job in jobs}) == 1
     assert bench.claim() is not None
     assert bench.claim() is None
-
-
-def test_the_head_of_a_queue_is_found_by_its_index(bench: Bench) -> None:
-    """The plan must not read every ready row: with 20,000 of them that is the difference of 1,000 times."""
-    fill = text("""
-        INSERT INTO executions (id, team_id, key, kind, pool, params, inputs, status, priority, memory_bytes,
-                                scratch_bytes, attempt, failure_count, token)
-        SELECT 'exec_' || n, :team, lpad(n::text, 64, '0'), 'fetch', 'cpu', '{}', '{}', 'ready', n % 7, 1, 1, 0, 0, 0
-        FROM generate_series(1, 20000) AS n
-    """)
-    head = text(f"EXPLAIN {claims._HEAD.text}")
-    wanted = {"pool": "cpu", "team_id": bench.team, "memory_bytes": 1, "scratch_bytes": 1}
-    with bench.database.transaction() as session:
-        session.execute(fill, {"team": bench.team})
-        session.execute(text("ANALYZE executions"))
-        plan = "\n".join(row[0] for row in session.execute(head, wanted))
-    assert "ix_executions_claim" in plan
-    assert "Sort" not in plan

@@ -2,10 +2,14 @@
 
 import threading
 
+import pytest
 from sqlalchemy import text
 
-from db import artifacts, expiry
+from db import artifacts, expiry, logs, watch
 from db.artifacts import intend
+from db.lease import Result, finish, release
+from db.renewal import LeaseState
+from db.tokens import LeaseLost
 from tests.db.conftest import LEASE_SECONDS, RETRY, Bench
 
 SOON = 1e-6
@@ -15,7 +19,8 @@ def test_an_expired_lease_goes_to_another_worker(bench: Bench) -> None:
     job = bench.submit()
     bench.bind_all()
     lost = bench.must_claim(lease_seconds=SOON)
-    assert bench.database.run(lambda s: expiry.expired(s, SOON)) == [lost.lease.execution_id]
+    bench.watch()
+    assert bench.database.run(expiry.expired) == [lost.lease.execution_id]
     assert bench.expire(lost.lease.execution_id)
     assert not bench.expire(lost.lease.execution_id)
     assert bench.steps(job)["fetch"] == "ready"
@@ -26,15 +31,48 @@ def test_a_live_lease_is_left_alone(bench: Bench) -> None:
     bench.submit()
     bench.bind_all()
     held = bench.must_claim()
-    assert bench.database.run(lambda s: expiry.expired(s, SOON)) == []
+    bench.watch()
+    assert bench.database.run(expiry.expired) == []
     assert not bench.expire(held.lease.execution_id)
 
 
-def test_nothing_expires_until_postgres_has_been_up_for_a_lease(bench: Bench) -> None:
+def test_no_lease_is_over_before_rescue_has_watched_for_a_whole_one(bench: Bench) -> None:
+    """After an outage of Postgres, or of rescue, its holder has one lease's time to renew it."""
+    bench.submit()
+    bench.bind_all()
+    held = bench.must_claim(lease_seconds=SOON)
+    bench.database.run(lambda s: watch.look(s, 1000))
+    assert bench.database.run(expiry.expired) == []
+    assert bench.renew(held) is LeaseState.HELD
+
+
+def test_a_break_in_the_watch_gives_everybody_a_lease_to_renew(bench: Bench) -> None:
     bench.submit()
     bench.bind_all()
     bench.must_claim(lease_seconds=SOON)
-    assert bench.database.run(lambda s: expiry.expired(s, 10**6)) == []
+    bench.watch()
+    assert len(bench.database.run(expiry.expired)) == 1
+    with bench.database.transaction() as session:
+        session.execute(text("UPDATE rescue_watch SET looked_at = now() - interval '501 s'"))
+    bench.database.run(lambda s: watch.look(s, 1000))
+    assert bench.database.run(expiry.expired) == []
+
+
+def test_who_has_stalled_past_the_end_of_a_lease_writes_nothing_though_nobody_took_it(bench: Bench) -> None:
+    job = bench.submit()
+    bench.bind_all()
+    stalled = bench.must_claim(lease_seconds=SOON)
+    bench.watch()
+    assert bench.renew(stalled) is LeaseState.LOST
+    for write in (
+        lambda s: finish(s, stalled.lease, Result({})),
+        lambda s: intend(s, stalled.lease, {"a" * 64: 1}),
+        lambda s: logs.append(s, stalled.lease, 1, "text"),
+        lambda s: release(s, stalled.lease),
+    ):
+        with pytest.raises(LeaseLost):
+            bench.database.run(write)
+    assert bench.steps(job)["fetch"] == "running"
 
 
 def test_the_attempts_of_lost_workers_are_counted(bench: Bench) -> None:
@@ -42,17 +80,20 @@ def test_the_attempts_of_lost_workers_are_counted(bench: Bench) -> None:
     bench.bind_all()
     for _ in range(RETRY.attempts_max):
         lost = bench.must_claim(lease_seconds=SOON)
+        bench.watch()
         bench.expire(lost.lease.execution_id)
     assert bench.status(job) == "failed"
     error = bench.job(job).error
     assert error is not None
-    assert error["code"] == "worker_lost"
+    assert error["code"] == "worker_killer"
+    assert "died 3 times" in error["message"]
 
 
 def test_a_lost_worker_of_a_cancelled_job_ends_it(bench: Bench) -> None:
     job = bench.submit()
     bench.bind_all()
     lost = bench.must_claim(lease_seconds=SOON)
+    bench.watch()
     bench.cancel(job)
     bench.expire(lost.lease.execution_id)
     assert bench.status(job) == "cancelled"

@@ -9,7 +9,8 @@ from core.errors import Conflict, NotFound, SourceInvalid, WorkerLost
 from db import artifacts, deadlines, demand, events
 from db.bind import Binding
 from db.jobs import PlannedStep
-from db.lease import LeaseState, Result, finish
+from db.lease import Result, finish
+from db.renewal import LeaseState
 from db.tokens import LeaseLost
 from tests.db.conftest import CHAIN, RETRY, Bench
 

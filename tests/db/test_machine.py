@@ -14,7 +14,7 @@ from core.errors import Conflict, DoesNotFit, FewbitsError, SourceInvalid, Worke
 from core.ids import JobId
 from db import expiry
 from db.claim import Claim
-from db.lease import LeaseState
+from db.renewal import LeaseState
 from db.session import Database
 from db.tokens import LeaseLost
 from tests.db.conftest import CHAIN, LEASE_SECONDS, Bench
@@ -77,9 +77,8 @@ class Machine(RuleBasedStateMachine):
             self.bench.cancel(pick.choice(self.jobs))
 
     @rule()
-    def rescue(self) -> None:
-        for execution_id in self.bench.database.run(lambda s: expiry.expired(s, 0)):
-            self.bench.expire(execution_id)
+    def watch(self) -> None:
+        self.rescue()
 
     @invariant()
     def rows_make_sense(self) -> None:
@@ -89,11 +88,16 @@ class Machine(RuleBasedStateMachine):
         """Work everything off: every job must end."""
         while self.claims:
             self.hold(random.Random(0), self.bench.finish)  # noqa: S311
-        self.bench.work_off()
+        while self.bench.work_off() + self.rescue():
+            pass
         for job_id in self.jobs:
             assert self.bench.status(job_id) in ("succeeded", "failed", "cancelled")
         with self.bench.database.transaction() as session:
-            session.execute(text("TRUNCATE jobs, executions, blobs CASCADE"))
+            session.execute(text("TRUNCATE jobs, executions, blobs, rescue_watch CASCADE"))
+
+    def rescue(self) -> int:
+        self.bench.watch()
+        return sum(map(self.bench.expire, self.bench.database.run(expiry.expired)))
 
     def hold(self, pick: random.Random, act: Any) -> None:
         """Do something with one of the claims, which may have been lost."""

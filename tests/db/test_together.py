@@ -10,7 +10,7 @@ from core.errors import Conflict, SourceInvalid, WorkerLost
 from core.ids import JobId
 from db import bind
 from db.claim import Claim
-from db.lease import LeaseState
+from db.renewal import LeaseState
 from db.tokens import LeaseLost
 from tests.db.conftest import CHAIN, Bench
 from tests.db.sense import nonsense

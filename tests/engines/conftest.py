@@ -47,10 +47,12 @@ def make_context(tmp_path_factory: pytest.TempPathFactory) -> MakeContext:
         return EngineContext(
             output=root / "output",
             scratch=root / "scratch",
+            checkpoint=root / "checkpoint",
             threads=2,
             device="cpu",
             report=(reports if reports is not None else []).append,
             measure=(measured if measured is not None else []).append,
+            must_leave=lambda: False,
         )
 
     return make

@@ -1,0 +1,57 @@
+"""Forget what nobody asks for any more: events and logs of jobs that were over long ago, workers long gone.
+
+A job, its result and its error stay. A piece at a time, so that no lock is held for long.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.orm import Session
+
+ROWS_AT_ONCE = 5000
+
+
+def _of_jobs(table: str, condition: str) -> TextClause:
+    return text(f"""
+        DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+            SELECT old.ctid FROM {table} AS old {condition} LIMIT {ROWS_AT_ONCE}
+        ))
+    """)
+
+
+_OLD = "clock_timestamp() - make_interval(secs => :older_than_seconds)"
+_EXECUTION_IS_OVER = f"""
+    JOIN executions ON executions.id = old.execution_id
+    WHERE executions.finished_at < {_OLD} AND old.{{when}} < {_OLD}
+"""
+_STATEMENTS = {
+    "events": _of_jobs(
+        "events", f"JOIN jobs ON jobs.id = old.job_id WHERE jobs.finished_at < {_OLD} AND old.created_at < {_OLD}"
+    ),
+    "log_chunks": _of_jobs("log_chunks", _EXECUTION_IS_OVER.format(when="created_at")),
+    "metrics": _of_jobs("metrics", _EXECUTION_IS_OVER.format(when="created_at")),
+    "attempts": _of_jobs("attempts", _EXECUTION_IS_OVER.format(when="started_at")),
+    "workers": text(f"""
+        DELETE FROM workers WHERE seen_at < {_OLD}
+          AND NOT EXISTS (SELECT FROM executions WHERE worker_id = workers.id)
+          AND NOT EXISTS (SELECT FROM executions WHERE reserved_by = workers.id)
+    """),
+}
+TABLES: Sequence[str] = tuple(_STATEMENTS)
+
+
+def forget(session: Session, table: str, older_than_seconds: float) -> int:
+    """Delete rows of one of ``TABLES`` that are older, and return how many; there may be more."""
+    return session.connection().execute(_STATEMENTS[table], {"older_than_seconds": older_than_seconds}).rowcount
+
+
+def forget_intents(session: Session) -> int:
+    """Delete the announcements of uploads by attempts that are over, and return how many."""
+    return session.connection().execute(_ABANDONED_INTENTS).rowcount
+
+
+_ABANDONED_INTENTS = text("""
+    DELETE FROM blob_intents USING executions
+    WHERE executions.id = blob_intents.execution_id
+      AND (executions.token <> blob_intents.token OR executions.status <> 'running')
+""")

@@ -1,0 +1,92 @@
+"""How much a team may have at once: jobs that wait, executions that run. A limit of its own goes before the default."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from core.errors import QuotaExceeded
+from core.ids import TeamId
+from db.states import ExecutionStatus, JobStatus, Quota
+from db.tables import Execution, Job, TeamQuota
+
+RUNNING: Mapping[str, Quota] = {"cpu": Quota.RUNNING_CPU, "gpu": Quota.RUNNING_GPU}
+CLOSE = 50  # more than requests that one API answers at once: further from its limit than this a team needs no lock
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of a team's limits, and how much of it is used; ``maximum`` None where there is no limit."""
+
+    name: Quota
+    used: int
+    maximum: int | None
+
+
+def shares(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None]) -> list[Share]:
+    """Return every limit of a team."""
+    limits = _limits(session, team_id, defaults)
+    used = {Quota.QUEUED_JOBS: _queued(session, team_id)}
+    running = select(Execution.pool, func.count()).where(
+        Execution.team_id == team_id, Execution.status == ExecutionStatus.RUNNING.value
+    )
+    counts = {row[0]: row[1] for row in session.execute(running.group_by(Execution.pool))}
+    used |= {quota: counts.get(pool, 0) for pool, quota in RUNNING.items()}
+    return [Share(quota, used[quota], limits[quota]) for quota in Quota]
+
+
+def require_place(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None]) -> None:
+    """Return if a team may queue another job; close to its limit, its requests take turns to the transaction's end.
+
+    Raises:
+        QuotaExceeded: it has as many as it may.
+    """
+    maximum = _limits(session, team_id, defaults)[Quota.QUEUED_JOBS]
+    if maximum is None or _queued(session, team_id) + CLOSE < maximum:
+        return
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{team_id} {Quota.QUEUED_JOBS}", 0))))
+    queued = _queued(session, team_id)  # read anew: what the last holder of the lock has committed counts
+    if queued >= maximum:
+        raise QuotaExceeded(
+            f"Your team has {queued} queued jobs, and may have {maximum}. Wait until some have started, or "
+            "cancel some. GET /v1/quotas shows the limits; your operator can change them."
+        )
+
+
+def set_quota(session: Session, team_id: TeamId, name: Quota, maximum: int | None) -> None:
+    """Give a team a limit of its own; None takes it back, so that the default counts again."""
+    if maximum is None:
+        session.execute(delete(TeamQuota).where(TeamQuota.team_id == team_id, TeamQuota.name == name.value))
+        return
+    new = insert(TeamQuota).values(team_id=team_id, name=name.value, maximum=maximum)
+    session.execute(new.on_conflict_do_update(index_elements=["team_id", "name"], set_={"maximum": maximum}))
+
+
+def may_run(session: Session, team_id: str, pool: str, maximum: int) -> bool:
+    """Return whether a team may run another execution; if so, no other claim for it goes on before this one ends.
+
+    False also where such a claim goes on at the moment: waiting for it could make two wait for each other.
+    """
+    key = func.hashtextextended(f"{team_id} {RUNNING[pool]}", 0)
+    if not session.scalar(select(func.pg_try_advisory_xact_lock(key))):
+        return False
+    count = session.scalar(_RUNNING, {"team_id": team_id, "pool": pool})
+    return bool(count is not None and count < maximum)
+
+
+_RUNNING = text("""
+    SELECT count(*) FROM executions WHERE status = 'running' AND team_id = :team_id AND pool = :pool
+""")
+
+
+def _limits(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None]) -> dict[Quota, int | None]:
+    own = session.execute(select(TeamQuota.name, TeamQuota.maximum).where(TeamQuota.team_id == team_id))
+    limits = {quota: defaults.get(quota) for quota in Quota}
+    return limits | {Quota(name): maximum for name, maximum in own}
+
+
+def _queued(session: Session, team_id: TeamId) -> int:
+    queued = select(func.count()).where(Job.team_id == team_id, Job.status == JobStatus.QUEUED.value)
+    return session.scalar(queued) or 0

@@ -1,0 +1,59 @@
+"""Memory and scratch disk: what work needs, what a worker has, and whether the one fits into the other."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Need:
+    """The forecast of a piece of work: memory of the host and of a GPU, and scratch disk."""
+
+    memory_bytes: int
+    vram_bytes: int
+    scratch_bytes: int
+
+    def __str__(self) -> str:
+        vram = f", {gigabytes(self.vram_bytes)} of GPU memory" if self.vram_bytes else ""
+        return f"{gigabytes(self.memory_bytes)} of memory{vram} and {gigabytes(self.scratch_bytes)} of scratch disk"
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a worker offers to a child on one device.
+
+    ``vram_bytes`` is None where the device is the CPU: what work needs of a GPU's memory is then taken from the host's.
+    """
+
+    memory_bytes: int
+    vram_bytes: int | None
+    scratch_bytes: int
+
+    def fits(self, need: Need) -> bool:
+        """Return whether work fits in."""
+        on_host = need.memory_bytes + (need.vram_bytes if self.vram_bytes is None else 0)
+        on_gpu = 0 if self.vram_bytes is None else need.vram_bytes
+        return (
+            on_host <= self.memory_bytes
+            and on_gpu <= (self.vram_bytes or 0)
+            and need.scratch_bytes <= self.scratch_bytes
+        )
+
+    def parameters(self, prefix: str) -> dict[str, int | None]:
+        """Return the parameters that ``fits`` in SQL names."""
+        return {f"{prefix}_{name}": value for name, value in asdict(self).items()}
+
+
+def fits(prefix: str) -> str:
+    """Return the SQL condition that an execution fits into a room whose parameters begin with ``prefix``."""
+    return f"""(
+        executions.scratch_bytes <= :{prefix}_scratch_bytes
+        AND CASE WHEN CAST(:{prefix}_vram_bytes AS bigint) IS NULL
+            THEN executions.memory_bytes + executions.vram_bytes <= :{prefix}_memory_bytes
+            ELSE executions.memory_bytes <= :{prefix}_memory_bytes
+                AND executions.vram_bytes <= CAST(:{prefix}_vram_bytes AS bigint)
+            END
+    )"""
+
+
+def gigabytes(amount_bytes: int) -> str:
+    """Return an amount as people read it."""
+    return f"{amount_bytes / 1e9:.1f} GB"
