@@ -96,8 +96,7 @@ def bind(session: Session, step: UnboundStep, work: Work) -> Binding:
     name, details = step.kind.capitalize(), {"step": step.kind}
     if execution.status == ExecutionStatus.SUCCEEDED:
         flow.start(session, step.job_id)
-        transition_one(session, StepStatus.SUCCEEDED, step.id, reused=True)
-        flow.advance(session, [step.job_id], f"{name} was done before; its result is reused.", details)
+        flow.succeed(session, execution.id, f"{name} was done before; its result is reused.", details, reused=True)
         return Binding.REUSED
     flow.set_order(session, execution.id)
     if execution.status == ExecutionStatus.RUNNING:

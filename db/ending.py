@@ -14,7 +14,7 @@ from db import events, flow
 from db.locks import LiveJob
 from db.notify import WORK, notify
 from db.room import Need, gigabytes
-from db.states import LIVE_STEP, AttemptOutcome, ExecutionStatus, StepStatus, origins
+from db.states import LIVE_STEP, AttemptOutcome, ExecutionStatus, JobStatus, StepStatus, origins
 from db.tables import Execution, Step
 from db.transition import WrongState, transition
 from db.usage import CHARGE
@@ -119,7 +119,7 @@ def succeed(session: Session, execution_id: str, facts: Mapping[str, Any], peak_
 def cancel(session: Session, execution_id: str, jobs: Sequence[LiveJob]) -> None:
     """Close an execution that nobody wants any more."""
     _end(session, _CLOSE, execution_id, ExecutionStatus.CANCELLED, AttemptOutcome.CANCELLED)
-    flow.settle_cancelled(session, jobs)
+    flow.settle_cancelled(session, _cancelling(jobs))
 
 
 def release(session: Session, execution: Execution, jobs: Sequence[LiveJob]) -> None:
@@ -157,7 +157,11 @@ def fail_for_good(session: Session, execution: Execution, jobs: Sequence[LiveJob
     failed = transition(session, StepStatus.FAILED, _live_steps(execution), error=dict(mishap.error))
     for job_id in session.scalars(select(Step.job_id).where(Step.id.in_(failed)).order_by(Step.job_id)).all():
         flow.fail(session, job_id, mishap.error)
-    flow.settle_cancelled(session, jobs)
+    flow.settle_cancelled(session, _cancelling(jobs))
+
+
+def _cancelling(jobs: Sequence[LiveJob]) -> list[str]:
+    return [job.id for job in jobs if job.status == JobStatus.CANCELLING]
 
 
 def _attempts_max(jobs: Sequence[LiveJob], mishap: Mishap, retry: Retry) -> int:

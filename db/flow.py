@@ -5,7 +5,7 @@ statuses from which they may move rows come from the one table all the same.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select, text, update
@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from core.errors import ErrorDocument
 from db import clock, events
-from db.locks import LiveJob, live_executions
+from db.locks import live_executions
 from db.notify import JOBS, WORK
-from db.states import LIVE_STEP, ExecutionStatus, JobStatus, StepStatus, origins
+from db.states import LIVE_STEP, ExecutionStatus, JobStatus, StepStatus, live, origins
 from db.tables import Execution, Job, Step
 from db.tables.base import sql_list
 from db.transition import transition, transition_one
@@ -52,17 +52,32 @@ _BEGIN = text(f"""
     SELECT count(pg_notify(:channel, id)) FROM told
 """)
 
-_ADVANCE = text(f"""
-    WITH mine AS (
-        SELECT job.id, NOT EXISTS (SELECT FROM steps WHERE job_id = job.id AND status <> 'succeeded') AS is_over
-        FROM unnest(CAST(:job_ids AS text[])) AS job (id)
+# What is done in this statement is not seen by its other parts, so they count the steps of ``done`` as succeeded.
+_SUCCEED = text(f"""
+    WITH waiting AS (
+        SELECT id, status FROM jobs
+        WHERE id IN (SELECT job_id FROM steps WHERE execution_id = :execution_id)
+          AND status IN ({sql_list(live(JobStatus))})
+        ORDER BY id FOR UPDATE
+    ), done AS (
+        UPDATE steps SET status = 'succeeded', finished_at = clock_timestamp(), reused = :reused
+        FROM waiting
+        WHERE steps.job_id = waiting.id AND steps.execution_id = :execution_id
+          AND steps.status IN ({sql_list(origins(StepStatus.SUCCEEDED))})
+        RETURNING steps.id, steps.job_id
+    ), mine AS (
+        SELECT job_id AS id, NOT EXISTS (
+            SELECT FROM steps WHERE steps.job_id = done.job_id AND steps.id <> done.id AND steps.status <> 'succeeded'
+        ) AS is_over
+        FROM done
     ), unblocked AS (
         UPDATE steps SET status = 'ready'
-        FROM mine
-        WHERE steps.job_id = mine.id AND steps.status = 'waiting' AND NOT EXISTS (
+        FROM done
+        WHERE steps.job_id = done.job_id AND steps.status = 'waiting' AND NOT EXISTS (
             SELECT FROM steps AS needed
-            WHERE needed.job_id = steps.job_id AND needed.kind = ANY (steps.needs) AND needed.status <> 'succeeded'
-          )
+            WHERE needed.job_id = steps.job_id AND needed.kind = ANY (steps.needs)
+              AND needed.status <> 'succeeded' AND needed.id <> done.id
+        )
         RETURNING steps.pool
     ), told AS (
         UPDATE jobs
@@ -77,10 +92,12 @@ _ADVANCE = text(f"""
         SELECT id, event_count - CAST(is_over AS integer), 'info', 'state', :message, CAST(:data AS jsonb) FROM told
         UNION ALL
         SELECT id, event_count, 'info', 'state', 'The job has succeeded.', '{{}}' FROM told WHERE is_over
+    ), news AS (
+        SELECT count(pg_notify(channel, payload)) AS count FROM (
+            SELECT :jobs AS channel, id AS payload FROM told UNION ALL SELECT DISTINCT :work, pool FROM unblocked
+        ) AS news
     )
-    SELECT count(pg_notify(channel, payload)) FROM (
-        SELECT :jobs AS channel, id AS payload FROM told UNION ALL SELECT DISTINCT :work, pool FROM unblocked
-    ) AS news
+    SELECT waiting.id FROM waiting, news WHERE waiting.status = 'cancelling'
 """)
 
 
@@ -112,17 +129,30 @@ def start(session: Session, job_id: str) -> None:
         events.record(session, job_id, "The job has started.")
 
 
-def advance(session: Session, job_ids: Collection[str], message: str, data: Mapping[str, Any]) -> None:
-    """Make ready the steps that wait for nothing any more; finish each job when every step of it has succeeded.
+def succeed(
+    session: Session, execution_id: str, message: str, data: Mapping[str, Any], *, reused: bool = False
+) -> Sequence[str]:
+    """Let the steps that wait on an execution succeed, make ready what waited for them, finish each job that is done.
 
     Args:
         session: the caller's transaction.
-        job_ids: running jobs of which a step has just succeeded.
-        message: what each is told about that.
+        execution_id: its row is locked, and it is succeeding or has succeeded.
+        message: what each job is told.
         data: the event's details.
+        reused: whether the work had been done before the steps wanted it.
+
+    Returns:
+        the jobs with a step on it that are being cancelled, for ``settle_cancelled`` once it is over.
     """
-    wanted = {"job_ids": list(job_ids), "message": message, "data": json.dumps(data), "jobs": JOBS, "work": WORK}
-    session.execute(_ADVANCE, wanted)
+    wanted = {
+        "execution_id": execution_id,
+        "message": message,
+        "data": json.dumps(data),
+        "reused": reused,
+        "jobs": JOBS,
+        "work": WORK,
+    }
+    return session.scalars(_SUCCEED, wanted).all()
 
 
 def fail(session: Session, job_id: str, error: ErrorDocument) -> None:
@@ -154,12 +184,12 @@ def let_go(session: Session, job_id: str, to: StepStatus) -> None:
         set_order(session, execution_id)
 
 
-def settle_cancelled(session: Session, jobs: Iterable[LiveJob]) -> None:
-    """Finish the cancelling among ``jobs`` that have no child left to stop."""
-    for job in jobs:
-        if job.status == JobStatus.CANCELLING and not _stopping(session, job.id):
-            transition_one(session, JobStatus.CANCELLED, job.id)
-            events.record(session, job.id, "The job is cancelled.")
+def settle_cancelled(session: Session, cancelling: Iterable[str]) -> None:
+    """Finish those of some jobs that are being cancelled which have no child left to stop."""
+    for job_id in cancelling:
+        if not _stopping(session, job_id):
+            transition_one(session, JobStatus.CANCELLED, job_id)
+            events.record(session, job_id, "The job is cancelled.")
 
 
 def cancel(session: Session, job_id: str) -> None:

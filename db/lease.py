@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.manifest import StoredFile
 from db import artifacts, ending, events, flow
 from db.artifacts import EvaluationRow, NewArtifact
 from db.ending import Mishap, Retry
-from db.locks import LiveJob, lock_execution, lock_jobs_on
-from db.states import StepStatus
+from db.locks import LiveJob, lock_execution
+from db.states import LIVE_STEP
 from db.tables import Execution, Step
 from db.tokens import Lease, hold
-from db.transition import transition
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,24 @@ def finish(session: Session, lease: Lease, result: Result) -> None:
         LeaseLost: the token is not the row's any more.
     """
     held = hold(session, lease)
-    jobs = lock_jobs_on(session, lease.execution_id)
     if result.artifact is not None:
         artifacts.commit(session, held.team_id, lease, result.artifact)
     if result.evaluations:
         artifacts.commit_evaluations(session, lease, result.evaluations)
+    if result.warnings:
+        _warn(session, lease, held.kind, result.warnings)
+    message = f"{held.kind.capitalize()} has succeeded."
+    cancelling = flow.succeed(session, lease.execution_id, message, {"step": held.kind})
     ending.succeed(session, lease.execution_id, result.facts, result.peak_memory_bytes)
-    on_execution = Step.execution_id == lease.execution_id
-    succeeded = transition(session, StepStatus.SUCCEEDED, on_execution, returning="job_id")
-    for job_id in succeeded if result.warnings else ():
-        for warning in result.warnings:
-            events.record(session, job_id, warning, level="warn", kind="message", step=held.kind)
-    flow.advance(session, succeeded, f"{held.kind.capitalize()} has succeeded.", {"step": held.kind})
-    flow.settle_cancelled(session, jobs)
+    flow.settle_cancelled(session, cancelling)
+
+
+def _warn(session: Session, lease: Lease, kind: str, warnings: Sequence[str]) -> None:
+    on_it = Step.execution_id == lease.execution_id
+    live = Step.status.in_([status.value for status in LIVE_STEP])
+    for job_id in session.scalars(select(Step.job_id).where(on_it, live).order_by(Step.job_id)).all():
+        for warning in warnings:
+            events.record(session, job_id, warning, level="warn", kind="message", step=kind)
 
 
 def fail(session: Session, lease: Lease, mishap: Mishap, retry: Retry) -> None:

@@ -10,12 +10,12 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from db.session import Interleaved
-from db.states import ExecutionStatus, JobStatus, is_terminal
+from db.states import ExecutionStatus, JobStatus, live
 from db.tables import Execution, Job, Step
 from db.tables.base import sql_list
 
-_LIVE_EXECUTIONS = [status.value for status in ExecutionStatus if not is_terminal(status)]
-_LIVE_JOBS = [status.value for status in JobStatus if not is_terminal(status)]
+_LIVE_EXECUTIONS = live(ExecutionStatus)
+_LIVE_JOBS = live(JobStatus)
 
 
 @dataclass(frozen=True)

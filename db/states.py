@@ -116,5 +116,10 @@ def terminal(enum_type: type[Status]) -> list[str]:
     return [status.value for status in enum_type if is_terminal(status)]
 
 
+def live(enum_type: type[Status]) -> list[str]:
+    """Return the statuses of one kind that are not final."""
+    return [status.value for status in enum_type if not is_terminal(status)]
+
+
 LIVE_STEP = (StepStatus.READY, StepStatus.RUNNING)  # these keep an execution wanted
 REUSABLE_EXECUTION = (ExecutionStatus.READY, ExecutionStatus.RUNNING, ExecutionStatus.SUCCEEDED)

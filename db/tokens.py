@@ -1,14 +1,12 @@
 """A lease and its token: without the row's token, and once its lease is over, a worker writes nothing."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Row, and_, select
+from sqlalchemy import Row, TextClause, text
 from sqlalchemy.orm import Session
 
 from core.ids import ExecutionId
 from db import watch
-from db.states import ExecutionStatus
-from db.tables import Execution
 
 
 class LeaseLost(Exception):
@@ -23,14 +21,14 @@ class Lease:
     token: int
 
 
-def is_held(lease: Lease) -> ColumnElement[bool]:
-    """Return the condition that an execution is the lease's, that its token is the row's, and that it is not over."""
-    return and_(
-        Execution.id == lease.execution_id,
-        Execution.token == lease.token,
-        Execution.status == ExecutionStatus.RUNNING.value,
-        ~watch.is_over(),
-    )
+# The condition that an execution is the lease's, that its token is the row's, and that it is not over.
+IS_HELD = f"""(
+    executions.id = :execution_id AND executions.token = :token AND executions.status = 'running'
+    AND NOT {watch.IS_OVER}
+)"""
+_HELD = f"SELECT team_id, kind FROM executions WHERE {IS_HELD}"
+_TO_CHANGE = text(f"{_HELD} FOR UPDATE")
+_TO_STAY = text(f"{_HELD} FOR SHARE")
 
 
 def hold(session: Session, lease: Lease) -> Row[str, str]:
@@ -42,11 +40,7 @@ def hold(session: Session, lease: Lease) -> Row[str, str]:
     Raises:
         LeaseLost: it is lost already.
     """
-    held = select(Execution.team_id, Execution.kind).where(is_held(lease)).with_for_update()
-    row = session.execute(held).one_or_none()
-    if row is None:
-        raise LeaseLost
-    return row
+    return _held(session, _TO_CHANGE, lease)
 
 
 def require(session: Session, lease: Lease) -> None:
@@ -55,5 +49,11 @@ def require(session: Session, lease: Lease) -> None:
     Raises:
         LeaseLost: it is lost already.
     """
-    if session.scalar(select(Execution.id).where(is_held(lease)).with_for_update(read=True)) is None:
+    _held(session, _TO_STAY, lease)
+
+
+def _held(session: Session, statement: TextClause, lease: Lease) -> Row[str, str]:
+    row = session.execute(statement, asdict(lease)).one_or_none()
+    if row is None:
         raise LeaseLost
+    return row
