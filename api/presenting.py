@@ -6,8 +6,9 @@ from typing import Any
 
 from api import responses
 from core.errors import RequestError
-from db.states import StepStatus
-from db.tables import Artifact, Event, Execution, Job, LogChunk, Metric, Step
+from db.quotas import Share
+from db.states import AttemptOutcome, StepStatus
+from db.tables import Artifact, Attempt, Event, Execution, Job, LogChunk, Metric, Step
 from engines.methods.base import Method
 from engines.recipe import Recipe, parse_recipe
 
@@ -32,6 +33,8 @@ def job_object(job: Job) -> responses.Job:
         retry_of=job.retry_of,
         max_runtime_seconds=job.max_runtime_seconds,
         max_pending_seconds=job.max_pending_seconds,
+        max_attempts=job.max_attempts,
+        wait_for_capacity=job.wait_for_capacity,
         error=_error(job.error),
         steps=[step_object(step) for step in job.steps],
         result=_result(job),
@@ -86,6 +89,26 @@ def metric_object(step: Step, metric: Metric) -> responses.Metric:
         values=metric.values,
         created_at=metric.created_at,
     )
+
+
+def attempt_object(step: Step, attempt: Attempt) -> responses.Attempt:
+    """Return one attempt of a step."""
+    return responses.Attempt(
+        step=step.kind,
+        number=attempt.number,
+        host=attempt.host,
+        device=attempt.device,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        outcome=None if attempt.outcome is None else AttemptOutcome(attempt.outcome),
+        error=_error(attempt.error),
+        peak_memory_bytes=attempt.peak_memory_bytes,
+    )
+
+
+def quota_object(share: Share) -> responses.Quota:
+    """Return one of a team's limits."""
+    return responses.Quota(name=share.name, used=share.used, maximum=share.maximum)
 
 
 def artifact_object(artifact: Artifact) -> responses.Artifact:

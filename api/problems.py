@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from api.strict_json import Location, UnusableText
-from core.errors import Conflict, FewbitsError, NotAuthenticated, NotFound, RequestError, StoreFailed
+from core.errors import Conflict, FewbitsError, NotAuthenticated, NotFound, QuotaExceeded, RequestError, StoreFailed
 from core.logging import log
 from db.session import UNAVAILABLE
 
@@ -27,6 +27,7 @@ _STATUSES: Mapping[type[FewbitsError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     RequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     StoreFailed: HTTPStatus.SERVICE_UNAVAILABLE,
     FewbitsError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }

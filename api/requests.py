@@ -131,6 +131,13 @@ class JobRequest(_Body):
     )
     max_runtime_seconds: Seconds | None = Field(default=None, description="The job fails if it runs for longer")
     max_pending_seconds: Seconds | None = Field(default=None, description="The job fails if it waits for longer")
+    max_attempts: Annotated[int, Field(ge=1), Whole] | None = Field(
+        default=None,
+        description="How often a step is tried whose work goes wrong; the operator has a default and a limit",
+    )
+    wait_for_capacity: bool = Field(
+        default=False, description="Take the job also where no worker that is known could run it, and wait for one"
+    )
 
 
 def _unquoted(key: str) -> str:
@@ -181,6 +188,7 @@ class LogQuery(_Query):
     limit: Limit = 50
     after: int = Field(default=0, ge=0, le=INT8_MAX, description="The id of the last chunk seen so far")
     step: Name | None = Field(default=None, description="The kind of one step")
+    attempt: int | None = Field(default=None, ge=1, le=INT4_MAX, description="The number of one attempt")
 
 
 class MetricQuery(_Query):

@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from db.states import JobStatus, StepStatus
+from db.states import AttemptOutcome, JobStatus, StepStatus
+from db.states import Quota as QuotaName
 
 
 class JobError(BaseModel):
@@ -94,6 +95,8 @@ class Job(BaseModel):
     retry_of: str | None = Field(description="The job that this one asks for again")
     max_runtime_seconds: int | None
     max_pending_seconds: int | None
+    max_attempts: int | None = Field(description="Null where the operator's default holds")
+    wait_for_capacity: bool
     error: JobError | None
     steps: list[Step]
     result: Result | None
@@ -133,6 +136,30 @@ class Metric(BaseModel):
     module: str
     values: dict[str, float] = Field(examples=[{"loss": 0.0123}])
     created_at: dt.datetime
+
+
+class Attempt(BaseModel):
+    """One try of a step's work; the work may be another job's, too."""
+
+    object: Literal["job.attempt"] = "job.attempt"
+    step: str
+    number: int
+    host: str = Field(description="The machine of the worker")
+    device: str
+    started_at: dt.datetime
+    ended_at: dt.datetime | None
+    outcome: AttemptOutcome | None = Field(description="Null while it runs")
+    error: JobError | None
+    peak_memory_bytes: int | None = Field(description="The most memory that its process took, where that was measured")
+
+
+class Quota(BaseModel):
+    """One limit of the team, and how much of it is used."""
+
+    object: Literal["quota"] = "quota"
+    name: QuotaName
+    used: int
+    maximum: int | None = Field(description="Null where there is no limit")
 
 
 class ArtifactFile(BaseModel):
@@ -197,6 +224,22 @@ class MetricPage(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Metric]
+    has_more: bool
+
+
+class AttemptPage(BaseModel):
+    """Every attempt of every step, by its start."""
+
+    object: Literal["list"] = "list"
+    data: list[Attempt]
+    has_more: bool
+
+
+class QuotaPage(BaseModel):
+    """Every limit of the team."""
+
+    object: Literal["list"] = "list"
+    data: list[Quota]
     has_more: bool
 
 

@@ -3,21 +3,31 @@
 Refuses to know: who asks, and how the answer is sent.
 """
 
+from collections.abc import Sequence
+
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from api.problems import pointer
+from api.quotas import default_quotas
 from api.requests import JobRequest
 from api.services import services
-from core.errors import InvalidRequest
+from core.errors import InvalidRequest, NoCapacity
 from core.ids import JobId, TeamId
-from db import jobs
-from db.jobs import NewJob
+from db import jobs, quotas
+from db.jobs import NewJob, PlannedStep
 from db.tables import Job
 from engines.recipe import parse_recipe
+from engines.source import ModelFacts
+from pipeline.foresight import NOTHING, ForeseenStep, beyond_all_workers, foresee
 from pipeline.plan import plan
 from pipeline.precheck import check_model
 from pipeline.sources import check_source
+
+WHAT_TO_DO = (
+    "Ask your operator for such a worker, choose a smaller model or, where a recipe has them, fewer samples; "
+    "or set wait_for_capacity, and the job waits for one."
+)
 
 
 def submit_request(session: Session, team_id: TeamId, wanted: JobRequest) -> JobId:
@@ -25,8 +35,10 @@ def submit_request(session: Session, team_id: TeamId, wanted: JobRequest) -> Job
 
     Raises:
         RequestError: the recipe or the source is not one that this service takes.
+        NoCapacity: no worker could ever run it.
+        QuotaExceeded: the team has as many queued jobs as it may have.
     """
-    return jobs.submit(session, team_id, _new_job(wanted))
+    return jobs.submit(session, team_id, _new_job(session, team_id, wanted))
 
 
 def retry_job(session: Session, team_id: TeamId, job_id: str) -> JobId:
@@ -36,16 +48,22 @@ def retry_job(session: Session, team_id: TeamId, job_id: str) -> JobId:
         NotFound: there is none of that id in this team.
         Conflict: it is not over yet.
         RequestError: this service does not take the request any more.
+        NoCapacity: no worker could ever run it.
+        QuotaExceeded: the team has as many queued jobs as it may have.
     """
-    return jobs.retry(session, team_id, job_id, lambda job: _new_job(_request_of(job)))
+    return jobs.retry(session, team_id, job_id, lambda job: _new_job(session, team_id, _request_of(job)))
 
 
-def _new_job(wanted: JobRequest) -> NewJob:
+def _new_job(session: Session, team_id: TeamId, wanted: JobRequest) -> NewJob:
+    settings = services().settings
     recipe = parse_recipe(wanted.recipe)
     evaluation = wanted.evaluation.model_dump()
-    roots = services().settings.source_roots
-    source = check_source(wanted.source, roots)
-    check_model(recipe, source, roots)
+    source = check_source(wanted.source, settings.source_roots)
+    _check_attempts(wanted.max_attempts, settings.attempts_limit)
+    model = check_model(recipe, source, settings.source_roots)
+    steps = plan(recipe, evaluation)
+    warnings = _check_capacity(session, steps, model, wait=wanted.wait_for_capacity)
+    quotas.require_place(session, team_id, default_quotas(settings))  # last, for it may lock until the transaction ends
     return NewJob(
         source=source,
         method=recipe.method.name,
@@ -54,10 +72,43 @@ def _new_job(wanted: JobRequest) -> NewJob:
         metadata=wanted.metadata,
         labels=tuple(wanted.labels),
         priority=wanted.priority,
-        max_runtime_seconds=wanted.max_runtime_seconds,
-        max_pending_seconds=wanted.max_pending_seconds,
-        steps=plan(recipe, evaluation),
+        max_runtime_seconds=wanted.max_runtime_seconds or settings.max_runtime_seconds,
+        max_pending_seconds=wanted.max_pending_seconds or settings.max_pending_seconds,
+        max_attempts=wanted.max_attempts,
+        wait_for_capacity=wanted.wait_for_capacity,
+        steps=steps,
+        warnings=warnings,
     )
+
+
+def _check_attempts(wanted: int | None, limit: int) -> None:
+    if wanted is not None and wanted > limit:
+        raise InvalidRequest(
+            f"A job may ask for {limit} attempts at most. Its operator sets the limit by FEWBITS_ATTEMPTS_LIMIT.",
+            param="max_attempts",
+        )
+
+
+def _check_capacity(
+    session: Session, steps: Sequence[PlannedStep], model: ModelFacts | None, *, wait: bool
+) -> tuple[str, ...]:
+    """Return what is to be told of a job that waits for a worker that could run it.
+
+    Raises:
+        NoCapacity: none could, and the job does not wait for one.
+    """
+    step = beyond_all_workers(session, foresee(steps, model))
+    if step is None:
+        return ()
+    if not wait:
+        raise NoCapacity(f"{_no_worker(step)} {WHAT_TO_DO}", param="recipe")
+    return (f"{_no_worker(step)} The job waits for one.",)
+
+
+def _no_worker(step: ForeseenStep) -> str:
+    if step.need == NOTHING:
+        return f"{step.kind.capitalize()} needs a {step.pool} worker, and none has been there for a week."
+    return f"{step.kind.capitalize()} needs {step.need}, which no {step.pool} worker of the last week has."
 
 
 def _request_of(job: Job) -> JobRequest:

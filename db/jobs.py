@@ -14,7 +14,7 @@ from db import events, flow
 from db.locks import lock_job
 from db.notify import WORK, notify
 from db.states import JobStatus, StepStatus, is_terminal
-from db.tables import Artifact, Evaluation, Execution, Job, Step
+from db.tables import Artifact, Attempt, Evaluation, Execution, Job, Step
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class NewJob:
-    """A validated request and its plan."""
+    """A validated request and its plan; ``warnings`` are told by the job's first events."""
 
     source: str
     method: str
@@ -41,6 +41,9 @@ class NewJob:
     max_pending_seconds: int | None
     steps: tuple[PlannedStep, ...]
     labels: tuple[str, ...] = ()
+    max_attempts: int | None = None
+    wait_for_capacity: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ def submit(session: Session, team_id: TeamId, new: NewJob, retry_of: str | None 
         priority=new.priority,
         max_runtime_seconds=new.max_runtime_seconds,
         max_pending_seconds=new.max_pending_seconds,
+        max_attempts=new.max_attempts,
+        wait_for_capacity=new.wait_for_capacity,
     )
     session.add(job)
     session.flush()
@@ -88,6 +93,8 @@ def submit(session: Session, team_id: TeamId, new: NewJob, retry_of: str | None 
         if status is StepStatus.READY:
             notify(session, WORK, step.pool)
     events.record(session, job.id, "The job is queued.")
+    for warning in new.warnings:
+        events.record(session, job.id, warning, level="warn", kind="message")
     return JobId(job.id)
 
 
@@ -182,6 +189,22 @@ def request_cancel(session: Session, team_id: TeamId, job_id: str) -> None:
     if is_terminal(status):
         raise Conflict(f"The job has {status.value} already and cannot be cancelled.")
     flow.cancel(session, job.id)
+
+
+def attempts(session: Session, team_id: TeamId, job_id: str) -> Sequence[tuple[Step, Attempt]]:
+    """Return every attempt of the work of a job's steps, each with its step, by their start.
+
+    Raises:
+        NotFound: there is none of that id in this team.
+    """
+    require(session, team_id, job_id)
+    statement = (
+        select(Step, Attempt)
+        .join(Attempt, Attempt.execution_id == Step.execution_id)
+        .where(Step.job_id == job_id)
+        .order_by(Attempt.started_at, Step.position, Attempt.number)
+    )
+    return [(row[0], row[1]) for row in session.execute(statement)]
 
 
 def results(session: Session, team_id: TeamId, job_id: str) -> Sequence[Artifact]:

@@ -22,8 +22,8 @@ def append(session: Session, lease: Lease, attempt: int, text: str) -> None:
     session.flush()
 
 
-def page(
-    session: Session, job_id: str, step: str | None, after: int, limit: int
+def page(  # noqa: PLR0913 - what is asked for, and where the page begins and ends
+    session: Session, job_id: str, step: str | None, after: int, limit: int, *, attempt: int | None = None
 ) -> tuple[Sequence[tuple[Step, LogChunk]], bool]:
     """Return up to ``limit`` log chunks that follow chunk ``after``, each with its step, and whether there are more."""
     statement = (
@@ -35,6 +35,8 @@ def page(
     )
     if step is not None:
         statement = statement.where(Step.kind == step)
+    if attempt is not None:
+        statement = statement.where(LogChunk.attempt == attempt)
     rows = [(row[0], row[1]) for row in session.execute(statement)]
     return rows[:limit], len(rows) > limit
 

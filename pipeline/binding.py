@@ -8,13 +8,12 @@ from core.logging import log
 from core.manifest import canonical_json
 from db import bind
 from db.bind import UnboundStep, Work
-from db.room import Need
 from db.session import UNAVAILABLE, Database
+from pipeline.foresight import need_of
 from pipeline.kinds import KINDS
-from pipeline.step_kind import input_ids
+from pipeline.step_kind import input_facts, input_ids
 
 BATCH = 100
-BYTES_MAX = 2**63 - 1  # the largest number that Postgres keeps; no machine has as much
 
 
 def bind_ready_steps(database: Database) -> int:
@@ -47,16 +46,11 @@ def describe(step: UnboundStep) -> Work:
         "team": step.team_id,
         "inputs": {name: value.digest for name, value in step.inputs.items()},
     }
-    forecast = kind.forecast(step)
     return Work(
         key=hashlib.sha256(canonical_json(material)).hexdigest(),
         params=params,
         inputs=input_ids(step),
-        need=Need(
-            memory_bytes=min(forecast.memory_bytes, BYTES_MAX),
-            vram_bytes=min(forecast.vram_bytes, BYTES_MAX),
-            scratch_bytes=min(forecast.scratch_bytes, BYTES_MAX),
-        ),
+        need=need_of(kind.forecast(step.params, input_facts(step))),
     )
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from db.bind import UnboundStep
 from engines import convert, llama_cpp
 from engines.methods.base import Forecast
-from pipeline.step_kind import Outcome, Output, StepContext, StepKind, model_facts
+from pipeline.step_kind import Facts, Outcome, Output, StepContext, StepKind, model_facts
 
 
 class Convert(StepKind):
@@ -19,9 +18,9 @@ class Convert(StepKind):
         """Return the converter's version."""
         return llama_cpp.VERSION
 
-    def forecast(self, step: UnboundStep) -> Forecast:
+    def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return what the converter needs for a model of this size."""
-        return convert.forecast(model_facts(step))
+        return convert.forecast(model_facts(facts))
 
     def output(self, params: Mapping[str, Any]) -> Output:
         """Return that the file is read by later steps only."""

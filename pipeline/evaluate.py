@@ -7,7 +7,7 @@ from db.bind import UnboundStep
 from engines import evaluation, runtimes
 from engines.methods.base import Forecast
 from pipeline.judging import judge, judged
-from pipeline.step_kind import Outcome, StepContext, StepKind, model_facts
+from pipeline.step_kind import Facts, Outcome, StepContext, StepKind, model_facts
 
 
 class Evaluate(StepKind):
@@ -20,10 +20,9 @@ class Evaluate(StepKind):
         """Return the version of the library that runs the result."""
         return runtimes.ENGINES[params["format"]]
 
-    def forecast(self, step: UnboundStep) -> Forecast:
+    def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return what the result needs."""
-        size_bytes = step.inputs["quantize"].facts["size_bytes"]
-        return evaluation.forecast_result(model_facts(step), step.params["format"], size_bytes)
+        return evaluation.forecast_result(model_facts(facts), params["format"], facts["quantize"]["size_bytes"])
 
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
         """Return what is judged, and on which texts."""

@@ -11,8 +11,9 @@ from db.bind import UnboundStep
 from engines import source
 from engines.context import EngineContext, Progress
 from engines.methods.base import Forecast
+from engines.source import ModelFacts
 from pipeline.sources import local_folder
-from pipeline.step_kind import MIB, Outcome, Output, StepContext, StepKind
+from pipeline.step_kind import MIB, Facts, Outcome, Output, StepContext, StepKind
 
 PIECE_BYTES = 16 * MIB
 
@@ -27,9 +28,13 @@ class Fetch(StepKind):
         """Return that the work is our own."""
         return "fewbits"
 
-    def forecast(self, step: UnboundStep) -> Forecast:
+    def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return a small need: the size is known only when the folder is read, and is checked then."""
         return Forecast(memory_bytes=256 * MIB, scratch_bytes=0)
+
+    def expect(self, params: Mapping[str, Any], model: ModelFacts) -> Mapping[str, Any]:
+        """Return what is known of the model already."""
+        return {"model": dataclasses.asdict(model)}
 
     def output(self, params: Mapping[str, Any]) -> Output:
         """Return that the files are the snapshot."""

@@ -9,8 +9,8 @@ from engines.source import ModelFacts
 from pipeline.sources import local_folder
 
 
-def check_model(recipe: Recipe, location: str, roots: tuple[Path, ...]) -> None:
-    """Refuse a recipe that does not go with its source, by the source's headers alone.
+def check_model(recipe: Recipe, location: str, roots: tuple[Path, ...]) -> ModelFacts | None:
+    """Refuse a recipe that does not go with its source, by the source's headers alone, and return what these say.
 
     A source that cannot be seen or read from here is left to the fetch, which runs where it can and says what is wrong.
     The recipe is looked at again after it.
@@ -20,12 +20,16 @@ def check_model(recipe: Recipe, location: str, roots: tuple[Path, ...]) -> None:
         location: the source, as ``check_source`` returns it.
         roots: the folders under which the operator allows local sources.
 
+    Returns:
+        the facts of the model, or None where it cannot be seen.
+
     Raises:
         InvalidRequest: ``param`` names the field, the message what would be valid.
     """
     facts = _visible_facts(location, roots)
     if facts is not None:
         recipe.method.check(facts, recipe.params)
+    return facts
 
 
 def _visible_facts(location: str, roots: tuple[Path, ...]) -> ModelFacts | None:

@@ -6,7 +6,8 @@ from typing import Any
 from db.bind import UnboundStep
 from engines.methods.base import Forecast
 from engines.recipe import parse_recipe
-from pipeline.step_kind import Outcome, Output, StepContext, StepKind, model_facts
+from engines.source import ModelFacts
+from pipeline.step_kind import Facts, Outcome, Output, StepContext, StepKind, input_facts, model_facts
 
 INPUT_OF = {"snapshot": "fetch", "gguf": "convert"}  # which step makes what a method reads
 
@@ -21,15 +22,20 @@ class Quantize(StepKind):
         """Return the version of the method's library."""
         return parse_recipe(params["recipe"]).method.engine
 
-    def forecast(self, step: UnboundStep) -> Forecast:
+    def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return the method's own forecast."""
-        recipe = parse_recipe(step.params["recipe"])
-        return recipe.method.forecast(model_facts(step), recipe.params)
+        recipe = parse_recipe(params["recipe"])
+        return recipe.method.forecast(model_facts(facts), recipe.params)
+
+    def expect(self, params: Mapping[str, Any], model: ModelFacts) -> Mapping[str, Any]:
+        """Return the size of the result."""
+        recipe = parse_recipe(params["recipe"])
+        return {"size_bytes": recipe.method.result_bytes(model, recipe.params)}
 
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
         """Return the recipe, once its method is known to take this model with these parameters."""
         recipe = parse_recipe(step.params["recipe"])
-        recipe.method.check(model_facts(step), recipe.params)
+        recipe.method.check(model_facts(input_facts(step)), recipe.params)
         return step.params
 
     def output(self, params: Mapping[str, Any]) -> Output:

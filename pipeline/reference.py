@@ -7,7 +7,7 @@ from db.bind import UnboundStep
 from engines import evaluation, probe, runtimes
 from engines.methods.base import Forecast
 from pipeline.judging import judge, judged
-from pipeline.step_kind import Outcome, Output, StepContext, StepKind, model_facts
+from pipeline.step_kind import Facts, Outcome, Output, StepContext, StepKind, model_facts
 
 
 class Reference(StepKind):
@@ -20,9 +20,9 @@ class Reference(StepKind):
         """Return the version of the library that runs the source."""
         return runtimes.ENGINES["safetensors"]
 
-    def forecast(self, step: UnboundStep) -> Forecast:
+    def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return what the source needs in float32."""
-        return evaluation.forecast_reference(model_facts(step))
+        return evaluation.forecast_reference(model_facts(facts))
 
     def output(self, params: Mapping[str, Any]) -> Output:
         """Return that the answers are read by later steps only."""

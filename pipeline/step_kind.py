@@ -15,6 +15,9 @@ from engines.source import ModelFacts
 
 MIB = 1 << 20
 
+# What each step has found out, or is expected to find out, by its kind.
+Facts = Mapping[str, Mapping[str, Any]]
+
 
 @dataclass(frozen=True)
 class StepContext:
@@ -71,8 +74,13 @@ class StepKind(abc.ABC):
         """Return the library that does the work, with its version; part of every key."""
 
     @abc.abstractmethod
-    def forecast(self, step: UnboundStep) -> Forecast:
-        """Return the memory and the scratch disk that the work will need."""
+    def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
+        """Return the memory and the scratch disk that the work will need.
+
+        Args:
+            params: the step's parameters.
+            facts: of the steps that it needs: what they found out or, before they have run, what ``expect`` says.
+        """
 
     @abc.abstractmethod
     def run(self, context: StepContext) -> Outcome:
@@ -86,14 +94,28 @@ class StepKind(abc.ABC):
         """Return what the files are that the step leaves; None where it leaves none."""
         return None
 
+    def expect(self, params: Mapping[str, Any], model: ModelFacts) -> Mapping[str, Any]:
+        """Return those facts that forecasts of later steps go by, as far as they can be told before it has run.
+
+        Args:
+            params: the step's parameters.
+            model: the source.
+        """
+        return {}
+
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
         """Return the parameters of the work, which are part of its key."""
         return step.params
 
 
-def model_facts(step: UnboundStep) -> ModelFacts:
+def model_facts(facts: Facts) -> ModelFacts:
     """Return what the fetch found out about the model."""
-    return ModelFacts(**step.inputs["fetch"].facts["model"])
+    return ModelFacts(**facts["fetch"]["model"])
+
+
+def input_facts(step: UnboundStep) -> Facts:
+    """Return what the steps that a step needs have found out."""
+    return {kind: value.facts for kind, value in step.inputs.items()}
 
 
 def input_ids(step: UnboundStep) -> dict[str, ArtifactId]:

@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import VerificationFailed
-from db.bind import UnboundStep
 from engines import evaluation, probe, runtimes, verification
 from engines.methods.base import Forecast
 from engines.recipe import parse_recipe
 from engines.verification import Check
 from engines.verification.subject import Subject
-from pipeline.step_kind import Outcome, StepContext, StepKind, model_facts
+from pipeline.step_kind import Facts, Outcome, StepContext, StepKind, model_facts
 
 VERIFIED = "quantize"  # the step whose artifact is looked at
 
@@ -26,10 +25,10 @@ class Verify(StepKind):
         """Return the version of the library that runs the result."""
         return runtimes.ENGINES[parse_recipe(params["recipe"]).method.writes]
 
-    def forecast(self, step: UnboundStep) -> Forecast:
+    def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return what the result needs to be run, with one tensor of the source beside it."""
-        written = parse_recipe(step.params["recipe"]).method.writes
-        return evaluation.forecast_result(model_facts(step), written, step.inputs[VERIFIED].facts["size_bytes"])
+        written = parse_recipe(params["recipe"]).method.writes
+        return evaluation.forecast_result(model_facts(facts), written, facts[VERIFIED]["size_bytes"])
 
     def run(self, context: StepContext) -> Outcome:
         """Look at everything, print it, and let the result pass only if all is well."""

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from api import responses
 from api.portal.loss_chart import Chart, draw
-from api.presenting import artifact_object, job_object, step_object
+from api.presenting import artifact_object, attempt_object, job_object, step_object
 from core.errors import VerificationFailed
 from core.ids import TeamId
 from db import clock, jobs, logs, metrics
@@ -57,6 +57,7 @@ class JobView:
         is_over: whether nothing will change any more.
         now: by the database's clock.
         steps: its steps.
+        attempts: those of the steps that needed more than one.
         artifacts: what it has made.
         losses: the drawing of what quantizing lost in each layer; None if that was not measured.
         log: the end of its log.
@@ -67,6 +68,7 @@ class JobView:
     is_over: bool
     now: dt.datetime
     steps: Sequence[StepView]
+    attempts: Sequence[responses.Attempt]
     artifacts: Sequence[responses.Artifact]
     losses: Chart | None
     log: Sequence[LogPart]
@@ -103,6 +105,7 @@ def view(session: Session, team_id: TeamId, job_id: str) -> JobView:
         is_over=is_terminal(JobStatus(job.status)),
         now=now,
         steps=[_step_view(step, now) for step in job.steps],
+        attempts=_repeated([attempt_object(*row) for row in jobs.attempts(session, team_id, job_id)]),
         artifacts=[artifact_object(artifact) for artifact in jobs.results(session, team_id, job_id)],
         losses=draw(metrics.latest(session, job_id, "loss")),
         log=_log(logs.tail(session, job_id, LOG_BYTES)),
@@ -132,6 +135,11 @@ def _step_view(row: Step, now: dt.datetime) -> StepView:
         so_far = (now - row.execution.started_at).total_seconds()
         left = seconds_left(step.progress.done, step.progress.total, so_far)
     return StepView(step, seconds, left)
+
+
+def _repeated(attempts: Sequence[responses.Attempt]) -> list[responses.Attempt]:
+    repeated = {attempt.step for attempt in attempts if attempt.number > 1}
+    return [attempt for attempt in attempts if attempt.step in repeated]
 
 
 def _log(rows: Sequence[tuple[Step, LogChunk]]) -> list[LogPart]:

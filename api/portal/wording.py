@@ -4,14 +4,14 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from db.states import JobStatus, StepStatus
+from db.states import AttemptOutcome, JobStatus, StepStatus
 
 NOTHING = "\N{EN DASH}"
 KILO = 1000
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 TENTHS_BELOW_SECONDS = 10
 
-# Beside each status's word; never the colour alone.
+# Beside each status's or outcome's word; never the colour alone.
 _SIGNS: Mapping[str, str] = {
     JobStatus.QUEUED.value: "○",
     StepStatus.WAITING.value: "○",
@@ -22,6 +22,8 @@ _SIGNS: Mapping[str, str] = {
     JobStatus.FAILED.value: "✕",
     JobStatus.CANCELLED.value: "⊘",
     StepStatus.SKIPPED.value: "⊘",
+    AttemptOutcome.LOST.value: "✕",
+    AttemptOutcome.RELEASED.value: "◔",
 }
 
 

@@ -48,7 +48,9 @@ def list_logs(job_id: str, wanted: LogQuery) -> Any:
     """Read what a job's steps printed."""
     team, database = team_id(), services().database
     database.run(lambda session: jobs.require(session, team, job_id))
-    rows, has_more = database.run(lambda session: logs.page(session, job_id, wanted.step, wanted.after, wanted.limit))
+    rows, has_more = database.run(
+        lambda session: logs.page(session, job_id, wanted.step, wanted.after, wanted.limit, attempt=wanted.attempt)
+    )
     return responses.LogPage(data=[log_object(step, chunk) for step, chunk in rows], has_more=has_more)
 
 

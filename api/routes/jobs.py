@@ -10,7 +10,7 @@ from api import responses
 from api.auth import team_id
 from api.creating import HEADERS, answer_with_new_job
 from api.openapi import problems
-from api.presenting import job_object
+from api.presenting import attempt_object, job_object
 from api.requests import JobQuery, JobRequest, NoQuery, OnceHeaders
 from api.services import services
 from api.submitting import retry_job, submit_request
@@ -25,7 +25,7 @@ routes = APIBlueprint("jobs", __name__, url_prefix="/v1", tag="Jobs")
 @routes.input(OnceHeaders, location="headers", arg_name="once")
 @routes.input(JobRequest, arg_name="wanted")
 @routes.output(responses.Job, status_code=201)
-@routes.doc(responses={201: {"headers": HEADERS}, **problems(400, 409, 413, 415, 422)})
+@routes.doc(responses={201: {"headers": HEADERS}, **problems(400, 409, 413, 415, 422, 429)})
 def submit_job(wanted: JobRequest, once: OnceHeaders, _query: NoQuery) -> Any:
     """Submit a job.
 
@@ -58,6 +58,17 @@ def get_job(job_id: str, _query: NoQuery) -> Any:
     return _read(team_id(), job_id)
 
 
+@routes.get("/jobs/<id:job_id>/attempts")
+@routes.input(NoQuery, location="query", arg_name="_query")
+@routes.output(responses.AttemptPage)
+@routes.doc(responses=problems(404, 422))
+def list_attempts(job_id: str, _query: NoQuery) -> Any:
+    """List the attempts of a job's steps: where each was made, and how it ended."""
+    team = team_id()
+    rows = services().database.run(lambda session: jobs.attempts(session, team, job_id))
+    return responses.AttemptPage(data=[attempt_object(step, attempt) for step, attempt in rows], has_more=False)
+
+
 @routes.post("/jobs/<id:job_id>/cancel")
 @routes.input(NoQuery, location="query", arg_name="_query")
 @routes.output(responses.Job)
@@ -76,7 +87,7 @@ def cancel_job(job_id: str, _query: NoQuery) -> Any:
 @routes.input(NoQuery, location="query", arg_name="_query")
 @routes.input(OnceHeaders, location="headers", arg_name="once")
 @routes.output(responses.Job, status_code=201)
-@routes.doc(responses={201: {"headers": HEADERS}, **problems(404, 409, 413, 422)})
+@routes.doc(responses={201: {"headers": HEADERS}, **problems(404, 409, 413, 422, 429)})
 def retry_a_job(job_id: str, once: OnceHeaders, _query: NoQuery) -> Any:
     """Retry a job that is over.
 

@@ -18,6 +18,7 @@ from fewbits_client.errors import (
 from fewbits_client.objects import (
     Artifact,
     ArtifactFile,
+    Attempt,
     Event,
     Job,
     JobError,
@@ -26,6 +27,7 @@ from fewbits_client.objects import (
     Metric,
     Page,
     Progress,
+    Quota,
     Result,
     Step,
     SubmitOptions,
@@ -36,6 +38,7 @@ from fewbits_client.stream import Done, Happened, Update, Updated
 __all__ = [
     "Artifact",
     "ArtifactFile",
+    "Attempt",
     "Client",
     "DigestMismatch",
     "Done",
@@ -53,6 +56,7 @@ __all__ = [
     "Page",
     "Problem",
     "Progress",
+    "Quota",
     "Result",
     "Step",
     "SubmitOptions",

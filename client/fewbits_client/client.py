@@ -14,12 +14,14 @@ from fewbits_client.errors import UnexpectedAnswer
 from fewbits_client.objects import (
     Artifact,
     ArtifactFile,
+    Attempt,
     Event,
     Job,
     LogChunk,
     Method,
     Metric,
     Page,
+    Quota,
     SubmitOptions,
     is_over,
 )
@@ -171,19 +173,26 @@ class Client:
                 return update.job
         raise UnexpectedAnswer(f"the stream of {job_id} ended without the job")
 
-    def logs(self, job_id: str, *, step: str | None = None, follow: bool = False) -> Iterator[LogChunk]:
+    def attempts(self, job_id: str) -> list[Attempt]:
+        """Return every attempt of the job's steps, by its start: where it was made, and how it ended."""
+        return _data(self._connection.call("GET", f"{_job_path(job_id)}/attempts"))
+
+    def logs(
+        self, job_id: str, *, step: str | None = None, attempt: int | None = None, follow: bool = False
+    ) -> Iterator[LogChunk]:
         """Yield what the job's steps printed, in order.
 
         Args:
             job_id: which job.
             step: only this kind of step, such as ``quantize``.
+            attempt: only the attempt of this number.
             follow: go on until the job is over instead of ending with what is there now.
         """
         last = 0
         while True:
             # Asked before the page is read: what was printed up to the job's end is then in that page.
             ended = not follow or is_over(self.job(job_id))
-            for chunk in self._pages(f"{_job_path(job_id)}/logs", last or None, {"step": step}):
+            for chunk in self._pages(f"{_job_path(job_id)}/logs", last or None, {"step": step, "attempt": attempt}):
                 last = chunk["id"]
                 yield chunk
             if ended:
@@ -238,7 +247,11 @@ class Client:
         """Return the ways to quantize that this server knows."""
         return _data(self._connection.call("GET", "/v1/methods"))
 
-    def _pages(self, path: str, after: str | int | None, query: Mapping[str, str | None]) -> Iterator[Any]:
+    def quotas(self) -> list[Quota]:
+        """Return what the team may have at once, and how much of it is used."""
+        return _data(self._connection.call("GET", "/v1/quotas"))
+
+    def _pages(self, path: str, after: str | int | None, query: Mapping[str, str | int | None]) -> Iterator[Any]:
         """Yield the items of a list, each page asked for when the one before is used up."""
         while True:
             page = self._connection.call("GET", path, query={**query, "after": after, "limit": _PAGE_LIMIT})

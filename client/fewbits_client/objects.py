@@ -102,6 +102,8 @@ class Job(TypedDict):
     retry_of: str | None
     max_runtime_seconds: int | None
     max_pending_seconds: int | None
+    max_attempts: int | None
+    wait_for_capacity: bool
     error: JobError | None
     steps: list[Step]
     result: Result | None
@@ -141,6 +143,30 @@ class Metric(TypedDict):
     module: str
     values: dict[str, float]
     created_at: str
+
+
+class Attempt(TypedDict):
+    """One try of a step's work; `outcome` is null while it runs."""
+
+    object: Literal["job.attempt"]
+    step: str
+    number: int
+    host: str
+    device: str
+    started_at: str
+    ended_at: str | None
+    outcome: Literal["succeeded", "failed", "lost", "released", "cancelled"] | None
+    error: JobError | None
+    peak_memory_bytes: int | None
+
+
+class Quota(TypedDict):
+    """One limit of the team, and how much of it is used; `maximum` is null where there is none."""
+
+    object: Literal["quota"]
+    name: str
+    used: int
+    maximum: int | None
 
 
 class ArtifactFile(TypedDict):
@@ -194,6 +220,8 @@ class SubmitOptions(TypedDict, total=False):
     priority: int
     max_runtime_seconds: int
     max_pending_seconds: int
+    max_attempts: int
+    wait_for_capacity: bool
 
 
 def is_over(job: Job) -> bool:

@@ -84,6 +84,10 @@ class Method(abc.ABC):
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         """Return what quantizing a model of these facts will need."""
 
+    def result_bytes(self, facts: ModelFacts, params: Any) -> int:
+        """Return about how large the result will be, before there is one; as the source where a method cannot say."""
+        return facts.weight_bytes
+
     @abc.abstractmethod
     def quantize(self, context: EngineContext, source: Path, params: Any) -> Mapping[str, Any]:
         """Quantize ``source`` into ``context.output``.

@@ -72,11 +72,14 @@ class GgufMethod(Method):
 
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         """Return what llama-quantize will need: one tensor in float32 and quantized, and room for the result."""
-        bits = _bits_bound(facts, params.type)
         return Forecast(
             memory_bytes=PROCESS_BYTES + 8 * facts.largest_tensor_elements,
-            scratch_bytes=HEADER_BYTES + int(facts.parameter_count * bits / 8),
+            scratch_bytes=HEADER_BYTES + self.result_bytes(facts, params),
         )
+
+    def result_bytes(self, facts: ModelFacts, params: Any) -> int:
+        """Return what the result's weights will hardly exceed."""
+        return int(facts.parameter_count * _bits_bound(facts, params.type) / 8)
 
     def quantize(self, context: EngineContext, source: Path, params: Any) -> Mapping[str, Any]:
         """Write ``model-<type>.gguf``; ``source`` is the converted file or the folder that holds it alone.

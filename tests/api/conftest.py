@@ -16,6 +16,7 @@ from api.services import services_of
 from core.settings import Settings
 from db import keys
 from db.session import Database
+from tests.api.work import register_one_a_pool
 
 SOURCE = "file:///models/tiny"
 
@@ -54,6 +55,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 @pytest.fixture
 def app(settings: Settings, database: Database) -> Iterator[APIFlask]:
     """The application; whatever it answers in a test must be documented."""
+    register_one_a_pool(database)
     app = create_app(settings, database)
     answered: set[tuple[str, str, str]] = set()
 

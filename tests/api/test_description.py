@@ -45,8 +45,9 @@ NAME = "model.gguf"
 EVENTS = "/v1/jobs/{job_id}/events"
 FILE = "/v1/jobs/{job_id}/artifacts/{artifact_id}/files/{name}"
 OPEN = {"/healthz", "/readyz"}
-# No schema can say which sources, recipes, jobs and keys are good: to refuse these contradicts nothing.
-BEYOND_A_SCHEMA = {"/source", "/recipe/method", "/after", "/Idempotency-Key"}
+# No schema can say which sources, recipes, jobs and keys are good, and how much the operator allows: to refuse these
+# contradicts nothing.
+BEYOND_A_SCHEMA = {"/source", "/recipe/method", "/max_attempts", "/after", "/Idempotency-Key"}
 # API keys are sent by the tests, and not made up from the description.
 GENERATION = GenerationConfig(with_security_parameters=False)
 

@@ -9,7 +9,7 @@ from tests.api.work import CHECKS, Workers
 JOB_FIELDS = [
     *("id", "object", "created_at", "started_at", "finished_at", "status", "source", "method", "recipe"),
     *("parameters", "evaluation", "priority", "metadata", "labels", "retry_of"),
-    *("max_runtime_seconds", "max_pending_seconds"),
+    *("max_runtime_seconds", "max_pending_seconds", "max_attempts", "wait_for_capacity"),
     *("error", "steps", "result"),
 ]
 STEP_FIELDS = ["id", "kind", "status", "pool", "attempt", "reused", "progress", "started_at", "finished_at", "error"]
@@ -42,6 +42,8 @@ def test_everything_that_was_asked_for_is_kept(caller: Caller) -> None:
         "priority": -7,
         "max_runtime_seconds": 60,
         "max_pending_seconds": None,
+        "max_attempts": 4,
+        "wait_for_capacity": True,
     }
     job = caller.submit({"method": "gguf", "type": "Q8_0"}, **asked)
     assert caller.submit(priority=5.0)["priority"] == 5

@@ -63,7 +63,7 @@ def test_requests_and_answers_have_the_documented_form(caller: Caller, document:
     assert submit["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/JobRequest"}
     job = caller.submit()
     assert list(document["components"]["schemas"]["Job"]["properties"]) == list(job)
-    assert {"201", "400", "401", "409", "413", "415", "422", "500", "503"} == submit["responses"].keys()
+    assert {"201", "400", "401", "409", "413", "415", "422", "429", "500", "503"} == submit["responses"].keys()
     stream = document["paths"]["/v1/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]
     assert stream.keys() == {"application/json", "text/event-stream"}
 

@@ -19,6 +19,8 @@ ASKED = {
     "priority": -7,
     "max_runtime_seconds": 60,
     "max_pending_seconds": 90,
+    "max_attempts": 5,
+    "wait_for_capacity": True,
 }
 # What differs between a job and its retry; all the rest is the request, and must be the same.
 OF_ITS_OWN = {"id", "created_at", "started_at", "finished_at", "status", "error", "steps", "result", "retry_of"}

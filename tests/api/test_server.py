@@ -23,7 +23,7 @@ from db.session import Database
 from tests.api.conftest import SOURCE, new_key
 from tests.api.frames import Frame, frames_in
 from tests.api.serving import serving
-from tests.api.work import Workers
+from tests.api.work import Workers, register_one_a_pool
 from tests.waiting import wait_until
 
 STREAMS = 20
@@ -62,6 +62,7 @@ class Served:
 
 @pytest.fixture
 def served(database_url: str, database: Database, tmp_path: Path) -> Iterator[Served]:
+    register_one_a_pool(database)
     with serving(database_url, tmp_path) as server:
         yield Served(server.process, server.port, new_key(database, "ours"))
 

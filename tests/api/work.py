@@ -19,6 +19,7 @@ from db.metrics import NewMetric
 from db.renewal import Renewal
 from db.room import Need, Room
 from db.session import Database
+from db.tables.base import POOLS
 from db.workers import Node
 
 ROOM = Room(memory_bytes=2**40, vram_bytes=None, scratch_bytes=2**40)
@@ -29,15 +30,23 @@ CHECKS = [{"name": "tensors", "passed": True, "detail": "36 of 75 tensors"}]
 ROLES = {"fetch": "snapshot", "convert": "intermediate", "quantize": "result"}
 
 
+def register(database: Database, pool: str, room: Room = ROOM) -> WorkerId:
+    """Have a worker be there that has so much room."""
+    return database.run(partial(workers.register, node=Node(pool, "test", 1, "cpu", 1, room)))
+
+
+def register_one_a_pool(database: Database) -> None:
+    """Have workers be there for all work: what none could run is refused."""
+    for pool in POOLS:
+        register(database, pool)
+
+
 class Workers:
     """A worker for each pool, which do nothing unless told to."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._ids: dict[str, WorkerId] = {}
-        for pool in ("cpu", "gpu"):
-            node = Node(pool, "test", 1, "cpu", 1, ROOM)
-            self._ids[pool] = database.run(partial(workers.register, node=node))
+        self._ids = {pool: register(database, pool) for pool in POOLS}
 
     def start(self, kind: str) -> Claim:
         """Bind what is ready, and claim the next step of a pool, which must be of this kind."""

@@ -17,6 +17,7 @@ from core.settings import Settings
 from db.session import Database
 from tests.api.conftest import new_key
 from tests.api.serving import serving
+from tests.api.work import register_one_a_pool
 
 WIDTHS = (1280, 390)
 ODD = "tests.portal.odd_method"
@@ -60,6 +61,7 @@ def app(database_url: str, database: Database, tmp_path: Path) -> Iterator[APIFl
         source_roots=(Path("/models"),),
         method_modules=(ODD,),
     )
+    register_one_a_pool(database)
     app = create_app(settings, database)
     yield app
     services_of(app).feed.close()
@@ -94,6 +96,7 @@ def width() -> int:
 
 @pytest.fixture
 def key(database: Database) -> str:
+    register_one_a_pool(database)
     return new_key(database, "Language models")
 
 

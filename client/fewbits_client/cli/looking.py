@@ -117,14 +117,15 @@ def _show_result(job: Job, result: Result) -> None:
 @click.command()
 @job_argument
 @click.option("--step", help="Only this kind of step, such as quantize.")
+@click.option("--attempt", type=click.IntRange(1), help="Only the attempt of this number.")
 @click.option("--follow", is_flag=True, help="Go on until the job is over.")
 @talks_to_server
-def logs(client: Client, output: Output, job_id: str, *, step: str | None, follow: bool) -> Exit:
+def logs(client: Client, output: Output, job_id: str, *, follow: bool, **which: Any) -> Exit:
     """Print what a job's steps printed.
 
     With --json one list of pieces; with --follow as well, one piece a line.
     """
-    pieces = client.logs(job_id, step=step, follow=follow)
+    pieces = client.logs(job_id, follow=follow, **which)
     try:
         if output.as_json and not follow:
             output.document({"object": "list", "data": list(pieces), "has_more": False})

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from fewbits_client.cli.capacity import attempts, quotas
 from fewbits_client.cli.downloading import download
 from fewbits_client.cli.exits import HELP, Exit
 from fewbits_client.cli.following import cancel, watch
@@ -40,7 +41,7 @@ def program() -> None:
     """Only a group: the commands do the work."""
 
 
-for command in (submit, jobs, show, watch, logs, metrics, cancel, retry, download, methods):
+for command in (submit, jobs, show, watch, logs, metrics, attempts, cancel, retry, download, methods, quotas):
     program.add_command(command)
 
 

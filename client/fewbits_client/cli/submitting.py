@@ -70,6 +70,8 @@ def _refuse_constant(name: str) -> NoReturn:
 @click.option("--priority", type=click.IntRange(-100, 100), help="Above 0 goes first within the team.")
 @click.option("--max-runtime", "max_runtime_seconds", type=click.IntRange(1), help="Seconds the work may take.")
 @click.option("--max-pending", "max_pending_seconds", type=click.IntRange(1), help="Seconds it may wait to begin.")
+@click.option("--max-attempts", type=click.IntRange(1), help="How often a step is tried whose work goes wrong.")
+@click.option("--wait-for-capacity", is_flag=True, help="Submit also what no worker could run, to wait for one.")
 @click.option("--wait", is_flag=True, help="Stay until the jobs are over; the exit status says how they ended.")
 @talks_to_server
 def submit(client: Client, output: Output, source: str, recipes: Recipes, *, wait: bool, **options: Any) -> Exit:
@@ -142,4 +144,5 @@ def _submit_each(
 
 def _given(options: Mapping[str, Any]) -> SubmitOptions:
     """Return the options that were said; the server has the defaults of the others."""
-    return cast("SubmitOptions", {name: value for name, value in options.items() if value not in (None, (), {})})
+    said = {name: value for name, value in options.items() if value not in (None, (), {}) and value is not False}
+    return cast("SubmitOptions", said)
