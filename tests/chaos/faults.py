@@ -1,0 +1,179 @@
+"""The faults: each waits until there is something for it to hit, hits it, and is noted once it has taken effect."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import psutil
+import redis
+
+from tests.chaos.plan import PlannedFault
+from tests.chaos.stack import WORKERS, RunningChild, Stack
+from tests.chaos.tasks import Task, Waiting, pause, until
+from tests.chaos.witness import Witness
+from tests.waiting import is_gone
+
+STALL_SECONDS_MAX = 30.0
+CHILD_SECONDS_MAX = 8.0  # that a stall lasts after its work was taken over, for the stale child to end
+LOOK_SECONDS = 0.3
+LEAVE_SECONDS_MAX = 30.0
+BROKER_SECONDS = 2.0
+
+T = TypeVar("T")
+
+
+class Faults:
+    """Strikes as planned, and counts.
+
+    Args:
+        stack: what is hit.
+        witness: says whether a stalled worker's work was taken over.
+        say: tells a person what is hit.
+    """
+
+    def __init__(self, stack: Stack, witness: Witness, say: Callable[[str], None]) -> None:
+        self.struck: Counter[str] = Counter()
+        self.hit_a_child: Counter[str] = Counter()  # whose target was a running child, or had one
+        self.while_one_ran: Counter[str] = Counter()
+        self.complaints: list[str] = []
+        self._stack = stack
+        self._witness = witness
+        self._say = say
+
+    def tasks(self, planned: Iterable[PlannedFault]) -> list[Task]:
+        """Return a task for each fault."""
+        return [self._when_due(fault) for fault in planned]
+
+    def note(self, kind: str, what: str, *, hit_a_child: bool = False) -> None:
+        """Count a fault that has struck."""
+        self.struck[kind] += 1
+        self.hit_a_child[kind] += hit_a_child
+        self.while_one_ran[kind] += hit_a_child or bool(self._stack.children())
+        self._say(f"{kind}: {what}")
+
+    def _when_due(self, fault: PlannedFault) -> Task:
+        yield from pause(fault.at_seconds)
+        strike = {
+            "child": self._kill_child,
+            "worker": self._kill_worker,
+            "stall": self._stall,
+            "preempt": self._preempt,
+            "flush": self._flush,
+            "api": self._kill_api,
+        }.get(fault.kind, self._kill)
+        yield from strike(fault)
+
+    def _kill(self, fault: PlannedFault) -> Task:
+        yield from until(lambda: self._stack.process(fault.kind) is not None)
+        process = self._stack.process(fault.kind)
+        assert process is not None
+        self.note(fault.kind, "killed")
+        self._stack.kill(fault.kind, process.pid)
+
+    def _kill_api(self, fault: PlannedFault) -> Task:
+        """Kill gunicorn's first process, or the one that answers."""
+        yield from until(lambda: self._stack.process("api") is not None)
+        process = self._stack.process("api")
+        assert process is not None
+        pids = [process.pid, *(child.pid for child in psutil.Process(process.pid).children())]
+        self.note("api", "killed")
+        self._stack.kill("api", _chosen(pids, fault.draw))
+
+    def _kill_child(self, fault: PlannedFault) -> Task:
+        child = yield from self._running_child(fault)
+        self.note("child", f"killed that of {child.worker}", hit_a_child=True)
+        self._stack.kill(child.worker, child.pid)
+
+    def _kill_worker(self, fault: PlannedFault) -> Task:
+        child = yield from self._running_child(fault)
+        process = self._stack.process(child.worker)
+        assert process is not None
+        self.note("worker", f"killed {child.worker}", hit_a_child=True)
+        self._stack.kill(child.worker, process.pid)
+
+    def _preempt(self, fault: PlannedFault) -> Task:
+        """Ask a worker to leave, as when its node is drained: it must end with 0, and soon."""
+        child = yield from self._running_child(fault)
+        process = self._stack.process(child.worker)
+        assert process is not None
+        self.note("preempt", f"asked {child.worker} to leave", hit_a_child=True)
+        self._stack.held.add(child.worker)
+        asked = time.monotonic()
+        process.ask_to_stop()
+        yield from until(lambda: process.status is not None or time.monotonic() - asked > LEAVE_SECONDS_MAX)
+        self._stack.held.discard(child.worker)
+        if process.status != 0:
+            self.complaints.append(
+                f"{child.worker}, asked to leave, had status {process.status} after {time.monotonic() - asked:.1f} s"
+            )
+            self._stack.kill(child.worker, process.pid)
+
+    def _stall(self, fault: PlannedFault) -> Task:
+        """Stop a worker until another holds its work and its own child has ended, then let it go on.
+
+        Where nobody takes its work over in time, as when the other worker is hit, too, another one is stopped.
+        """
+        taken_over = False
+        while not taken_over:
+            child = yield from self._running_child(fault, alone=True)
+            process = self._stack.process(child.worker)
+            assert process is not None
+            hit_at = time.monotonic()
+            self._stack.held.add(child.worker)
+            os.kill(process.pid, signal.SIGSTOP)
+            taken_over = yield from self._taken_over(child, hit_at + STALL_SECONDS_MAX)
+            os.kill(process.pid, signal.SIGCONT)
+            self._stack.held.discard(child.worker)
+            if taken_over:
+                seconds = time.monotonic() - hit_at
+                self.note("stall", f"{child.worker} stood still for {seconds:.1f} s", hit_a_child=True)
+
+    def _taken_over(self, child: RunningChild, deadline: float) -> Waiting[bool]:
+        while time.monotonic() < deadline:
+            yield from pause(LOOK_SECONDS)
+            lease = self._witness.lease(child.execution_id)
+            if lease is not None and lease[1] > child.token:
+                yield from until(_gone_or_late(child.pid))
+                return True
+            if lease is not None and lease[0] in ("succeeded", "failed", "cancelled"):
+                break
+        return False
+
+    def _flush(self, fault: PlannedFault) -> Task:
+        while not self._flushed():
+            yield from pause(LOOK_SECONDS)
+        self.note("flush", "the broker has lost its data")
+
+    def _flushed(self) -> bool:
+        try:
+            with redis.Redis.from_url(
+                self._stack.broker.url, socket_timeout=BROKER_SECONDS, socket_connect_timeout=BROKER_SECONDS
+            ) as broker:
+                return bool(broker.flushall())
+        except redis.RedisError:
+            return False
+
+    def _running_child(self, fault: PlannedFault, *, alone: bool = False) -> Waiting[RunningChild]:
+        """Wait for a child that runs; ``alone``: of a worker whose pool has another one that no fault holds."""
+
+        def found() -> list[RunningChild]:
+            return [child for child in self._stack.children() if not alone or self._has_a_second(child.worker)]
+
+        yield from until(lambda: bool(found()))
+        return _chosen(found(), fault.draw)
+
+    def _has_a_second(self, worker: str) -> bool:
+        pool = WORKERS[worker]
+        return all(self._stack.process(name) is not None for name in WORKERS if WORKERS[name] == pool)
+
+
+def _gone_or_late(pid: int) -> Callable[[], bool]:
+    deadline = time.monotonic() + CHILD_SECONDS_MAX
+    return lambda: is_gone(pid) or time.monotonic() > deadline
+
+
+def _chosen(among: Sequence[T], draw: float) -> T:
+    return among[int(draw * len(among))]

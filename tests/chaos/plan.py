@@ -1,0 +1,202 @@
+"""What a run does, drawn from its seed alone: the jobs with what becomes of them, and the faults with their times.
+
+Refuses to know processes and databases. What a fault hits is chosen when it strikes, among what is there then, by the
+number that was drawn for it.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+FULL_JOBS = 200
+TEAMS = 3
+MODELS = 4
+BURST = 20  # identical requests at once
+SECONDS_PER_JOB = 1.2
+STRIKES_BEGIN_SECONDS = 3.0
+
+# How many faults of each kind strike in a full run.
+FAULTS: Mapping[str, int] = {
+    "child": 10,
+    "worker": 9,
+    "dispatch": 6,
+    "rescue": 6,
+    "api": 6,
+    "broker": 6,
+    "postgres": 6,
+    "stall": 6,
+    "flush": 6,
+    "preempt": 6,
+    "repeat": 6,
+}
+KILLS = ("child", "worker", "dispatch", "rescue", "api", "broker", "postgres")
+NEED_A_CHILD = ("child", "worker", "stall", "preempt")
+
+SUCCEEDED, FAILED = frozenset({"succeeded"}), frozenset({"failed"})
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job and what is done with it.
+
+    Attributes:
+        name: its own; the key under which it is asked for.
+        at_seconds: when it is asked for, from the beginning.
+        team: which team asks, by number.
+        model: which copy of the model it reads, by number; None for one that is not there.
+        recipe: the method and its parameters.
+        pool: where a synthetic step runs; None for a real job, which is asked for over HTTP.
+        ends: the statuses in which it may end if nobody cancels it.
+        sends: how many times the request is sent at once.
+        cancel_after_seconds: how long after its acceptance it is cancelled; None if it is not.
+        is_retried: whether it is asked for again once it is over.
+        priority: within its team.
+        max_runtime_seconds: its deadline.
+    """
+
+    name: str
+    at_seconds: float
+    team: int
+    model: int | None
+    recipe: Mapping[str, Any]
+    pool: str | None
+    ends: frozenset[str] = SUCCEEDED
+    sends: int = 1
+    cancel_after_seconds: float | None = None
+    is_retried: bool = False
+    priority: int = 0
+    max_runtime_seconds: int | None = None
+
+
+@dataclass(frozen=True)
+class PlannedFault:
+    """A fault: its kind, when it is due, and a number from 0 to 1 that chooses what it hits."""
+
+    kind: str
+    at_seconds: float
+    draw: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run does."""
+
+    seed: int
+    jobs: tuple[PlannedJob, ...]
+    faults: tuple[PlannedFault, ...] = field(default=())
+
+
+def plan(seed: int, job_count: int, minutes: float | None = None) -> Plan:
+    """Draw a plan.
+
+    Args:
+        seed: the same seed with the same sizes gives the same plan.
+        job_count: jobs that are asked for; those that are retried come on top.
+        minutes: the time over which jobs and faults are spread.
+    """
+    draw = random.Random(seed)  # noqa: S311 - a plan that can be drawn again, not a secret
+    seconds = job_count * SECONDS_PER_JOB if minutes is None else minutes * 60
+    scale = job_count / FULL_JOBS
+    bursts = _scaled(FAULTS["repeat"], scale)
+    real = max(1, job_count // 20)  # each keeps two cores busy for some ten seconds
+    missing = max(1, job_count // 25)
+    jobs = [_real(draw, number, seconds) for number in range(real)]
+    jobs += [_missing(draw, number, seconds) for number in range(missing)]
+    jobs = _with_bursts(draw, jobs, bursts)
+    synthetic: list[PlannedJob] = []
+    for number in range(job_count - len(jobs)):
+        synthetic.append(_synthetic(draw, number, seconds, synthetic))
+    faults = [
+        PlannedFault(kind, _due(draw, number, _scaled(count, scale), seconds), draw.random())
+        for kind, count in FAULTS.items()
+        if kind != "repeat"
+        for number in range(_scaled(count, scale))
+    ]
+    return Plan(
+        seed,
+        tuple(sorted(jobs + synthetic, key=lambda job: job.at_seconds)),
+        tuple(sorted(faults, key=lambda fault: fault.at_seconds)),
+    )
+
+
+def _scaled(count: int, scale: float) -> int:
+    return max(1, round(count * scale))
+
+
+def _due(draw: random.Random, number: int, count: int, seconds: float) -> float:
+    """Return a time in the fault's own part of the run, so that faults of one kind do not come all at once."""
+    return STRIKES_BEGIN_SECONDS + (number + draw.random()) / count * max(seconds - STRIKES_BEGIN_SECONDS, 1.0)
+
+
+def _real(draw: random.Random, number: int, seconds: float) -> PlannedJob:
+    is_cancelled = number > 0 and draw.random() < 0.3
+    return PlannedJob(
+        name=f"real-{number}",
+        at_seconds=draw.uniform(0, seconds * 0.7) if number > 0 else 0.0,
+        team=draw.randrange(TEAMS),
+        model=0,
+        recipe={"method": "gguf", "type": draw.choice(("Q8_0", "Q8_0", "Q4_0"))},
+        pool=None,
+        cancel_after_seconds=draw.uniform(0.5, 15) if is_cancelled else None,
+        is_retried=is_cancelled or (number > 0 and draw.random() < 0.2),
+    )
+
+
+def _missing(draw: random.Random, number: int, seconds: float) -> PlannedJob:
+    return PlannedJob(
+        name=f"missing-{number}",
+        at_seconds=draw.uniform(0, seconds * 0.9),
+        team=draw.randrange(TEAMS),
+        model=None,
+        recipe={"method": "gguf", "type": "Q8_0"},
+        pool=None,
+        ends=FAILED,
+        is_retried=draw.random() < 0.3,
+    )
+
+
+def _with_bursts(draw: random.Random, jobs: list[PlannedJob], bursts: int) -> list[PlannedJob]:
+    chosen = set(draw.sample(range(len(jobs)), min(bursts, len(jobs))))
+    return [
+        PlannedJob(**{**vars(job), "sends": BURST if index in chosen else draw.choice((1, 2))})
+        for index, job in enumerate(jobs)
+    ]
+
+
+def _synthetic(draw: random.Random, number: int, seconds: float, earlier: list[PlannedJob]) -> PlannedJob:
+    name, at_seconds = f"chaos-{number}", draw.uniform(0, seconds * 0.95)
+    cancel_after = draw.uniform(0.1, 5) if draw.random() < 0.15 else None
+    is_retried = draw.random() < (0.5 if cancel_after else 0.06)
+    what = draw.random()
+    if what < 0.15 and earlier:
+        # The same work for the same team: the two share one execution, or the second reuses the result.
+        twin = draw.choice(earlier)
+        beside = min(max(0.0, twin.at_seconds + draw.uniform(-2, 2)), seconds)
+        values = {"at_seconds": beside, "cancel_after_seconds": cancel_after, "is_retried": is_retried}
+        return PlannedJob(**{**vars(twin), **values, "name": name})
+    recipe: dict[str, Any] = {"method": "chaos", "label": name, "seconds": draw.uniform(0.3, 4)}
+    ends, deadline = SUCCEEDED, None
+    if what < 0.23:
+        recipe["crashes"] = draw.randint(1, 2)
+    elif what < 0.28:
+        recipe["act"], ends = "too_large", FAILED
+    elif what < 0.33:
+        recipe["act"], ends = "wrong", FAILED
+    elif what < 0.36:
+        recipe["seconds"], ends, deadline = 20.0, FAILED, 3
+    elif what < 0.45:
+        recipe["seconds"] = draw.uniform(6, 9)
+    return PlannedJob(
+        name=name,
+        at_seconds=at_seconds,
+        team=draw.randrange(TEAMS),
+        model=draw.randrange(MODELS),
+        recipe=recipe,
+        pool=draw.choice(("cpu", "cpu", "gpu")),
+        ends=ends,
+        cancel_after_seconds=cancel_after,
+        is_retried=is_retried,
+        priority=draw.choice((0, 0, 0, 5, -5)),
+        max_runtime_seconds=deadline,
+    )

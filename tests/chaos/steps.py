@@ -1,0 +1,84 @@
+"""A method whose result says under which lease it was made. Registered through FEWBITS_METHOD_MODULES.
+
+It works in small pieces, prints, measures, keeps a process of its own, and where it is asked to, it crashes, does not
+fit or is wrong.
+"""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from core.errors import DoesNotFit, RequestError
+from engines.context import EngineContext, Measurement, Progress
+from engines.methods.base import Forecast, Method, MethodParams, register
+from engines.source import ModelFacts
+
+MODULE = "tests.chaos.steps"
+METHOD = "chaos"
+TESTIMONY = "made-under.json"
+PIECE_SECONDS = 0.1
+
+
+class ChaosParams(MethodParams):
+    """How long to work, how many attempts crash, and how it ends otherwise."""
+
+    label: str = ""
+    seconds: float = 1.0
+    crashes: int = 0
+    act: Literal["work", "too_large", "wrong"] = "work"
+
+
+class ChaosMethod(Method):
+    """Leaves a file with the name of its own folder, which is that of its lease."""
+
+    name = METHOD
+    summary = "For tests."
+    Params = ChaosParams
+    pool = "cpu"
+    engine = "chaos 1"
+    reads = "snapshot"
+    writes = "gguf"
+    needs_calibration = False
+
+    def parse_short(self, text: str) -> dict[str, Any]:
+        return {"label": text}
+
+    def short(self, params: Any) -> str:
+        return f"{METHOD}:{params.label}"
+
+    def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
+        return Forecast(memory_bytes=1, scratch_bytes=1)
+
+    def quantize(self, context: EngineContext, source: Path, params: ChaosParams) -> Mapping[str, Any]:
+        own = context.output.parent.name
+        subprocess.Popen(["sleep", "600"])  # nothing ends it but the end of the group
+        total = max(1, round(params.seconds / PIECE_SECONDS))
+        for done in range(total):
+            _say(f"{own} {params.label}: {done} of {total}")
+            context.report(Progress(done, total, "pieces"))
+            context.measure(Measurement(done, "piece", {"seconds": PIECE_SECONDS}))
+            if done == total // 2:
+                _act(params, token=int(own.rpartition("-")[2]))
+            time.sleep(PIECE_SECONDS)
+        (context.output / TESTIMONY).write_text(json.dumps({"folder": own, "label": params.label}))
+        return {"size_bytes": 1, "bits_per_weight": 1.0, "tensor_types": {}}
+
+
+def _say(line: str) -> None:
+    os.write(1, f"{line}\n".encode())
+
+
+def _act(params: ChaosParams, token: int) -> None:
+    if token <= params.crashes:
+        os.abort()
+    if params.act == "too_large":
+        raise DoesNotFit("This work fits nowhere, as it was asked to.")
+    if params.act == "wrong":
+        raise RequestError("This work is wrong, as it was asked to be.")
+
+
+register(ChaosMethod())
