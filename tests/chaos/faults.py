@@ -17,7 +17,7 @@ from tests.chaos.witness import Witness
 from tests.waiting import is_gone
 
 STALL_SECONDS_MAX = 30.0
-CHILD_SECONDS_MAX = 8.0  # that a stall lasts after its work was taken over, for the stale child to end
+CHILD_SECONDS_MAX = 8.0  # that a stall lasts after its work was taken from it
 LOOK_SECONDS = 0.3
 LEAVE_SECONDS_MAX = 30.0
 BROKER_SECONDS = 2.0
@@ -132,15 +132,25 @@ class Faults:
                 self.note("stall", f"{child.worker} stood still for {seconds:.1f} s", hit_a_child=True)
 
     def _taken_over(self, child: RunningChild, deadline: float) -> Waiting[bool]:
+        """Wait until the work was taken from a worker, and then a while for another to hold it and its child to end."""
         while time.monotonic() < deadline:
             yield from pause(LOOK_SECONDS)
             lease = self._witness.lease(child.execution_id)
-            if lease is not None and lease[1] > child.token:
-                yield from until(_gone_or_late(child.pid))
-                return True
-            if lease is not None and lease[0] in ("succeeded", "failed", "cancelled"):
-                break
+            if lease is not None and lease != ("running", child.token):
+                yield from until(self._is_held_anew_or_late(child))
+                return lease[0] in ("ready", "running")
         return False
+
+    def _is_held_anew_or_late(self, child: RunningChild) -> Callable[[], bool]:
+        deadline = time.monotonic() + CHILD_SECONDS_MAX
+
+        def condition() -> bool:
+            if time.monotonic() > deadline:
+                return True
+            lease = self._witness.lease(child.execution_id) if is_gone(child.pid) else None
+            return lease is not None and lease[1] > child.token
+
+        return condition
 
     def _flush(self, fault: PlannedFault) -> Task:
         while not self._flushed():
@@ -168,11 +178,6 @@ class Faults:
     def _has_a_second(self, worker: str) -> bool:
         pool = WORKERS[worker]
         return all(self._stack.process(name) is not None for name in WORKERS if WORKERS[name] == pool)
-
-
-def _gone_or_late(pid: int) -> Callable[[], bool]:
-    deadline = time.monotonic() + CHILD_SECONDS_MAX
-    return lambda: is_gone(pid) or time.monotonic() > deadline
 
 
 def _chosen(among: Sequence[T], draw: float) -> T:

@@ -193,7 +193,7 @@ def _synthetic(draw: random.Random, number: int, seconds: float, earlier: list[P
         team=draw.randrange(TEAMS),
         model=draw.randrange(MODELS),
         recipe=recipe,
-        pool=draw.choice(("cpu", "cpu", "gpu")),
+        pool=draw.choice(("cpu", "gpu", "gpu")),
         ends=ends,
         cancel_after_seconds=cancel_after,
         is_retried=is_retried,
