@@ -11,7 +11,7 @@ import psutil
 import redis
 
 from tests.chaos.plan import PlannedFault
-from tests.chaos.stack import WORKERS, RunningChild, Stack
+from tests.chaos.stack import SHUTDOWN_SECONDS, WORKERS, RunningChild, Stack
 from tests.chaos.tasks import Task, Waiting, pause, until
 from tests.chaos.witness import Witness
 from tests.waiting import is_gone
@@ -19,7 +19,6 @@ from tests.waiting import is_gone
 STALL_SECONDS_MAX = 30.0
 CHILD_SECONDS_MAX = 8.0  # that a stall lasts after its work was taken from it
 LOOK_SECONDS = 0.3
-LEAVE_SECONDS_MAX = 30.0
 BROKER_SECONDS = 2.0
 
 T = TypeVar("T")
@@ -95,7 +94,7 @@ class Faults:
         self._stack.kill(child.worker, process.pid)
 
     def _preempt(self, fault: PlannedFault) -> Task:
-        """Ask a worker to leave, as when its node is drained: it must end with 0, and soon."""
+        """Ask a worker to leave, as when its node is drained: it must end with 0, and in time."""
         child = yield from self._running_child(fault)
         process = self._stack.process(child.worker)
         assert process is not None
@@ -103,7 +102,7 @@ class Faults:
         self._stack.held.add(child.worker)
         asked = time.monotonic()
         process.ask_to_stop()
-        yield from until(lambda: process.status is not None or time.monotonic() - asked > LEAVE_SECONDS_MAX)
+        yield from until(lambda: process.status is not None or time.monotonic() - asked > SHUTDOWN_SECONDS)
         self._stack.held.discard(child.worker)
         if process.status != 0:
             self.complaints.append(

@@ -17,8 +17,9 @@ from pathlib import Path
 import httpx
 import psutil
 
+from core.errors import StartFailed
 from server.embedded.broker import Broker
-from server.embedded.child import Child, Command, start_child, wait_for
+from server.embedded.child import Child, Command, failure, start_child, wait_for
 from server.embedded.ports import free_port
 from server.embedded.postgres import Postgres
 from server.migrate import upgrade
@@ -27,8 +28,10 @@ from tests.chaos.steps import MODULE
 from tests.conftest import REPOSITORY
 
 LEASE_SECONDS = 3
+SHUTDOWN_SECONDS = 10
 SLOTS = 2
 READY_SECONDS = 120.0
+FAILURES_BEFORE_READY_MAX = 3
 FEWBITSD = (sys.executable, "-c", "from server.cli import main; main()")
 WORKERS = {"cpu-1": "cpu", "cpu-2": "cpu", "gpu-1": "gpu", "gpu-2": "gpu"}
 STOP_ORDER = (tuple(WORKERS), ("api", "dispatch", "rescue"), ("broker",), ("postgres",))
@@ -38,7 +41,12 @@ SETTINGS = {
     "FEWBITS_RESCUE_SECONDS": "0.2",
     "FEWBITS_POLL_SECONDS": "0.5",
     "FEWBITS_RETRY_BACKOFF_SECONDS": "0.1",
-    "FEWBITS_ATTEMPTS_MAX": "20",  # what is killed again and again is to succeed all the same
+    "FEWBITS_SHUTDOWN_SECONDS": str(SHUTDOWN_SECONDS),
+    # What is killed again and again is to succeed all the same.
+    "FEWBITS_ATTEMPTS_LIMIT": "100",
+    "FEWBITS_ATTEMPTS_MAX": "100",
+    "FEWBITS_DEATHS_MAX": "100",
+    "FEWBITS_SCRATCH_FREE_BYTES_MIN": "0",
     "FEWBITS_GARBAGE_GRACE_SECONDS": "5",
     "FEWBITS_CHILD_THREADS": "1",
 }
@@ -92,8 +100,8 @@ class Stack:
         for name, pool in WORKERS.items():
             arguments = ("worker", "--pool", pool, "--slots", str(SLOTS))
             self._supervisor.add(name, partial(start_child, self._command(name, *arguments)))
-        if not wait_for(self.is_up, seconds=READY_SECONDS):
-            raise AssertionError(f"the stack was not ready within {READY_SECONDS} s")
+        if not wait_for(self._has_started, seconds=READY_SECONDS):
+            raise StartFailed(f"The stack was not ready within {READY_SECONDS:.0f} s.")
 
     def tend(self) -> None:
         """Start again what has ended."""
@@ -143,6 +151,12 @@ class Stack:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._supervisor.services[name].child.pid, signal.SIGCONT)
         self._supervisor.stop(STOP_ORDER, hurried=lambda: False, pause=time.sleep)
+
+    def _has_started(self) -> bool:
+        for service in self._supervisor.services.values():
+            if service.failures >= FAILURES_BEFORE_READY_MAX:
+                raise failure(service.child.command, "keeps ending")
+        return self.is_up()
 
     def _children_of(self, name: str) -> Iterator[RunningChild]:
         worker = self.process(name)

@@ -1,7 +1,7 @@
 """A method whose result says under which lease it was made. Registered through FEWBITS_METHOD_MODULES.
 
-It works in small pieces, prints, measures, keeps a process of its own, and where it is asked to, it crashes, does not
-fit or is wrong.
+It works in small pieces, prints, measures, keeps a process of its own, goes on where an attempt that had to leave has
+stopped, and where it is asked to, it crashes, does not fit or is wrong.
 """
 
 import json
@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import DoesNotFit, RequestError
-from engines.context import EngineContext, Measurement, Progress
+from engines.context import EngineContext, Measurement, Progress, Suspended
 from engines.methods.base import Forecast, Method, MethodParams, register
 from engines.source import ModelFacts
 
 MODULE = "tests.chaos.steps"
 METHOD = "chaos"
 TESTIMONY = "made-under.json"
+CHECKPOINT = "pieces"
 PIECE_SECONDS = 0.1
 
 
@@ -57,7 +58,11 @@ class ChaosMethod(Method):
         own = context.output.parent.name
         subprocess.Popen(["sleep", "600"])  # nothing ends it but the end of the group
         total = max(1, round(params.seconds / PIECE_SECONDS))
-        for done in range(total):
+        saved = context.checkpoint / CHECKPOINT
+        for done in range(int(saved.read_text()) if saved.exists() else 0, total):
+            if context.must_leave():
+                saved.write_text(str(done))
+                raise Suspended
             _say(f"{own} {params.label}: {done} of {total}")
             context.report(Progress(done, total, "pieces"))
             context.measure(Measurement(done, "piece", {"seconds": PIECE_SECONDS}))

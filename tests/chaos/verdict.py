@@ -43,13 +43,17 @@ DUPLICATES: Mapping[str, str] = {
         SELECT key, count(*) FROM executions
         WHERE status = 'succeeded' AND lost_at IS NULL GROUP BY key HAVING count(*) > 1
     """,
-    "a write by an attempt that does not hold its work": """
+    "a write that came too late": """
         SELECT what, execution_id, detail FROM witness.violations
     """,
 }
 GAPS = """
     SELECT jobs.id, event_count, count(number) FROM jobs LEFT JOIN events ON job_id = jobs.id
     GROUP BY jobs.id HAVING count(number) <> event_count OR coalesce(max(number), 0) <> event_count
+"""
+UNRECORDED = """
+    SELECT executions.id, attempt, count(outcome) FROM executions LEFT JOIN attempts ON execution_id = executions.id
+    WHERE executions.finished_at IS NOT NULL GROUP BY executions.id HAVING count(outcome) <> attempt
 """
 UNFINISHED = """
     SELECT jobs.id, steps.kind, steps.status, executions.status
@@ -118,6 +122,7 @@ def orphans(witness: Witness, stack: Stack) -> list[str]:
     found += [f"blob {sha256} without a row" for sha256 in stored - known]
     found += [f"blob {row[0]} that nothing uses" for row in _asked(witness, UNPINNED)]
     found += [f"intent of {row[0]}" for row in _asked(witness, "SELECT execution_id FROM blob_intents")]
+    found += [f"checkpoint of {row[0]}" for row in _asked(witness, "SELECT execution_id FROM checkpoint_files")]
     found += [f"{path} in the store" for path in (stack.store / "arriving").glob("*")]
     found += [f"{path}" for folder in folders for path in folder.iterdir() if path.name != "lock"]
     found += [f"{len(folders)} scratch folders of {len(WORKERS)} workers"] * (len(folders) != len(WORKERS))
@@ -128,6 +133,7 @@ def _lost(witness: Witness, accepted: Mapping[str, Accepted]) -> list[str]:
     ended = {row[0]: (row[1], row[2]) for row in _asked(witness, "SELECT id, status, error FROM jobs")}
     found = [f"{job_id} ({job.planned.name}) is not there" for job_id, job in accepted.items() if job_id not in ended]
     found += [f"events of a job are missing: {_words(row)}" for row in _asked(witness, GAPS)]
+    found += [f"attempts have left no record of their end: {_words(row)}" for row in _asked(witness, UNRECORDED)]
     found += [f"a step of a job that has succeeded is not done: {_words(row)}" for row in _asked(witness, UNFINISHED)]
     for job_id, job in accepted.items():
         status, error = ended.get(job_id, (None, None))

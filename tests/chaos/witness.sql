@@ -79,3 +79,20 @@ CREATE TRIGGER witness_writer AFTER INSERT ON evaluations
     FOR EACH ROW EXECUTE FUNCTION witness.check_writer();
 CREATE TRIGGER witness_writer AFTER INSERT ON blob_intents
     FOR EACH ROW EXECUTE FUNCTION witness.check_writer();
+
+-- An attempt ends once.
+CREATE FUNCTION witness.check_end() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.outcome IS NOT NULL THEN
+        INSERT INTO witness.violations (what, execution_id, detail)
+        VALUES (
+            TG_TABLE_NAME,
+            NEW.execution_id,
+            format('attempt %s has ended as %s, then as %s', NEW.number, OLD.outcome, NEW.outcome)
+        );
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER witness_end AFTER UPDATE OF outcome ON attempts
+    FOR EACH ROW EXECUTE FUNCTION witness.check_end();
