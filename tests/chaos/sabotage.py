@@ -9,19 +9,15 @@ import sys
 
 def forget_tokens() -> None:
     """Let whoever once held an execution write, and renew the lease, as long as anybody holds it."""
-    from sqlalchemy import ColumnElement, and_, text
+    from sqlalchemy import text
 
-    from db import tokens, watch
-    from db.states import ExecutionStatus
-    from db.tables import Execution
+    from db import renewal, tokens
 
-    def is_held(lease: tokens.Lease) -> ColumnElement[bool]:
-        is_running = Execution.status == ExecutionStatus.RUNNING.value
-        return and_(Execution.id == lease.execution_id, is_running, ~watch.is_over())
-
-    tokens.is_held = is_held
-    from db import renewal
-
+    for name in ("_TO_CHANGE", "_TO_STAY"):
+        known = getattr(tokens, name).text
+        without = known.replace("executions.token = :token", "TRUE")
+        assert without != known
+        setattr(tokens, name, text(without))
     known = renewal._RENEW.text
     without = known.replace("JOIN wanted USING (id, token)", "JOIN wanted USING (id)")
     assert without != known
