@@ -1,5 +1,7 @@
 # Each target that needs the environment asks for `setup` first, which is instant once it is done.
 PYTHON ?= python3
+SEED ?= 1
+JOBS ?= 200
 PATH ?= /usr/local/bin:/usr/bin:/bin
 export PATH
 # Another project's Python settings must not reach into this one's environment.
@@ -7,7 +9,7 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo up test test-slow check pins clean
+.PHONY: help setup demo up test test-slow chaos check pins clean
 
 help: ## List what can be done
 	grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -26,6 +28,9 @@ test: setup ## Run the tests, but for those that take longest
 
 test-slow: setup ## Run the tests that take longest
 	.venv/bin/pytest -m "slow and not gpu"
+
+chaos: setup ## Break the whole stack on purpose, and count what is lost or done twice (SEED=1 JOBS=200)
+	.venv/bin/python -m tests.chaos --seed $(SEED) --jobs $(JOBS)
 
 check: setup ## Lint, check types and layers, and compare the migrations with the tables
 	.venv/bin/ruff check

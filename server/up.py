@@ -20,7 +20,7 @@ from server.embedded.child import Command, end_leftover, failure, run_to_end, st
 from server.embedded.ports import free_port, is_free
 from server.embedded.postgres import Postgres
 from server.signals import StopRequested, StopSignals
-from server.supervision import Supervisor
+from server.supervision import STOP_SECONDS, Supervisor
 from workers.devices import CPU, devices
 
 PORT = 8080
@@ -137,6 +137,7 @@ class Stack:
         self._environment.setdefault("FEWBITS_SCRATCH_ROOT", str(folder.scratch))
         self._environment.setdefault("FEWBITS_CACHE_ROOT", str(folder.cache))
         self._environment.setdefault("FEWBITS_SOURCE_ROOTS", "/")
+        self._environment.setdefault("FEWBITS_SHUTDOWN_SECONDS", str(STOP_SECONDS))
         if options.sources:
             self._environment["FEWBITS_SOURCE_ROOTS"] = ":".join(str(path.resolve()) for path in options.sources)
 
