@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from core.errors import FewbitsError
+from server import operating
 
 if TYPE_CHECKING:
-    from db.session import Database
     from server.up import Running
 
 
@@ -74,7 +74,7 @@ def api() -> None:
 
 
 @main.command()
-@click.option("--pool", type=click.Choice(["cpu", "gpu"]), required=True, help="The pool whose work is done.")
+@click.option("--pool", type=click.Choice(operating.POOLS), required=True, help="The pool whose work is done.")
 @click.option("--slots", type=click.IntRange(1), help="Children at once. [default: by the machine]")
 def worker(pool: str, slots: int | None) -> None:
     """Do the work of one pool."""
@@ -142,43 +142,5 @@ def alive(heartbeat: Path, seconds: float) -> None:
         raise click.ClickException(f"{heartbeat} was not touched within {seconds:g} s.")
 
 
-@main.group()
-def keys() -> None:
-    """Make, list and revoke API keys."""
-
-
-@keys.command("create")
-@click.option("--team", required=True, help="The team it acts for; made if there is none of that name.")
-@click.option("--name", default="", help="A label to know it by.")
-def create(team: str, name: str) -> None:
-    """Make a key and print it, once."""
-    from db.keys import create_key
-
-    key_id, key = _database().run(lambda session: create_key(session, team, name))
-    click.echo(key)
-    click.echo(f"This is key {key_id} of team {team}. It is not kept and cannot be shown again.", err=True)
-
-
-@keys.command("list")
-def show() -> None:
-    """List all keys: id, team, label, state."""
-    from db.keys import list_keys
-
-    for key in _database().run(list_keys):
-        click.echo(f"{key.id}\t{key.team.name}\t{key.label}\t{'revoked' if key.revoked_at else 'active'}")
-
-
-@keys.command("revoke")
-@click.argument("key_id")
-def revoke(key_id: str) -> None:
-    """End a key at once."""
-    from db.keys import revoke_key
-
-    _database().run(lambda session: revoke_key(session, key_id))
-
-
-def _database() -> "Database":
-    from core.settings import settings
-    from db.session import Database
-
-    return Database(settings().database_url.get_secret_value(), connections_max=1)
+for group in operating.GROUPS:
+    main.add_command(group)
