@@ -76,8 +76,8 @@ class Report:
         texts = [["", *columns]] + [[row, *(_text(cell) for cell in cells)] for row, cells in rows.items()]
         widths = [max(len(line[place]) for line in texts) for place in range(len(texts[0]))]
         for first, *rest in texts:
-            cells = [text.rjust(width) for text, width in zip(rest, widths[1:], strict=True)]
-            self.say("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+            padded = [text.rjust(width) for text, width in zip(rest, widths[1:], strict=True)]
+            self.say("  ".join([first.ljust(widths[0]), *padded]).rstrip())
         self.say()
 
     def write(self, path: Path, **further: Any) -> None:
@@ -109,7 +109,7 @@ def _text(cell: Cell) -> str:
 def _number(value: float) -> str:
     """Return a number with about three digits that tell something."""
     if math.isnan(value):
-        return "–"
+        return "-"
     if abs(value) >= 100:  # noqa: PLR2004 - a hundred has three digits
         return f"{value:,.0f}"
     return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -6,8 +6,8 @@ from bench.queue.contenders.contender import SLOTS, marker
 from bench.queue.marks import Marker
 from db.claim import Claim
 from db.lease import Result, finish
-from workers.celery_app import run_worker
 from workers.supervisor import Workplace
+from workers.worker import run_worker
 
 NOTHING = Result({})
 

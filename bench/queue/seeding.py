@@ -4,8 +4,9 @@ Each row has a number, ``n``; ids and times follow from it, so that a greater nu
 """
 
 from collections.abc import Mapping
+from typing import Any
 
-from sqlalchemy import Connection, insert, literal_column, select, text
+from sqlalchemy import Connection, Select, insert, literal_column, select, text
 
 from db.tables import Base, Event, Execution, Job, Step
 
@@ -90,7 +91,7 @@ def finished(connection: Connection, first: int, count: int, team: str = ROUND_R
     _write(connection, Event, _EVENT, *rows)
 
 
-def _write(
+def _write(  # noqa: PLR0913, PLR0917 - a table and its rows
     connection: Connection, table: type[Base], columns: Mapping[str, str], first: int, count: int, team: str
 ) -> None:
     """Insert a row for each number from ``first`` on."""
@@ -98,5 +99,5 @@ def _write(
         f"generate_series({first}, {first + count - 1}) AS n JOIN (SELECT id, count(*) OVER () AS total, "  # noqa: S608
         f"row_number() OVER (ORDER BY name) - 1 AS place FROM teams) AS team ON team.place = {team}"
     )
-    rows = select(*(literal_column(expression) for expression in columns.values())).select_from(teams)
+    rows: Any = select(*(literal_column(expression) for expression in columns.values())).select_from(teams)
     connection.execute(insert(table).from_select(list(columns), rows))
