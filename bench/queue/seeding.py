@@ -6,7 +6,7 @@ Each row has a number, ``n``; ids and times follow from it, so that a greater nu
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, literal_column, select, text
+from sqlalchemy import Connection, insert, literal_column, select, text
 
 from db.tables import Base, Event, Execution, Job, Step
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.chaos import verdict
 from tests.chaos.harness import Enough, Harness, Report
 from tests.chaos.plan import Plan, PlannedFault, PlannedJob, plan
@@ -15,6 +17,8 @@ SHORT_JOBS = 25
 SEED = 1
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_short_run_loses_nothing_and_does_nothing_twice() -> None:
     command = [sys.executable, "-m", "tests.chaos", "--seed", str(SEED), "--jobs", str(SHORT_JOBS)]
     search = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "client")))
@@ -39,6 +43,8 @@ def sabotaged(folder: Path, guard: str, planned: Plan, enough: Enough) -> Report
     return Harness(planned, folder, print, program).run(enough)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_without_the_token_check_it_finds_effects_that_happen_twice(tmp_path: Path) -> None:
     """A worker stands still until another does its work; its own child has ended, and it commits under no token."""
     jobs = [chaos(f"chaos-{number}", number * 2.0, pool) for number, pool in enumerate(("gpu", "cpu") * 8)]
@@ -53,6 +59,8 @@ def test_without_the_token_check_it_finds_effects_that_happen_twice(tmp_path: Pa
     assert report.broken_promises()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_without_the_guard_of_states_it_finds_final_states_that_change(tmp_path: Path) -> None:
     """A job is cancelled while its second step runs: the first one had succeeded."""
     jobs = [chaos(f"chaos-{number}", number * 2.0, "cpu", cancel_after_seconds=4.0) for number in range(10)]
