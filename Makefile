@@ -9,7 +9,7 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo up test test-slow chaos check pins clean
+.PHONY: help setup demo up test test-slow chaos bench-queue check pins clean
 
 help: ## List what can be done
 	grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -31,6 +31,9 @@ test-slow: setup ## Run the tests that take longest
 
 chaos: setup ## Break the whole stack on purpose, and count what is lost or done twice (SEED=1 JOBS=200)
 	.venv/bin/python -m tests.chaos --seed $(SEED) --jobs $(JOBS)
+
+bench-queue: setup ## Measure the queue beside Celery, procrastinate and pgqueuer
+	.venv/bin/python -m bench.queue
 
 check: setup ## Lint, check types and layers, and compare the migrations with the tables
 	.venv/bin/ruff check
