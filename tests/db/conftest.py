@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from core.errors import FewbitsError
 from core.ids import JobId, TeamId, WorkerId
@@ -23,6 +23,7 @@ from db.room import Need, Room
 from db.session import Database
 from db.tables import Job
 from db.workers import Node
+from tests.db.shifted_clock import ShiftedClock
 
 ROOM = Room(memory_bytes=10**12, vram_bytes=None, scratch_bytes=10**12)
 NEED = Need(memory_bytes=1, vram_bytes=0, scratch_bytes=1)
@@ -50,8 +51,8 @@ class Bench:
         _, key = self.database.run(lambda s: keys.create_key(s, name, ""))
         return self.database.run(lambda s: keys.authenticate(s, key))
 
-    def new_worker(self, pool: str, slots: int = 1) -> WorkerId:
-        node = Node(pool=pool, host="here", pid=1, device="cpu", slots=slots, capacity=ROOM)
+    def new_worker(self, pool: str, slots: int = 1, capacity: Room = ROOM) -> WorkerId:
+        node = Node(pool=pool, host="here", pid=1, device="cpu", slots=slots, capacity=capacity)
         return self.database.run(lambda s: workers.register(s, node))
 
     def submit(  # noqa: PLR0913 - each test names only what matters to it
@@ -77,14 +78,14 @@ class Bench:
         )
         return self.database.run(lambda s: jobs.submit(s, team or self.team, new))
 
-    def bind_all(self, key_of: Callable[[bind.UnboundStep], str] | None = None) -> list[Binding]:
+    def bind_all(self, key_of: Callable[[bind.UnboundStep], str] | None = None, need: Need = NEED) -> list[Binding]:
         """Bind every ready step; by default steps of one kind, team and source share a key."""
         key_of = key_of or (lambda step: f"{step.team_id} {step.kind} {step.source}")
         bindings: list[Binding] = []
         while unbound := self.database.run(lambda s: bind.unbound_steps(s, "", 100)):
             for step in unbound:
                 key = hashlib.sha256(key_of(step).encode()).hexdigest()
-                work = Work(key=key, params={}, inputs={}, need=NEED)
+                work = Work(key=key, params={}, inputs={}, need=need)
                 bindings.append(self.database.run(partial(bind.bind, step=step, work=work)))
             if Binding.POSTPONED in bindings:
                 break
@@ -92,15 +93,15 @@ class Bench:
 
     def claimer(self, pool: str = "cpu", **values: Any) -> Claimer:
         worker = self.worker if pool == "cpu" else self.gpu_worker
-        known: dict[str, Any] = {"room": ROOM, "capacity": ROOM, "worker_id": worker}
-        return Claimer(pool=pool, host="here", device="cpu", **{**known, **values})
+        known: dict[str, Any] = {"room": ROOM, "capacity": ROOM, "worker_id": worker, "device": "cpu"}
+        return Claimer(pool=pool, host="here", **{**known, **values})
 
     def claim(self, pool: str = "cpu", lease_seconds: float = LEASE_SECONDS, **values: Any) -> Claim | None:
         claimer = self.claimer(pool, **values)
         return self.database.run(lambda s: claim(s, claimer, lease_seconds))
 
-    def must_claim(self, pool: str = "cpu", lease_seconds: float = LEASE_SECONDS) -> Claim:
-        claimed = self.claim(pool, lease_seconds)
+    def must_claim(self, pool: str = "cpu", lease_seconds: float = LEASE_SECONDS, **values: Any) -> Claim:
+        claimed = self.claim(pool, lease_seconds, **values)
         assert claimed is not None
         return claimed
 
@@ -110,8 +111,8 @@ class Bench:
         self.database.run(lambda s: intend(s, claimed.lease, {file.sha256: 1}))
         self.database.run(lambda s: finish(s, claimed.lease, Result({}, artifact)))
 
-    def fail(self, claimed: Claim, error: FewbitsError) -> None:
-        self.database.run(lambda s: fail(s, claimed.lease, Mishap(error.document()), RETRY))
+    def fail(self, claimed: Claim, error: FewbitsError, retry: Retry = RETRY) -> None:
+        self.database.run(lambda s: fail(s, claimed.lease, Mishap(error.document()), retry))
 
     def renew(self, claimed: Claim) -> LeaseState:
         renewal = Renewal(claimed.lease, {"done": 1})
@@ -120,23 +121,29 @@ class Bench:
 
     def watch(self) -> None:
         """Let rescue have watched for long: a lease that has run out is over."""
-        with self.database.transaction() as session:
-            session.execute(
-                text("""
-                    INSERT INTO rescue_watch VALUES (1, 1000, now() - interval '1 day', now())
-                    ON CONFLICT (id) DO UPDATE SET lease_seconds = excluded.lease_seconds,
-                        unbroken_since = excluded.unbroken_since, looked_at = excluded.looked_at
-                """)
-            )
+        self.execute("""
+            INSERT INTO rescue_watch VALUES (1, 1000, clock_timestamp() - interval '1 day', clock_timestamp())
+            ON CONFLICT (id) DO UPDATE SET lease_seconds = excluded.lease_seconds,
+                unbroken_since = excluded.unbroken_since, looked_at = excluded.looked_at
+        """)
 
     def stopped(self, claimed: Claim) -> None:
         self.database.run(lambda s: stopped(s, claimed.lease))
 
-    def release(self, claimed: Claim) -> None:
-        self.database.run(lambda s: release(s, claimed.lease))
+    def release(self, claimed: Claim, checkpoint: tuple[StoredFile, ...] = ()) -> None:
+        self.database.run(lambda s: intend(s, claimed.lease, {file.sha256: file.size_bytes for file in checkpoint}))
+        self.database.run(lambda s: release(s, claimed.lease, checkpoint))
 
-    def expire(self, execution_id: str) -> bool:
-        return self.database.run(lambda s: expiry.expire(s, execution_id, RETRY))
+    def expire(self, execution_id: str, retry: Retry = RETRY) -> bool:
+        return self.database.run(lambda s: expiry.expire(s, execution_id, retry))
+
+    def lose(self, claimed: Claim, retry: Retry = RETRY) -> None:
+        """Let the worker of a claim die: its lease runs out, and is taken from it."""
+        self.watch()
+        execution_id = claimed.lease.execution_id
+        past = "clock_timestamp() - interval '1 s'"
+        self.execute(f"UPDATE executions SET lease_expires_at = {past} WHERE id = :id", id=execution_id)  # noqa: S608
+        assert self.expire(execution_id, retry)
 
     def expire_job(self, job_id: str) -> bool:
         return self.database.run(lambda s: deadlines.expire(s, job_id))
@@ -164,7 +171,27 @@ class Bench:
     def cancel(self, job_id: JobId) -> None:
         self.database.run(lambda s: jobs.request_cancel(s, self.team, job_id))
 
+    def rows(self, query: str, **values: Any) -> list[Row[Any]]:
+        with self.database.transaction() as session:
+            return list(session.execute(text(query), values).all())
+
+    def value(self, query: str, **values: Any) -> Any:
+        """Return the one value that a query returns."""
+        ((value,),) = self.rows(query, **values)
+        return value
+
+    def execute(self, statement: str, **values: Any) -> None:
+        """Make something so that no verb makes so."""
+        with self.database.transaction() as session:
+            session.execute(text(statement), values)
+
 
 @pytest.fixture
 def bench(database: Database) -> Bench:
     return Bench(database)
+
+
+@pytest.fixture
+def clock(database: Database) -> ShiftedClock:
+    """The clock of the test's database."""
+    return ShiftedClock(database)
