@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
 from core.errors import FewbitsError
 from core.ids import JobId, TeamId, WorkerId
@@ -171,7 +171,7 @@ class Bench:
     def cancel(self, job_id: JobId) -> None:
         self.database.run(lambda s: jobs.request_cancel(s, self.team, job_id))
 
-    def rows(self, query: str, **values: Any) -> list[Row[Any]]:
+    def rows(self, query: str, **values: Any) -> list[Any]:
         with self.database.transaction() as session:
             return list(session.execute(text(query), values).all())
 
