@@ -2,9 +2,10 @@ import datetime as dt
 
 import pytest
 
+from core.errors import SourceInvalid
 from db.session import Database
 from tests.api.conftest import SOURCE, Caller, pointers, problem_of
-from tests.api.work import CHECKS, Workers
+from tests.api.work import CHECKS, MODEL_FACTS, Workers
 
 JOB_FIELDS = [
     *("id", "object", "created_at", "started_at", "finished_at", "status", "source", "method", "recipe"),
@@ -121,22 +122,58 @@ def test_lists_are_filtered(caller: Caller) -> None:
     assert found(f"created_after={first['created_at']}") == [second["id"]]
 
 
-def test_cancel_ends_a_job_once(caller: Caller, database: Database) -> None:
-    job_id = caller.submit()["id"]
-    Workers(database).start("fetch")
-    path = f"/v1/jobs/{job_id}/cancel"
-    assert [caller.post(path).get_json()["status"] for _ in range(2)] == ["cancelling", "cancelling"]
-    other = caller.submit()["id"]
-    path = f"/v1/jobs/{other}/cancel"
-    assert [caller.post(path).get_json()["status"] for _ in range(2)] == ["cancelled", "cancelled"]
+def told(caller: Caller, job_id: str) -> list[str]:
+    return [event["message"] for event in caller.get(f"/v1/jobs/{job_id}/events").get_json()["data"]]
 
 
-def test_a_finished_job_cannot_be_cancelled(caller: Caller, database: Database) -> None:
+def test_a_queued_job_is_cancelled_at_once(caller: Caller, database: Database) -> None:
     job_id = caller.submit()["id"]
-    Workers(database).do_all()
+    answers = [caller.post(f"/v1/jobs/{job_id}/cancel") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert [answer.get_json()["status"] for answer in answers] == ["cancelled"] * 3
+    assert {step["status"] for step in answers[0].get_json()["steps"]} == {"cancelled"}
+    assert told(caller, job_id) == ["The job is queued.", "The job is cancelled."]
+    assert Workers(database).claim("cpu") is None
+
+
+def test_a_running_job_is_cancelled_once_its_step_has_been_stopped(caller: Caller, database: Database) -> None:
+    job_id = caller.submit()["id"]
+    work = Workers(database)
+    taken = work.start("fetch")
+    answers = [caller.post(f"/v1/jobs/{job_id}/cancel") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert [answer.get_json()["status"] for answer in answers] == ["cancelling"] * 3
+    work.stop(taken)
+    assert caller.get(f"/v1/jobs/{job_id}").get_json()["status"] == "cancelled"
+    again = caller.post(f"/v1/jobs/{job_id}/cancel")
+    assert (again.status_code, again.get_json()["status"]) == (200, "cancelled")
+    assert len([message for message in told(caller, job_id) if "ancel" in message]) == 2
+
+
+def test_a_job_between_two_steps_is_cancelled_at_once(caller: Caller, database: Database) -> None:
+    job_id = caller.submit()["id"]
+    work = Workers(database)
+    work.do("fetch", MODEL_FACTS)
     response = caller.post(f"/v1/jobs/{job_id}/cancel")
-    assert response.status_code == 409
-    assert problem_of(response)["code"] == "conflict"
+    assert (response.status_code, response.get_json()["status"]) == (200, "cancelled")
+    assert [step["status"] for step in response.get_json()["steps"]] == ["succeeded", *["cancelled"] * 5]
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed"])
+def test_what_has_ended_by_itself_cannot_be_cancelled(caller: Caller, database: Database, end: str) -> None:
+    job_id = caller.submit()["id"]
+    work = Workers(database)
+    if end == "succeeded":
+        work.do_all()
+    else:
+        work.fail(work.start("fetch"), SourceInvalid("It has no config.json."))
+    before = caller.get(f"/v1/jobs/{job_id}").get_json()
+    for _ in range(2):
+        response = caller.post(f"/v1/jobs/{job_id}/cancel")
+        assert response.status_code == 409
+        assert problem_of(response)["code"] == "conflict"
+        assert f"has {end} already" in problem_of(response)["detail"]
+    assert caller.get(f"/v1/jobs/{job_id}").get_json() == before
 
 
 def test_methods_show_their_parameters(caller: Caller) -> None:

@@ -64,6 +64,15 @@ WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"priority": True}, "/priority"),
     ({"max_runtime_seconds": 0}, "/max_runtime_seconds"),
     ({"max_pending_seconds": 10**12}, "/max_pending_seconds"),
+    ({"max_attempts": 0}, "/max_attempts"),
+    ({"max_attempts": 2.5}, "/max_attempts"),
+    ({"max_attempts": "3"}, "/max_attempts"),
+    ({"max_attempts": True}, "/max_attempts"),
+    ({"max_attempts": 11}, "/max_attempts"),
+    ({"max_attempts": 10**40}, "/max_attempts"),
+    ({"wait_for_capacity": "yes"}, "/wait_for_capacity"),
+    ({"wait_for_capacity": 1}, "/wait_for_capacity"),
+    ({"wait_for_capacity": None}, "/wait_for_capacity"),
     ({"colour": "red"}, "/colour"),
 ]
 

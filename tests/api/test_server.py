@@ -28,6 +28,7 @@ from tests.waiting import wait_until
 
 STREAMS = 20
 WRITES = 30
+REQUESTS = 20
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,33 @@ def test_many_streams_beside_writes(served: Served, database: Database) -> None:
         assert numbers == list(range(1, len(numbers) + 1))
         assert len(numbers) > WRITES
         assert (frames[-1].event, frames[-1].data["status"]) == ("done", "succeeded")
+
+
+def test_identical_requests_at_once_make_one_job(served: Served) -> None:
+    together = threading.Barrier(REQUESTS)
+
+    def submit(client: httpx.Client) -> httpx.Response:
+        headers = {"Idempotency-Key": "release-42"}
+        return client.post("/v1/jobs", json={"source": SOURCE, "recipe": "gguf"}, headers=headers)
+
+    def submit_together(_: int) -> httpx.Response:
+        with served.client() as client:
+            together.wait()
+            return submit(client)
+
+    with ThreadPoolExecutor(REQUESTS) as threads:
+        at_once = list(threads.map(submit_together, range(REQUESTS)))
+    with served.client() as client:
+        later = [submit(client) for _ in range(REQUESTS)]
+        (job,) = client.get("/v1/jobs?limit=100").json()["data"]
+    made = [response for response in at_once if response.status_code == 201]
+    in_flight = [response for response in at_once if response.status_code == 409]
+    assert len(made) + len(in_flight) == REQUESTS
+    assert {response.json()["code"] for response in in_flight} <= {"request_in_flight"}
+    assert [response.status_code for response in later] == [201] * REQUESTS
+    assert {response.content for response in [*made, *later]} == {made[0].content}
+    assert made[0].json()["id"] == job["id"]
+    assert sum("Idempotent-Replayed" not in response.headers for response in made) == 1
 
 
 def test_a_stop_ends_open_streams(served: Served) -> None:

@@ -54,12 +54,19 @@ class Workers:
             key = hashlib.sha256(step.id.encode()).hexdigest()
             work = Work(key=key, params=step.params, inputs={}, need=Need(1, 0, 1))
             self._database.run(partial(bind.bind, step=step, work=work))
-        pool = "gpu" if kind == "reference" else "cpu"
-        claimer = Claimer(self._ids[pool], pool, "test", "cpu", ROOM, ROOM)
-        taken = self._database.run(partial(claim.claim, claimer=claimer, lease_seconds=LEASE_SECONDS))
+        taken = self.claim("gpu" if kind == "reference" else "cpu")
         assert taken is not None
         assert taken.kind == kind
         return taken
+
+    def claim(self, pool: str) -> Claim | None:
+        """Claim the next step of a pool, of those that are bound."""
+        claimer = Claimer(self._ids[pool], pool, "test", "cpu", ROOM, ROOM)
+        return self._database.run(partial(claim.claim, claimer=claimer, lease_seconds=LEASE_SECONDS))
+
+    def stop(self, taken: Claim) -> None:
+        """Say that the child of a job that was cancelled has ended."""
+        self._database.run(lambda session: lease.stopped(session, taken.lease))
 
     def progress(self, taken: Claim, done: int) -> None:
         news = {"done": done, "total": 10, "unit": "tensors", "message": "working"}
@@ -72,9 +79,13 @@ class Workers:
     def measure(self, taken: Claim, *measured: NewMetric) -> None:
         self._database.run(lambda session: metrics.append(session, taken.lease, taken.attempt, measured))
 
-    def fail(self, taken: Claim, error: FewbitsError) -> None:
-        retry = Retry(attempts_max=1, backoff_seconds=0)
-        self._database.run(lambda session: lease.fail(session, taken.lease, Mishap(error.document()), retry))
+    def fail(self, taken: Claim, error: FewbitsError, *, attempts_max: int = 1, peak_bytes: int | None = None) -> None:
+        retry = Retry(attempts_max=attempts_max, backoff_seconds=0)
+        mishap = Mishap(error.document(), peak_memory_bytes=peak_bytes)
+        self._database.run(lambda session: lease.fail(session, taken.lease, mishap, retry))
+
+    def release(self, taken: Claim) -> None:
+        self._database.run(lambda session: lease.release(session, taken.lease))
 
     def finish(
         self,

@@ -192,6 +192,22 @@ def a_step(kind: str, status: str) -> dict[str, Any]:
     }
 
 
+def an_attempt(**fields: Any) -> dict[str, Any]:
+    return {
+        "object": "job.attempt",
+        "step": "quantize",
+        "number": 1,
+        "host": "node-1",
+        "device": "cuda:0",
+        "started_at": "10:00",
+        "ended_at": "10:05",
+        "outcome": "succeeded",
+        "error": None,
+        "peak_memory_bytes": 5 * 10**9,
+        **fields,
+    }
+
+
 def an_event(number: int, message: str = "quantize started") -> dict[str, Any]:
     return {
         "id": number,

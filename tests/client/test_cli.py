@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.fake_api import KEY, Exchange, FakeApi, a_job, done_frame, event_frame, progress_frame
+from tests.client.fake_api import KEY, Exchange, FakeApi, a_job, an_attempt, done_frame, event_frame, progress_frame
 
 MEASURED = "3.9 MB, 5.12 bits per weight, perplexity prose 24.405 (23.686), code 7.667 (7.493)"
 Fewbits = Callable[..., int]
@@ -88,6 +88,8 @@ def test_watch_writes_json_lines(api: FakeApi, fewbits: Fewbits, capsys: Capture
         ("show", "job_1"),
         ("logs", "job_1"),
         ("metrics", "job_1"),
+        ("attempts", "job_1"),
+        ("quotas",),
         ("retry", "job_1"),
         ("methods",),
         ("cancel", "job_1"),
@@ -106,6 +108,9 @@ def test_every_command_writes_one_json_document_and_plain_text(
     api.answers("POST", "/v1/jobs/job_1/cancel", job)
     api.answers("GET", "/v1/jobs/job_1/logs", {"object": "list", "data": [piece], "has_more": False})
     api.answers("GET", "/v1/jobs/job_1/metrics", {"object": "list", "data": [metric], "has_more": False})
+    api.answers("GET", "/v1/jobs/job_1/attempts", {"object": "list", "data": [an_attempt()], "has_more": False})
+    quota = {"object": "quota", "name": "queued_jobs", "used": 1, "maximum": 5}
+    api.answers("GET", "/v1/quotas", {"object": "list", "data": [quota], "has_more": False})
     api.answers("POST", "/v1/jobs/job_1/retry", job, 201)
     api.answers("GET", "/v1/methods", {"object": "list", "data": [method], "has_more": False})
     api.answers("POST", "/v1/jobs", job, 201)
@@ -145,6 +150,63 @@ def test_metrics_are_a_table_of_all_that_was_measured(api: FakeApi, fewbits: Few
         ["quantize", "1", "1", "mlp.up_proj", "-", "0.01"],
     ]
     assert "after=1" in api.seen[1].path
+
+
+def test_attempts_are_a_table_with_each_error(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    lost = an_attempt(outcome="lost", error={"code": "worker_lost", "message": "It fell\nsilent.", "param": None})
+    runs = an_attempt(number=2, outcome=None, ended_at=None, peak_memory_bytes=None)
+    page = {"object": "list", "data": [lost, runs], "has_more": False}
+    api.answers("GET", "/v1/jobs/job_1/attempts", page)
+    assert fewbits("attempts", "job_1") == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["step", "attempt", "started", "ended", "outcome", "memory", "host", "device", "error"],
+        ["quantize", "1", "10:00", "10:05", "lost", "5.0", "GB", "node-1", "cuda:0", "It", "fell", "silent."],
+        ["quantize", "2", "10:00", "-", "running", "-", "node-1", "cuda:0"],
+    ]
+    assert fewbits("attempts", "job_1", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == page
+    api.answers("GET", "/v1/jobs/job_2/attempts", {**page, "data": []})
+    assert fewbits("attempts", "job_2") == 0
+    assert capsys.readouterr().err == "nothing of job_2 has been tried yet\n"
+    assert fewbits("attempts", "job_3") == 5
+
+
+def test_quotas_are_a_table(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    quotas = [
+        {"object": "quota", "name": "queued_jobs", "used": 3, "maximum": 0},
+        {"object": "quota", "name": "running_gpu", "used": 0, "maximum": None},
+    ]
+    api.answers("GET", "/v1/quotas", {"object": "list", "data": quotas, "has_more": False})
+    assert fewbits("quotas") == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["quota", "used", "maximum"],
+        ["queued_jobs", "3", "0"],
+        ["running_gpu", "0", "no", "limit"],
+    ]
+
+
+def test_a_full_quota_is_said_and_not_tried_again(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    api.refuses("POST", "/v1/jobs", 429, code="quota_exceeded", detail="Your team has 5 queued jobs, and may have 5.")
+    assert fewbits("submit", "file:///m", "gguf") == 5
+    assert "may have 5" in capsys.readouterr().err
+    assert len(api.seen) == 1
+
+
+def test_what_is_not_said_is_left_to_the_server(api: FakeApi, fewbits: Fewbits) -> None:
+    api.answers("POST", "/v1/jobs", a_job(status="queued"), 201)
+    assert fewbits("submit", "file:///m", "gguf") == 0
+    assert fewbits("submit", "file:///m", "gguf", "--max-attempts", "7", "--wait-for-capacity", "--priority", "0") == 0
+    asked = {"source": "file:///m", "recipe": "gguf"}
+    assert [seen.body for seen in api.seen] == [
+        asked,
+        {**asked, "max_attempts": 7, "wait_for_capacity": True, "priority": 0},
+    ]
+
+
+def test_the_log_of_one_attempt(api: FakeApi, fewbits: Fewbits) -> None:
+    api.answers("GET", "/v1/jobs/job_1/logs", {"object": "list", "data": [], "has_more": False})
+    assert fewbits("logs", "job_1", "--step", "quantize", "--attempt", "2") == 0
+    assert "step=quantize&attempt=2" in api.seen[0].path
 
 
 def test_retry_waits_for_the_new_job(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
@@ -196,6 +258,10 @@ def test_another_kind_of_server(api: FakeApi, fewbits: Fewbits, capsys: Captured
         (("submit", "file:///m"), "RECIPE"),
         (("submit", "file:///m", "gguf", "--windows", "0"), "1<=x<=10000"),
         (("submit", "file:///m", "gguf", "--metadata", "novalue"), "NAME=VALUE"),
+        (("submit", "file:///m", "gguf", "--max-attempts", "0"), "x>=1"),
+        (("submit", "file:///m", "gguf", "--max-attempts", "many"), "not a valid integer"),
+        (("logs", "job_1", "--attempt", "0"), "x>=1"),
+        (("attempts", "../jobs"), "is not an id"),
         (("show", "../methods"), "is not an id"),
         (("jobs", "--url", "localhost:8080"), "must begin with http"),
         (("jobs", "--url", ""), "set FEWBITS_URL or give --url"),

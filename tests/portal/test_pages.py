@@ -1,18 +1,23 @@
 """What the pages say and do, without a browser."""
 
 import re
+from functools import partial
 from html import escape
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 from apiflask import APIFlask
+from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
 from api.portal import job_view
-from db import jobs
+from core.errors import ChildCrashed
+from db import jobs, keys, quotas
 from db.metrics import NewMetric
 from db.session import Database
+from db.states import Quota
+from db.tables import Worker
 from store.directory import DirectoryStore
 from tests.api.work import Workers
 from tests.portal.conftest import Visitor, shown
@@ -62,13 +67,14 @@ def test_a_form_that_is_wrong_keeps_what_was_typed(visitor: Visitor) -> None:
         "metadata": "ticket=QA-1\nbroken",
         "labels": "two words",
         "priority": "500",
+        "max_attempts": "0",
     }
     response = visitor.post("/jobs/new", **typed)
     assert response.status_code == 422
     for name in ("recipe.bits", "recipe.damp_percent", "recipe.seed", "evaluation.domains", "evaluation.windows"):
         assert f'href="#{name}"' in response.text
         assert f'id="{name}-error"' in response.text
-    for name in ("metadata", "labels", "priority"):
+    for name in ("metadata", "labels", "priority", "max_attempts"):
         assert f'id="{name}-error"' in response.text
     for text in ("file:///etc", "seven", "lm_head\nembed", "ticket=QA-1\nbroken", "two words"):
         assert escape(text) in response.text
@@ -98,6 +104,8 @@ def test_everything_in_the_form_is_submitted(visitor: Visitor, app: APIFlask) ->
         "labels": "nightly\r\nllama/8b",
         "priority": "-7",
         "max_runtime_seconds": "60",
+        "max_attempts": "4",
+        "wait_for_capacity": "on",
     }
     job = visitor.submit(**typed)
     bearer = {"Authorization": f"Bearer {visitor.key}"}
@@ -110,10 +118,64 @@ def test_everything_in_the_form_is_submitted(visitor: Visitor, app: APIFlask) ->
     assert made["metadata"] == {"ticket": "A=1", "wörter": "✓"}
     assert made["labels"] == ["nightly", "llama/8b"]
     assert (made["priority"], made["max_runtime_seconds"], made["max_pending_seconds"]) == (-7, 60, None)
+    assert (made["max_attempts"], made["wait_for_capacity"]) == (4, True)
+    asked = shown(visitor.get(job))
+    assert "attempts at most 4" in asked
+    assert "without a worker for it waits for one" in asked
     again = visitor.get(f"/jobs/new?like={made['id']}").text
+    assert re.search(r'name="wait_for_capacity" checked', again)
+    assert re.search(r'name="max_attempts"[^>]*value="4"', again)
     for shown_again in ("ticket=A=1\nwörter=✓", "nightly\nllama/8b", 'value="-7"', 'value="60"', "/models/tiny"):
         assert shown_again in again
     assert visitor.get("/jobs/new?method=nothing").status_code == 422
+
+
+def test_more_attempts_than_are_allowed_are_refused_beside_their_field(visitor: Visitor) -> None:
+    fields = {"method": "gguf", "source": "file:///models/tiny", "recipe.type": "Q8_0", "evaluation.domains": "code"}
+    response = visitor.post("/jobs/new", max_attempts="11", **fields)
+    assert response.status_code == 422
+    assert 'id="max_attempts-error"' in response.text
+    assert "A job may ask for 10 attempts at most." in shown(response)
+
+
+def test_a_job_without_a_worker_is_refused_with_what_to_do(visitor: Visitor, database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(delete(Worker).where(Worker.pool == "gpu"))
+    fields = {"method": "gguf", "source": "file:///models/tiny", "recipe.type": "Q8_0", "evaluation.domains": "code"}
+    response = visitor.post("/jobs/new", **fields)
+    assert response.status_code == 422
+    assert "Reference needs a gpu worker" in shown(response)
+    assert "or set wait_for_capacity" in shown(response)
+    assert visitor.post("/jobs/new", wait_for_capacity="on", **fields).status_code == 303
+
+
+def test_a_full_quota_is_said_in_the_form_and_on_a_page(visitor: Visitor, database: Database) -> None:
+    over = visitor.submit()
+    visitor.post(f"{over}/cancel")
+    team = database.run(partial(keys.authenticate, key=visitor.key))
+    database.run(partial(quotas.set_quota, team_id=team, name=Quota.QUEUED_JOBS, maximum=0))
+    fields = {"method": "gguf", "source": "file:///models/tiny", "recipe.type": "Q8_0", "evaluation.domains": "code"}
+    assert "and may have 0" in shown(visitor.post("/jobs/new", **fields))
+    retried = visitor.post(f"{over}/retry")
+    assert retried.status_code == 429
+    assert "and may have 0" in shown(retried)
+
+
+def test_attempts_are_told_once_there_was_more_than_one(visitor: Visitor, database: Database) -> None:
+    job = f"/jobs/{submit(database, visitor.key)}"
+    work = Workers(database)
+    taken = work.start("fetch")
+    assert "Attempts" not in shown(visitor.get(job))
+    work.fail(taken, ChildCrashed(f"It was killed. {EVIL}"), attempts_max=3, peak_bytes=5 * 10**9)
+    assert "Attempts" not in shown(visitor.get(job))
+    work.do("fetch", {"model": {"weight_bytes": 12_300_000}})
+    work.start("convert")
+    page = visitor.get(job)
+    text = shown(page)
+    assert re.search(r"Attempts fetch, attempt 1 ✕ failed after .* on test, cpu, 5.0 GB of memory It was killed", text)
+    assert re.search(r"fetch, attempt 2 ✓ succeeded after .* on test, cpu", text)
+    assert "convert, attempt" not in text
+    assert "<script>" not in page.text
 
 
 def test_a_finished_job_tells_what_was_lost_and_gives_its_files(
