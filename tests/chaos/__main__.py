@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from core.errors import StartFailed
 from tests.chaos.harness import Harness, Report, table
 from tests.chaos.plan import FULL_JOBS, plan
 
@@ -45,7 +46,10 @@ def main(seed: int | None, jobs: int, minutes: float | None, *, keep: bool) -> N
 
 def _run(folder: Path, seed: int, jobs: int, minutes: float | None) -> Report:
     folder.chmod(0o711)  # Postgres refuses to run as root, so its own user must be able to pass through
-    return Harness(plan(seed, jobs, minutes), folder, click.echo).run()
+    try:
+        return Harness(plan(seed, jobs, minutes), folder, click.echo).run()
+    except StartFailed as error:
+        raise click.ClickException(error.message) from error
 
 
 if __name__ == "__main__":

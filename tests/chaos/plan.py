@@ -99,7 +99,7 @@ def plan(seed: int, job_count: int, minutes: float | None = None) -> Plan:
     seconds = job_count * SECONDS_PER_JOB if minutes is None else minutes * 60
     scale = job_count / FULL_JOBS
     bursts = _scaled(FAULTS["repeat"], scale)
-    real = max(1, job_count // 20)  # each keeps two cores busy for some ten seconds
+    real = job_count // 30  # none in a short run: each keeps two cores busy for some ten seconds
     missing = max(1, job_count // 25)
     jobs = [_real(draw, number, seconds) for number in range(real)]
     jobs += [_missing(draw, number, seconds) for number in range(missing)]
@@ -130,16 +130,16 @@ def _due(draw: random.Random, number: int, count: int, seconds: float) -> float:
 
 
 def _real(draw: random.Random, number: int, seconds: float) -> PlannedJob:
-    is_cancelled = number > 0 and draw.random() < 0.3
+    is_cancelled = draw.random() < 0.3
     return PlannedJob(
         name=f"real-{number}",
-        at_seconds=draw.uniform(0, seconds * 0.7) if number > 0 else 0.0,
+        at_seconds=draw.uniform(0, seconds * 0.7),
         team=draw.randrange(TEAMS),
         model=0,
         recipe={"method": "gguf", "type": draw.choice(("Q8_0", "Q8_0", "Q4_0"))},
         pool=None,
         cancel_after_seconds=draw.uniform(0.5, 15) if is_cancelled else None,
-        is_retried=is_cancelled or (number > 0 and draw.random() < 0.2),
+        is_retried=is_cancelled or draw.random() < 0.2,
     )
 
 
