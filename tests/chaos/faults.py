@@ -1,15 +1,14 @@
 """The faults: each waits until there is something for it to hit, hits it, and is noted once it has taken effect."""
 
-import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-import psutil
 import redis
 
+from server.embedded.child import Child
 from tests.chaos.plan import PlannedFault
 from tests.chaos.stack import SHUTDOWN_SECONDS, WORKERS, RunningChild, Stack
 from tests.chaos.tasks import Task, Waiting, pause, until
@@ -66,38 +65,29 @@ class Faults:
         yield from strike(fault)
 
     def _kill(self, fault: PlannedFault) -> Task:
-        yield from until(lambda: self._stack.process(fault.kind) is not None)
-        process = self._stack.process(fault.kind)
-        assert process is not None
+        process = yield from self._running(fault.kind)
         self.note(fault.kind, "killed")
         self._stack.kill(fault.kind, process.pid)
 
     def _kill_api(self, fault: PlannedFault) -> Task:
         """Kill gunicorn's first process, or the one that answers."""
-        yield from until(lambda: self._stack.process("api") is not None)
-        process = self._stack.process("api")
-        assert process is not None
-        pids = [process.pid, *(child.pid for child in psutil.Process(process.pid).children())]
+        process = yield from self._running("api")
         self.note("api", "killed")
-        self._stack.kill("api", _chosen(pids, fault.draw))
+        self._stack.kill("api", _chosen([process.pid, *self._stack.below(process.pid)], fault.draw))
 
     def _kill_child(self, fault: PlannedFault) -> Task:
-        child = yield from self._running_child(fault)
+        child, _ = yield from self._running_child(fault)
         self.note("child", f"killed that of {child.worker}", hit_a_child=True)
         self._stack.kill(child.worker, child.pid)
 
     def _kill_worker(self, fault: PlannedFault) -> Task:
-        child = yield from self._running_child(fault)
-        process = self._stack.process(child.worker)
-        assert process is not None
+        child, process = yield from self._running_child(fault)
         self.note("worker", f"killed {child.worker}", hit_a_child=True)
         self._stack.kill(child.worker, process.pid)
 
     def _preempt(self, fault: PlannedFault) -> Task:
         """Ask a worker to leave, as when its node is drained: it must end with 0, and in time."""
-        child = yield from self._running_child(fault)
-        process = self._stack.process(child.worker)
-        assert process is not None
+        child, process = yield from self._running_child(fault)
         self.note("preempt", f"asked {child.worker} to leave", hit_a_child=True)
         self._stack.held.add(child.worker)
         asked = time.monotonic()
@@ -111,20 +101,18 @@ class Faults:
             self._stack.kill(child.worker, process.pid)
 
     def _stall(self, fault: PlannedFault) -> Task:
-        """Stop a worker until another holds its work and its own child has ended, then let it go on.
+        """Stop a worker until its work was taken from it, and a while longer, then let it go on.
 
-        Where nobody takes its work over in time, as when the other worker is hit, too, another one is stopped.
+        Where nobody takes its work in time, as when rescue is hit, too, another one is stopped.
         """
         taken_over = False
         while not taken_over:
-            child = yield from self._running_child(fault, alone=True)
-            process = self._stack.process(child.worker)
-            assert process is not None
+            child, process = yield from self._running_child(fault, alone=True)
             hit_at = time.monotonic()
             self._stack.held.add(child.worker)
-            os.kill(process.pid, signal.SIGSTOP)
+            self._stack.signal(process.pid, signal.SIGSTOP)
             taken_over = yield from self._taken_over(child, hit_at + STALL_SECONDS_MAX)
-            os.kill(process.pid, signal.SIGCONT)
+            self._stack.signal(process.pid, signal.SIGCONT)
             self._stack.held.discard(child.worker)
             if taken_over:
                 seconds = time.monotonic() - hit_at
@@ -165,14 +153,28 @@ class Faults:
         except redis.RedisError:
             return False
 
-    def _running_child(self, fault: PlannedFault, *, alone: bool = False) -> Waiting[RunningChild]:
-        """Wait for a child that runs; ``alone``: of a worker whose pool has another one that no fault holds."""
+    def _running(self, name: str) -> Waiting[Child]:
+        """Wait for a process of the stack that runs."""
+        while (process := self._stack.process(name)) is None:
+            yield
+        return process
 
-        def found() -> list[RunningChild]:
-            return [child for child in self._stack.children() if not alone or self._has_a_second(child.worker)]
+    def _running_child(self, fault: PlannedFault, *, alone: bool = False) -> Waiting[tuple[RunningChild, Child]]:
+        """Wait for a worker's child that runs, and return it with its worker.
 
-        yield from until(lambda: bool(found()))
-        return _chosen(found(), fault.draw)
+        Args:
+            fault: what looks for one.
+            alone: take only a worker whose pool has another one that no fault has in its hands.
+        """
+        while True:
+            children = self._stack.children()
+            found = [child for child in children if not alone or self._has_a_second(child.worker)]
+            if found:
+                child = _chosen(found, fault.draw)
+                # It may have been hit in this very moment, by another fault.
+                if (process := self._stack.process(child.worker)) is not None:
+                    return child, process
+            yield
 
     def _has_a_second(self, worker: str) -> bool:
         pool = WORKERS[worker]

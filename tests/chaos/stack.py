@@ -127,8 +127,19 @@ class Stack:
     def kill(self, name: str, pid: int) -> None:
         """Kill a process, of the stack or below one of its processes, which starts again soon."""
         self._supervisor.services[name].failures = 0  # it is our doing, and no reason to wait longer each time
+        self.signal(pid, signal.SIGKILL)
+
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        """Send a signal, if the process is still there."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
+
+    def below(self, pid: int) -> list[int]:
+        """Return the processes that a process has started."""
+        try:
+            return [child.pid for child in psutil.Process(pid).children()]
+        except psutil.NoSuchProcess:
+            return []
 
     def children(self) -> list[RunningChild]:
         """Return the children that the workers have now, but for those of workers that a fault has in its hands."""
@@ -148,8 +159,7 @@ class Stack:
     def stop(self) -> None:
         """Stop everything in order, also what a fault has made stand still."""
         for name in self.held:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._supervisor.services[name].child.pid, signal.SIGCONT)
+            self.signal(self._supervisor.services[name].child.pid, signal.SIGCONT)
         self._supervisor.stop(STOP_ORDER, hurried=lambda: False, pause=time.sleep)
 
     def _has_started(self) -> bool:
