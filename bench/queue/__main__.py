@@ -9,16 +9,23 @@ import datetime as dt
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-from bench.queue import side_by_side
+from bench.queue import claims, first_line, listing, side_by_side, submits
 from bench.queue.figures import Report
-from bench.queue.machine import description
+from bench.queue.machine import description, load
 from bench.queue.place import CHECKOUT, Place, place
 
 RESULTS = CHECKOUT / "bench" / "results"
-SECTIONS: Mapping[str, Callable[[Place, Report], None]] = {
-    "side-by-side": side_by_side.run,
-}
+Section = Callable[[Place, Report], None]
+# Those of a group use the same servers, and what the one before has written.
+GROUPS: Sequence[Mapping[str, Section]] = (
+    {"side-by-side": side_by_side.run},
+    {"first-line": first_line.run},
+    {"submits": submits.run},
+    {"claims": claims.run, "listing": listing.run},
+)
+SECTIONS = [name for group in GROUPS for name in group]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,17 +39,22 @@ def main(arguments: Sequence[str]) -> int:
     report = Report()
     began = time.monotonic()
     report.say(" ".join(["$ python -m bench.queue", *chosen, f"   # {today}"]))
-    report.say(f"{description()}\n")
-    for name, run in SECTIONS.items():
-        if not chosen or name in chosen:
-            section_began = time.monotonic()
-            report.say(f"## {name}")
+    report.say(f"{description()}\n{load()} before anything was measured\n")
+    for group in GROUPS:
+        if wanted := {name: run for name, run in group.items() if not chosen or name in chosen}:
             with place() as at:
-                run(at, report)
-            report.say(f"({time.monotonic() - section_began:.0f} s)\n")
+                for name, run in wanted.items():
+                    _measure(name, partial(run, at), report)
     name = "-".join([today, "queue", *chosen])
     report.write(RESULTS / f"{name}.txt", seconds=round(time.monotonic() - began))
     return 0
+
+
+def _measure(name: str, run: Callable[[Report], None], report: Report) -> None:
+    began = time.monotonic()
+    report.say(f"## {name}")
+    run(report)
+    report.say(f"({time.monotonic() - began:.0f} s)\n")
 
 
 if __name__ == "__main__":

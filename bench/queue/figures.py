@@ -73,11 +73,11 @@ class Report:
         for row, cells in rows.items():
             for column, cell in zip(columns, cells, strict=True):
                 self._keep(f"{section}/{row}/{column}", cell)
-        texts = [["", *columns]] + [[row, *(_text(cell) for cell in cells)] for row, cells in rows.items()]
+        texts = [["", *columns], *([row, *map(_text, cells)] for row, cells in rows.items())]
         widths = [max(len(line[place]) for line in texts) for place in range(len(texts[0]))]
         for first, *rest in texts:
-            padded = [text.rjust(width) for text, width in zip(rest, widths[1:], strict=True)]
-            self.say("  ".join([first.ljust(widths[0]), *padded]).rstrip())
+            aligned = [text.rjust(width) for text, width in zip(rest, widths[1:], strict=True)]
+            self.say("  ".join([first.ljust(widths[0]), *aligned]).rstrip())
         self.say()
 
     def write(self, path: Path, **further: Any) -> None:

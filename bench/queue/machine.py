@@ -24,6 +24,11 @@ def description() -> str:
     return f"{_cpu_model()}, {cores}, {memory}; {system}\n{packages}"
 
 
+def load() -> str:
+    """Return how busy the machine was in the last minute: what runs beside a measurement makes it worse."""
+    return f"load average {os.getloadavg()[0]:.1f}"
+
+
 def cpu_seconds(pid: int) -> float:
     """Return the CPU time of a process, of all that it started, and of those of them that have ended."""
     root = psutil.Process(pid)

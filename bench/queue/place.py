@@ -36,6 +36,12 @@ class Place:
         self._execute("CREATE DATABASE {}", name)
         return f"{self.postgres_url.rpartition('/')[0]}/{name}"
 
+    def has_database(self, name: str) -> bool:
+        """Say whether a database was made."""
+        with psycopg.connect(self.postgres_url, autocommit=True) as connection:
+            found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [name])
+            return found.fetchone() is not None
+
     def drop_database(self, name: str) -> None:
         """Remove a database, so that nothing is cleaned up in it while others are measured."""
         self._execute("DROP DATABASE {} WITH (FORCE)", name)

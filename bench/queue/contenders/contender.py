@@ -50,7 +50,8 @@ class Contender(abc.ABC):
     def is_drained(self) -> bool:
         """Say whether every task is done, and that is committed."""
 
-    def close(self) -> None:  # noqa: B027 - most open none
+    @abc.abstractmethod
+    def close(self) -> None:
         """Close the connections that submitting needed."""
 
     def environment(self, marks: Path) -> Mapping[str, str]:

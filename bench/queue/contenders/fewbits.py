@@ -11,6 +11,7 @@ from sqlalchemy import text
 from bench.queue import seeding
 from bench.queue.contenders.contender import Contender
 from bench.queue.place import CHECKOUT, Place
+from bench.queue.seeding import Jobs
 from core.ids import TeamId
 from db import jobs, keys
 from db.jobs import NewJob, PlannedStep
@@ -64,7 +65,7 @@ class Fewbits(Contender):
     def fill(self, count: int) -> None:
         """Write that many jobs, bound and ready, and have Postgres count them."""
         with self._database.engine.begin() as connection:
-            seeding.ready(connection, seeding.NOW, count)
+            seeding.ready(connection, Jobs(seeding.NOW - count, count))
         vacuum(self._database)
 
     def is_drained(self) -> bool:
