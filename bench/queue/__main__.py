@@ -6,6 +6,7 @@ bounds, and which were missed. The exit status tells whether it ran, not whether
 
 import argparse
 import datetime as dt
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from bench.queue.machine import description, load
 from bench.queue.place import CHECKOUT, Place, place
 
 RESULTS = CHECKOUT / "bench" / "results"
+TERMINATED = 128 + signal.SIGTERM
 Section = Callable[[Place, Report], None]
 # Those of a group use the same servers, and what the one before has written.
 GROUPS: Sequence[Mapping[str, Section]] = (
@@ -35,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments).sections
     if unknown := [name for name in chosen if name not in SECTIONS]:
         parser.error(f"there is no section {unknown[0]}; there are {', '.join(SECTIONS)}")
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(TERMINATED))  # servers and files go with us
     today = dt.datetime.now(tz=dt.UTC).date().isoformat()
     report = Report()
     began = time.monotonic()
