@@ -1,117 +1,267 @@
-"""Any sequence of what users, workers and rescue may do leaves rows that make sense, and every job ends."""
+"""Whatever users, workers, operators, rescue and time do in any order: the rows make sense, and every job ends."""
 
 import contextlib
+import hashlib
 import random
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from sqlalchemy import text
 
-from core.errors import Conflict, DoesNotFit, FewbitsError, SourceInvalid, WorkerLost
-from core.ids import JobId
-from db import expiry
+from core.errors import ChildCrashed, Conflict, DoesNotFit, FewbitsError, SourceInvalid
+from core.ids import JobId, TeamId
+from db import artifacts, jobs, quotas, watch, workers
 from db.claim import Claim
-from db.renewal import LeaseState
+from db.ending import Retry
+from db.jobs import NewJob
 from db.session import Database
-from db.tokens import LeaseLost
-from tests.db.conftest import CHAIN, LEASE_SECONDS, Bench
+from db.states import Quota
+from db.tables import Job
+from tests.db import control_loops
+from tests.db.conftest import CHAIN, LEASE_SECONDS, ROOM, Bench
+from tests.db.fleet import SimulatedWorker, alive
+from tests.db.memory import Memory
 from tests.db.sense import nonsense
+from tests.db.shifted_clock import ShiftedClock
 
-ERRORS: list[FewbitsError] = [SourceInvalid("wrong"), WorkerLost("lost"), DoesNotFit("large")]
+ERRORS: list[FewbitsError] = [SourceInvalid("wrong"), ChildCrashed("It ended."), DoesNotFit("large")]
+RETRY = Retry(attempts_max=4, backoff_seconds=40)
+HALF = ROOM.memory_bytes // 2
+# Small, large, larger than any worker.
+MEMORY_BYTES = {"file:///a": 1, "file:///b": HALF + 1, "file:///c": 2 * ROOM.memory_bytes}
+WATCH_SECONDS = LEASE_SECONDS / 3
+RANDOMS = st.randoms(use_true_random=False)
+EVERYBODY = 0b1111
+EMPTY = "TRUNCATE jobs, executions, blobs, rescue_watch, team_usage, team_quotas, paused_pools, workers CASCADE"
 
 
 class Machine(RuleBasedStateMachine):
-    """Few sources and two teams, so that jobs meet on executions."""
+    """Few sources and two teams, so that jobs meet on executions; two workers a pool, so that leases change hands."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, other: TeamId, clock: ShiftedClock) -> None:
         super().__init__()
         self.bench = bench
-        self.jobs: list[JobId] = []
-        self.claims: list[Claim] = []
+        self.clock = clock
+        self.teams = [bench.team, other]
+        self.jobs: dict[JobId, TeamId] = {}
+        self.limits: dict[TeamId, int] = {}
+        self.paused: set[str] = set()
+        self.drained: set[str] = set()
+        self.memory = Memory(bench.database)
+        self.workers = [SimulatedWorker(bench, self.memory, pool, RETRY) for pool in ("cpu", "cpu", "gpu", "gpu")]
 
-    @rule(source=st.sampled_from("ab"), priority=st.integers(-2, 2))
-    def submit(self, source: str, priority: int) -> None:
-        self.jobs.append(self.bench.submit(steps=CHAIN, source=f"file:///{source}", priority=priority))
+    # What users do.
+
+    @rule(
+        team=st.integers(0, 1),
+        source=st.sampled_from("aabbc"),
+        priority=st.integers(-2, 2),
+        max_pending_seconds=st.sampled_from([None, None, 120]),
+        max_runtime_seconds=st.sampled_from([None, None, 300]),
+    )
+    def submit(self, team: int, source: str, **values: Any) -> None:
+        job = self.bench.submit(self.teams[team], steps=CHAIN, source=f"file:///{source}", **values)
+        self.jobs[job] = self.teams[team]
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=RANDOMS)
+    def cancel(self, pick: random.Random) -> None:
+        job, team = pick.choice(list(self.jobs.items()))
+        with contextlib.suppress(Conflict):  # it may be over already
+            self.bench.database.run(lambda s: jobs.request_cancel(s, team, job))
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=RANDOMS)
+    def retry(self, pick: random.Random) -> None:
+        job, team = pick.choice(list(self.jobs.items()))
+        with contextlib.suppress(Conflict):  # it may not be over yet
+            again = self.bench.database.run(lambda s: jobs.retry(s, team, job, planned_anew))
+            self.jobs[again] = team
+
+    # What workers do; with a lease that is lost they try all the same.
 
     @rule()
     def bind(self) -> None:
-        self.bench.bind_all()
+        control_loops.bind_all(self.bench.database, MEMORY_BYTES)
 
-    @rule(pool=st.sampled_from(["cpu", "gpu"]), expired=st.booleans())
-    def claim(self, pool: str, expired: bool) -> None:
-        if claimed := self.bench.claim(pool, lease_seconds=1e-6 if expired else LEASE_SECONDS):
-            self.claims.append(claimed)
+    @rule(number=st.integers(0, 3), is_busy=st.booleans())
+    def claim(self, number: int, is_busy: bool) -> None:
+        worker = self.workers[number]
+        claimed = worker.claim(room=replace(ROOM, memory_bytes=HALF) if is_busy else ROOM)
+        if claimed is None:
+            return
+        assert worker.pool not in self.paused
+        assert worker.id not in self.drained
+        query = """
+            SELECT e.team_id, count(*) FROM executions e JOIN executions mine ON mine.id = :id
+            WHERE e.team_id = mine.team_id AND e.pool = mine.pool AND e.status = 'running' GROUP BY e.team_id
+        """
+        ((team, running),) = self.bench.rows(query, id=claimed.lease.execution_id)
+        if worker.pool == "cpu":
+            assert running <= self.limits.get(team, running)
 
-    @precondition(lambda self: self.claims)
-    @rule(pick=st.randoms(use_true_random=False))
-    def finish(self, pick: random.Random) -> None:
-        self.hold(pick, self.bench.finish)
+    @precondition(lambda self: self.claims())
+    @rule(pick=RANDOMS, content=st.sampled_from("xyz"))
+    def finish(self, pick: random.Random, content: str) -> None:
+        worker, claimed = pick.choice(self.claims())
+        worker.finish(claimed, content)
 
-    @precondition(lambda self: self.claims)
-    @rule(pick=st.randoms(use_true_random=False), error=st.sampled_from(ERRORS))
+    @precondition(lambda self: self.claims())
+    @rule(pick=RANDOMS, error=st.sampled_from(ERRORS))
     def fail(self, pick: random.Random, error: FewbitsError) -> None:
-        self.hold(pick, partial(self.bench.fail, error=error))
+        worker, claimed = pick.choice(self.claims())
+        worker.fail(claimed, error)
 
-    @precondition(lambda self: self.claims)
-    @rule(pick=st.randoms(use_true_random=False))
-    def leave(self, pick: random.Random) -> None:
-        self.hold(pick, self.bench.release)
+    @precondition(lambda self: self.claims())
+    @rule(pick=RANDOMS, content=st.sampled_from([None, "x", "k"]))
+    def leave(self, pick: random.Random, content: str | None) -> None:
+        worker, claimed = pick.choice(self.claims())
+        worker.leave(claimed, content)
 
-    @precondition(lambda self: self.claims)
-    @rule(pick=st.randoms(use_true_random=False))
-    def beat(self, pick: random.Random) -> None:
-        claimed = pick.choice(self.claims)
-        state = self.bench.renew(claimed)
-        if state is LeaseState.STOP:
-            self.bench.stopped(claimed)
-        if state is not LeaseState.HELD:
-            self.claims.remove(claimed)
+    @precondition(lambda self: self.claims())
+    @rule(pick=RANDOMS, content=st.sampled_from("xyz"))
+    def go_on(self, pick: random.Random, content: str) -> None:
+        """Write what an attempt writes on its way, its last files among it; the commit is yet to come."""
+        worker, claimed = pick.choice(self.claims())
+        worker.tell(claimed)
+        worker.upload(claimed, content)
 
-    @precondition(lambda self: self.jobs)
-    @rule(pick=st.randoms(use_true_random=False))
-    def cancel(self, pick: random.Random) -> None:
-        with contextlib.suppress(Conflict):  # it may be over already
-            self.bench.cancel(pick.choice(self.jobs))
+    @rule(bits=st.integers(1, EVERYBODY))
+    def beat(self, bits: int) -> None:
+        for worker in alive(self.workers, bits):
+            worker.beat()
+
+    @rule(number=st.integers(0, 3))
+    def crash(self, number: int) -> None:
+        self.workers[number].crash()
+
+    # What operators do.
+
+    @rule(pool=st.sampled_from(["cpu", "gpu"]), goes_on=st.booleans())
+    def pause(self, pool: str, goes_on: bool) -> None:
+        self.bench.database.run(partial(workers.resume if goes_on else workers.pause, pool=pool))
+        self.paused = self.paused - {pool} if goes_on else self.paused | {pool}
+
+    @rule(number=st.integers(0, 3), goes_on=st.booleans())
+    def drain(self, number: int, goes_on: bool) -> None:
+        worker = self.workers[number].id
+        self.bench.database.run(partial(workers.drain, worker_id=worker, claims_again=goes_on))
+        self.drained = self.drained - {worker} if goes_on else self.drained | {worker}
+
+    @rule(team=st.integers(0, 1), maximum=st.sampled_from([None, 0, 1, 2]))
+    def limit(self, team: int, maximum: int | None) -> None:
+        self.bench.database.run(lambda s: quotas.set_quota(s, self.teams[team], Quota.RUNNING_CPU, maximum))
+        self.limits.pop(self.teams[team], None)
+        if maximum is not None:
+            self.limits[self.teams[team]] = maximum
+
+    # What time and rescue do.
+
+    @rule(seconds=st.sampled_from([1, 14, 31, 61, 601, 6 * 3600]))
+    def wait(self, seconds: float) -> None:
+        """Let time pass while nobody watches, nor renews."""
+        self.clock.move(seconds)
+
+    @rule(bits=st.integers(0, EVERYBODY), rounds=st.sampled_from([1, 4, 8]))
+    def watch(self, bits: int, rounds: int) -> None:
+        """Let time pass while rescue watches; workers that have stalled renew nothing."""
+        for _ in range(rounds):
+            self.clock.move(WATCH_SECONDS)
+            for worker in alive(self.workers, bits):
+                worker.beat()
+            self.bench.database.run(lambda s: watch.look(s, LEASE_SECONDS))
+        control_loops.rescue(self.bench.database, RETRY)
 
     @rule()
-    def watch(self) -> None:
-        self.rescue()
+    def collect(self) -> None:
+        """Collect all garbage, however young."""
+        control_loops.collect(self.bench.database)
+        pinned = "SELECT count(*) FROM blob_intents WHERE execution_id = :id AND token = :token"
+        for worker, claimed in self.claims():
+            if worker.holds(claimed) and claimed.lease in worker.announced:
+                lease = claimed.lease
+                assert self.bench.value(pinned, id=lease.execution_id, token=lease.token) > 0
+
+    @precondition(lambda self: self.jobs)
+    @rule(content=st.sampled_from("xyz"))
+    def lose(self, content: str) -> None:
+        """Lose a blob that may be in use."""
+        self.bench.database.run(partial(artifacts.mark_lost, sha256=hashlib.sha256(content.encode()).hexdigest()))
+
+    # What must hold.
 
     @invariant()
     def rows_make_sense(self) -> None:
         assert nonsense(self.bench.database) == []
 
+    @invariant()
+    def nothing_final_has_changed(self) -> None:
+        assert self.memory.look() == []
+
     def teardown(self) -> None:
-        """Work everything off: every job must end."""
-        while self.claims:
-            self.hold(random.Random(0), self.bench.finish)  # noqa: S311
-        while self.bench.work_off() + self.rescue():
-            pass
-        for job_id in self.jobs:
-            assert self.bench.status(job_id) in ("succeeded", "failed", "cancelled")
-        with self.bench.database.transaction() as session:
-            session.execute(text("TRUNCATE jobs, executions, blobs, rescue_watch CASCADE"))
+        """Work everything off with workers that neither stall nor stop: every job must end."""
+        self.bench.database.run(partial(workers.resume, pool="cpu"))
+        self.bench.database.run(partial(workers.resume, pool="gpu"))
+        for team in self.teams:
+            self.bench.database.run(partial(quotas.set_quota, team_id=team, name=Quota.RUNNING_CPU, maximum=None))
+        for worker in self.workers:
+            self.bench.database.run(partial(workers.drain, worker_id=worker.id, claims_again=True))
+        self.paused, self.drained, self.limits = set(), set(), {}
+        for _ in range(100):
+            if not self.bench.value("SELECT count(*) FROM jobs WHERE finished_at IS NULL"):
+                break
+            self.clock.move(RETRY.backoff_seconds * 2**RETRY.attempts_max)
+            self.watch(EVERYBODY, 8)
+            self.bind()
+            for number, worker in enumerate(self.workers):
+                self.claim(number, is_busy=False)
+                for claimed in list(worker.claims):
+                    worker.finish(claimed, "x")
+            self.rows_make_sense()
+        assert self.bench.value("SELECT count(*) FROM jobs WHERE finished_at IS NULL") == 0
+        assert self.bench.value("SELECT count(*) FROM executions WHERE finished_at IS NULL") == 0
+        assert self.memory.look() == []
+        self.bench.execute(EMPTY)
 
-    def rescue(self) -> int:
-        self.bench.watch()
-        return sum(map(self.bench.expire, self.bench.database.run(expiry.expired)))
+    def claims(self) -> list[tuple[SimulatedWorker, Claim]]:
+        return [(worker, claimed) for worker in self.workers for claimed in worker.claims]
 
-    def hold(self, pick: random.Random, act: Any) -> None:
-        """Do something with one of the claims, which may have been lost."""
-        claimed = pick.choice(self.claims)
-        self.claims.remove(claimed)
-        with contextlib.suppress(LeaseLost):
-            act(claimed)
+
+def planned_anew(job: Job) -> NewJob:
+    """Ask for the same again, without the deadlines that may have ended it."""
+    return NewJob(
+        source=job.source,
+        method=job.method,
+        recipe=job.recipe,
+        evaluation=job.evaluation,
+        metadata=job.job_metadata,
+        priority=job.priority,
+        max_runtime_seconds=None,
+        max_pending_seconds=None,
+        steps=CHAIN,
+    )
+
+
+def run(database: Database, *, examples: int, steps: int) -> None:
+    clock, bench = ShiftedClock(database), Bench(database)
+    other = bench.new_team("two")
+    run_state_machine_as_test(
+        partial(Machine, bench, other, clock),  # type: ignore[arg-type]
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
 
 
 def test_any_sequence_of_verbs_makes_sense(database: Database) -> None:
-    bench = Bench(database)
-    run_state_machine_as_test(
-        partial(Machine, bench),  # type: ignore[arg-type]
-        settings=settings(
-            max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    run(database, examples=25, steps=30)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_any_long_sequence_of_verbs_makes_sense(database: Database) -> None:
+    run(database, examples=200, steps=80)

@@ -1,0 +1,137 @@
+"""Simulated workers: each holds claims, which it may forget as a crash does, or keep for too long as a stall does."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.errors import FewbitsError
+from core.ids import WorkerId
+from core.manifest import StoredFile, manifest_digest
+from db import logs, metrics
+from db.artifacts import NewArtifact, intend
+from db.claim import Claim
+from db.ending import Mishap, Retry
+from db.lease import Result, fail, finish, release, stopped
+from db.metrics import NewMetric
+from db.renewal import LeaseState, Renewal, renew
+from db.tokens import Lease, LeaseLost
+from tests.db.conftest import LEASE_SECONDS, Bench
+from tests.db.memory import Memory
+
+_HELD = """
+    SELECT EXISTS (SELECT FROM executions WHERE id = :id AND token = :token AND status = 'running'
+    AND (lease_expires_at >= clock_timestamp() OR NOT EXISTS (SELECT FROM rescue_watch
+        WHERE looked_at > clock_timestamp() - make_interval(secs => lease_seconds / 2)
+        AND unbroken_since < clock_timestamp() - make_interval(secs => lease_seconds))))
+"""
+
+
+@dataclass
+class SimulatedWorker:
+    """A worker of one pool, and what it believes to hold.
+
+    Attributes:
+        bench: where it works.
+        memory: knows whether anything was changed.
+        pool: which it claims from.
+        retry: what it asks for when work fails.
+    """
+
+    bench: Bench
+    memory: Memory
+    pool: str
+    retry: Retry
+    claims: list[Claim] = field(default_factory=list)
+    announced: set[Lease] = field(default_factory=set)  # leases under which an upload was announced
+    id: WorkerId = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self.id = self.bench.new_worker(self.pool, slots=4)
+
+    def claim(self, **values: Any) -> Claim | None:
+        claimed = self.bench.claim(self.pool, worker_id=self.id, **values)
+        if claimed is not None:
+            self.claims.append(claimed)
+        return claimed
+
+    def beat(self) -> None:
+        """Renew everything at once, and do what the answer says."""
+        renewals = [Renewal(one.lease, {"done": 1}) for one in self.claims]
+        holds = [self.holds(one) for one in self.claims]
+        told = self.bench.database.run(lambda s: renew(s, self.id, renewals, LEASE_SECONDS, None))
+        for claimed, held, renewed in zip(list(self.claims), holds, told, strict=True):
+            assert held == (renewed.state is not LeaseState.LOST)
+            assert held == renewed.is_written
+            if renewed.state is LeaseState.STOP:
+                self.act(claimed, lambda s, lease=claimed.lease: stopped(s, lease))
+            if renewed.state is LeaseState.LOST:
+                self.claims.remove(claimed)
+
+    def crash(self) -> None:
+        """Die, and start anew: what was held is forgotten, by this worker alone."""
+        self.claims.clear()
+        self.start()
+
+    def upload(self, claimed: Claim, content: str) -> StoredFile | None:
+        """Announce a file, and have it in the store; None where the lease is lost."""
+        file = StoredFile("file", hashlib.sha256(content.encode()).hexdigest(), 1)
+        if not self.write(claimed, lambda s: intend(s, claimed.lease, {file.sha256: 1})):
+            return None
+        self.announced.add(claimed.lease)
+        return file
+
+    def finish(self, claimed: Claim, content: str) -> None:
+        if file := self.upload(claimed, content):
+            artifact = NewArtifact("intermediate", "gguf", manifest_digest([file]), (file,))
+            self.act(claimed, lambda s: finish(s, claimed.lease, Result({"content": content}, artifact)))
+
+    def fail(self, claimed: Claim, error: FewbitsError) -> None:
+        self.act(claimed, lambda s: fail(s, claimed.lease, Mishap(error.document()), self.retry))
+
+    def leave(self, claimed: Claim, content: str | None) -> None:
+        """Give work back, with a checkpoint where there is content."""
+        files = () if content is None else (self.upload(claimed, content),)
+        kept: Sequence[StoredFile] = [file for file in files if file is not None]
+        self.act(claimed, lambda s: release(s, claimed.lease, kept))
+
+    def tell(self, claimed: Claim) -> None:
+        """Write what an attempt writes on its way."""
+        self.write(claimed, lambda s: logs.append(s, claimed.lease, claimed.attempt, "text"))
+        self.write(
+            claimed, lambda s: metrics.append(s, claimed.lease, claimed.attempt, [NewMetric(0, "m", {"loss": 1})])
+        )
+
+    def act(self, claimed: Claim, verb: Callable[[Session], None]) -> None:
+        """Do what ends a claim."""
+        self.write(claimed, verb)
+        with contextlib.suppress(ValueError):
+            self.claims.remove(claimed)
+
+    def write(self, claimed: Claim, verb: Callable[[Session], None]) -> bool:
+        """Write under a lease; return whether it was held. Without it, nothing may have been changed."""
+        held = self.holds(claimed)
+        before = None if held else self.memory.everything()
+        try:
+            self.bench.database.run(verb)
+        except LeaseLost:
+            assert not held, "a lease that is held counts as lost"
+            assert self.memory.everything() == before, "without a lease something was changed"
+            return False
+        assert held, "without a lease something was written"
+        return True
+
+    def holds(self, claimed: Claim) -> bool:
+        lease = claimed.lease
+        return bool(self.bench.value(_HELD, id=lease.execution_id, token=lease.token))
+
+
+def alive(workers: Sequence[SimulatedWorker], bits: int) -> list[SimulatedWorker]:
+    """Return the workers whose bit is set; the others have stalled."""
+    return [worker for number, worker in enumerate(workers) if bits >> number & 1]

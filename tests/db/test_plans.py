@@ -1,0 +1,207 @@
+"""At a million finished and ten thousand open executions over twenty teams, whatever is asked uses its index."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from core.ids import ExecutionId
+from db import artifacts, bind, deadlines, demand, expiry, history, idempotency, jobs, lease, quotas, watch, workers
+from db.claim import claim
+from db.jobs import JobFilter
+from db.renewal import Renewal, renew
+from db.session import Database
+from db.tokens import Lease
+from tests.conftest import TEMPLATE, _execute, _named
+from tests.db.bulk import Bulk, fill
+from tests.db.conftest import LEASE_SECONDS, RETRY, ROOM, Bench
+from tests.db.plans import Plan, explain
+
+TEAMS = 20
+MONTHS_OF_USE = Bulk(finished=1_000_000, ready=10_000, unbound=500, running=200)
+BUFFERS_MAX = 3000
+DAY = 86400.0
+FULL = replace(ROOM, memory_bytes=0)
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+class Service:
+    """A service that has been in use for months."""
+
+    def __init__(self, url: str, bulk: Bulk) -> None:
+        self.bench = Bench(Database(url))
+        self.teams = [self.bench.team, *(self.bench.new_team(f"team {n}") for n in range(1, TEAMS))]
+        fill(self.bench.database, self.teams, self.bench.worker, bulk)
+
+    def claim(self, session: Session, **values: object) -> None:
+        claim(session, self.bench.claimer(**values), LEASE_SECONDS)
+
+    def jobs(self, session: Session, after: str | None = None, **wanted: str) -> None:
+        jobs.list_page(session, self.bench.team, JobFilter(**wanted), after, 50)  # type: ignore[arg-type]
+
+    def lease(self, number: int = 1) -> Lease:
+        return Lease(ExecutionId(f"exec_running{number}"), 1)
+
+    def renew(self, session: Session) -> None:
+        renewals = [Renewal(self.lease(number), {"done": 1}) for number in range(1, 9)]
+        renew(session, self.bench.worker, renewals, LEASE_SECONDS, None)
+
+    def bind(self, session: Session) -> None:
+        (step,) = bind.unbound_steps(session, "", 1)
+        bind.bind(session, step, bind.Work("0" * 64, {}, {}, bind.Need(1, 0, 1)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something that is asked.
+
+    Attributes:
+        ask: asks it.
+        before: statements that make what it shall find.
+        wrong: what is known to be wrong with how it is answered.
+    """
+
+    ask: Callable[[Service, Session], object]
+    before: Sequence[str] = ()
+    wrong: str | None = None
+
+
+_SEEN = "UPDATE workers SET seen_at = clock_timestamp()"
+_RUN_OUT = "UPDATE executions SET lease_expires_at = now() - interval '1 hour' WHERE status = 'running'"
+_WATCHED = "INSERT INTO rescue_watch VALUES (1, 1000, now() - interval '1 day', now())"
+_RESERVED = """
+    UPDATE executions SET reserved_device = 'cpu', reserved_by = (SELECT id FROM workers WHERE pool = 'cpu')
+    WHERE id IN ('exec_ready7', 'exec_ready8')
+"""
+_UNUSED_BLOB = """
+    INSERT INTO blobs SELECT repeat('f', 60) || lpad(CAST(n AS text), 4, '0'), 1, now() - interval '1 day'
+    FROM generate_series(1, 50) AS n
+"""
+_INTENTS = """
+    INSERT INTO blob_intents SELECT sha256, 'exec_running' || 1 + (n % 2), 1 + (n % 3)
+    FROM (SELECT sha256, row_number() OVER () AS n FROM blobs LIMIT 500) AS some
+"""
+
+CASES = {
+    "a claim": Case(Service.claim),
+    "a claim of a team with a quota": Case(lambda service, s: service.claim(s, running_max=1000)),
+    "a claim that passes over what does not fit": Case(lambda service, s: service.claim(s, room=FULL)),
+    "a claim that finds nothing that fits": Case(lambda service, s: service.claim(s, room=FULL, capacity=FULL)),
+    "a claim behind work that is waited out": Case(
+        Service.claim,
+        ["UPDATE executions SET ready_at = now() + interval '1 hour' WHERE status = 'ready' AND priority > 0"],
+    ),
+    "a claim behind work that is too large": Case(
+        lambda service, s: service.claim(
+            s, capacity=replace(ROOM, memory_bytes=10), room=replace(ROOM, memory_bytes=10)
+        ),
+        ["UPDATE executions SET memory_bytes = 20 WHERE status = 'ready' AND priority > 0"],
+    ),
+    "a claim of what is reserved": Case(
+        Service.claim,
+        [_RESERVED],
+    ),
+    "the first page of jobs": Case(Service.jobs),
+    "a deep page of jobs": Case(lambda service, s: service.jobs(s, "job_finished500000")),
+    "a page of jobs by status": Case(lambda service, s: service.jobs(s, status="running")),
+    "a deep page of jobs by status": Case(lambda service, s: service.jobs(s, "job_finished500000", status="succeeded")),
+    "a page of jobs of a status that none has": Case(lambda service, s: service.jobs(s, status="failed")),
+    "a page of jobs by label": Case(lambda service, s: service.jobs(s, label="none")),
+    "a page of jobs of a method that none has": Case(lambda service, s: service.jobs(s, method="gptq")),
+    "a job": Case(lambda service, s: jobs.get(s, service.teams[1], "job_finished1")),
+    "a look at the leases": Case(lambda _, s: watch.look(s, LEASE_SECONDS)),
+    "no lease that is over": Case(lambda _, s: expiry.expired(s), [_WATCHED]),
+    "the leases that are over": Case(lambda _, s: expiry.expired(s), [_WATCHED, _RUN_OUT]),
+    "the end of a lease": Case(lambda _, s: expiry.expire(s, "exec_running1", RETRY), [_WATCHED, _RUN_OUT]),
+    "misfits": Case(lambda _, s: expiry.misfits(s, 60), [_SEEN]),
+    "overdue jobs": Case(lambda _, s: deadlines.overdue(s)),
+    "reservations of dead workers": Case(
+        lambda _, s: expiry.drop_reservations(s), ["UPDATE workers SET seen_at = now() - interval '1 hour'", _RESERVED]
+    ),
+    "demand": Case(lambda _, s: demand.ready(s)),
+    "free slots": Case(lambda _, s: workers.free_slots(s), [_SEEN]),
+    "the list of workers": Case(lambda _, s: workers.seen(s), [_SEEN]),
+    "garbage where there is none": Case(lambda _, s: artifacts.lock_garbage(s, DAY / 24)),
+    "garbage where there is some": Case(lambda _, s: artifacts.lock_garbage(s, DAY / 24), [_UNUSED_BLOB]),
+    "abandoned intents": Case(lambda _, s: history.forget_intents(s), [_INTENTS]),
+    "no old idempotency key": Case(lambda _, s: idempotency.forget(s, 2 * DAY)),
+    "old idempotency keys": Case(lambda _, s: idempotency.forget(s, DAY - 60)),
+    "unbound steps": Case(lambda _, s: bind.unbound_steps(s, "", 100)),
+    "a step that is bound": Case(Service.bind),
+    "a team's shares": Case(lambda service, s: quotas.shares(s, service.bench.team, {})),
+    "a place in the queue": Case(lambda service, s: quotas.require_place(s, service.bench.team, {"queued_jobs": 530})),
+    "renewal": Case(Service.renew),
+    "a finish": Case(lambda service, s: lease.finish(s, service.lease(), lease.Result({}))),
+    "a release": Case(lambda service, s: lease.release(s, service.lease())),
+    "a cancel": Case(lambda service, s: jobs.request_cancel(s, service.bench.team, "job_running20")),
+    **{
+        f"{table} that are {'' if days < 80 else 'not '}forgotten": Case(
+            lambda _, s, table=table, days=days: history.forget(s, table, days * DAY)
+        )
+        for table in history.TABLES
+        for days in (79, 90)
+    },
+}
+
+OFTEN = ["a claim", "a claim of a team with a quota", "renewal", "a finish", "a step that is bound", "demand"]
+
+
+@pytest.fixture(scope="module")
+def service(postgres_url: str) -> Iterator[Service]:
+    yield from _service(postgres_url, "plans", MONTHS_OF_USE)
+
+
+@pytest.fixture
+def small_service(postgres_url: str) -> Iterator[Service]:
+    yield from _service(postgres_url, "small_plans", Bulk(finished=20_000, ready=1000, running=20))
+
+
+def _service(postgres_url: str, name: str, bulk: Bulk) -> Iterator[Service]:
+    _execute(postgres_url, "CREATE DATABASE {} TEMPLATE {}", name, TEMPLATE)
+    service = Service(_named(postgres_url, name), bulk)
+    yield service
+    service.bench.database.dispose()
+    _execute(postgres_url, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+def bad(plans: Sequence[Plan]) -> list[str]:
+    """Return the plans that read a large table from end to end, or too much of anything."""
+    return [str(plan) for plan in plans if plan.scanned or plan.buffers > BUFFERS_MAX]
+
+
+def as_parameter(name: str, case: Case) -> Any:
+    wrong = pytest.mark.xfail(strict=True, raises=AssertionError, reason=case.wrong or "")
+    return pytest.param(case, id=name, marks=[wrong] if case.wrong else [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [as_parameter(name, case) for name, case in CASES.items()])
+def test_whatever_is_asked_uses_its_index(service: Service, case: Case) -> None:
+    plans = explain(service.bench.database, partial(case.ask, service), before=case.before)
+    with __import__("pathlib").Path("/tmp/plans.out").open("a") as f:
+        print("####", [n for n in CASES if CASES[n] is case], *plans, sep="\n", file=f)
+    assert plans
+    assert bad(plans) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OFTEN)
+def test_what_is_asked_often_uses_its_index_with_the_plan_for_any_values(service: Service, name: str) -> None:
+    """Postgres may go over to such a plan after five times on one connection."""
+    case = CASES[name]
+    plans = explain(service.bench.database, partial(case.ask, service), before=case.before, generic=True)
+    assert plans
+    assert bad(plans) == []
+
+
+def test_a_claim_uses_its_index(small_service: Service) -> None:
+    for generic in (False, True):
+        plans = explain(small_service.bench.database, small_service.claim, generic=generic)
+        assert len(plans) == 3
+        assert bad(plans) == []
+        assert [plan.buffers < 300 for plan in plans] == [True] * 3
+        assert all("ix_executions_claim" in plan.indexes for plan in plans[:2])
