@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -70,7 +71,7 @@ class SimulatedWorker:
             assert held == (renewed.state is not LeaseState.LOST)
             assert held == renewed.is_written
             if renewed.state is LeaseState.STOP:
-                self.act(claimed, lambda s, lease=claimed.lease: stopped(s, lease))
+                self.act(claimed, partial(stopped, lease=claimed.lease))
             if renewed.state is LeaseState.LOST:
                 self.claims.remove(claimed)
 

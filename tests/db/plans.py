@@ -38,7 +38,7 @@ class Plan:
     def buffers(self) -> int:
         """Pages of 8 KiB that were looked at, more than once where they were looked at again."""
         # A part that only writes is run after the rest, and is not counted in the top node.
-        return max(node.get("Shared Hit Blocks", 0) + node.get("Shared Read Blocks", 0) for node in _nodes(self.root))
+        return max(_buffers(node) for node in _nodes(self.root))
 
     @property
     def scanned(self) -> set[str]:
@@ -98,14 +98,14 @@ def _explaining(session: Session, *, generic: bool) -> Iterator[list[Plan]]:
 
 
 def _run_custom(raw: psycopg.Connection[Any], statement: str, parameters: Any) -> list[Any]:
-    return raw.execute(_EXPLAIN + statement, parameters).fetchall()  # type: ignore[arg-type]
+    return raw.execute(_EXPLAIN + statement, parameters).fetchall()
 
 
 def _run_generic(raw: psycopg.Connection[Any], statement: str, parameters: Mapping[str, Any]) -> list[Any]:
     """Explain a prepared statement; psycopg tells how it would send the parameters."""
     query = psycopg._queries.PostgresQuery(psycopg.adapt.Transformer(raw))
     query.convert(statement, parameters)
-    types = [sql.SQL(psycopg.postgres.types[oid].regtype if oid else "unknown") for oid in query.types]
+    types = [sql.SQL(_type(oid)) for oid in query.types]
     names = query._order or []
     values = [sql.Literal(parameters[name]) for name in names]
     raw.execute("SET LOCAL plan_cache_mode = force_generic_plan")
@@ -117,10 +117,21 @@ def _run_generic(raw: psycopg.Connection[Any], statement: str, parameters: Mappi
     return found
 
 
+def _type(oid: int) -> str:
+    known = psycopg.postgres.types.get(oid)
+    if known is None:
+        return "unknown"
+    return f"{known.regtype}[]" if oid == known.array_oid else known.regtype
+
+
 def _nodes(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield node
     for child in node.get("Plans", ()):
         yield from _nodes(child)
+
+
+def _buffers(node: Mapping[str, Any]) -> int:
+    return int(node.get("Shared Hit Blocks", 0) + node.get("Shared Read Blocks", 0))
 
 
 def _rows(node: Mapping[str, Any]) -> float:
@@ -131,8 +142,7 @@ def _rows(node: Mapping[str, Any]) -> float:
 def _outline(node: Mapping[str, Any], depth: int) -> Iterator[str]:
     where = node.get("Index Name") or node.get("Relation Name") or node.get("CTE Name") or ""
     condition = node.get("Index Cond") or node.get("Filter") or ""
-    buffers = node.get("Shared Hit Blocks", 0) + node.get("Shared Read Blocks", 0)
-    facts = f"{_rows(node):.0f} rows, {buffers} buffers, {node.get('Actual Loops', 0)} loops"
+    facts = f"{_rows(node):.0f} rows, {_buffers(node)} buffers, {node.get('Actual Loops', 0)} loops"
     yield f"{'  ' * depth}{node['Node Type']} {where} [{facts}] {json.dumps(condition)[:120]}"
     for child in node.get("Plans", ()):
         yield from _outline(child, depth + 1)
