@@ -1,12 +1,15 @@
 """Silent workers lose their executions, but not because Postgres was away; blobs that nothing uses are collected."""
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import text
 
-from db import artifacts, expiry, logs, watch
+from core.manifest import StoredFile
+from db import artifacts, expiry, history, logs, watch
 from db.artifacts import intend
+from db.claim import Claim
 from db.lease import Result, finish, release
 from db.renewal import LeaseState
 from db.tokens import LeaseLost
@@ -150,3 +153,37 @@ def test_a_blob_that_is_wanted_again_while_it_is_collected_is_kept(bench: Bench)
     assert bench.database.run(lambda s: artifacts.lock_garbage(s, 0)) is None
     with bench.database.transaction() as session:
         assert session.execute(text("SELECT count(*) FROM blobs")).scalar_one() == 1
+
+
+def test_a_checkpoint_pins_its_files_until_its_execution_is_over(bench: Bench) -> None:
+    bench.submit()
+    bench.bind_all()
+    sha256 = "a" * 64
+    bench.release(bench.must_claim(), (StoredFile("state", sha256, 1),))
+    bench.database.run(history.forget_intents)
+    assert bench.database.run(lambda s: artifacts.lock_garbage(s, 0)) is None
+    again = bench.must_claim()
+    assert [file.name for file in checkpoint_of(bench, again)] == ["state"]
+    bench.release(again)  # without one of its own: the earlier one is kept
+    last = bench.must_claim()
+    assert [file.name for file in checkpoint_of(bench, last)] == ["state"]
+    bench.finish(last)
+    assert bench.database.run(lambda s: artifacts.lock_garbage(s, 0)) == sha256
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="the cancel of what is ready leaves its checkpoint behind"
+)
+def test_the_checkpoint_of_cancelled_work_pins_nothing(bench: Bench) -> None:
+    job = bench.submit()
+    bench.bind_all()
+    sha256 = "a" * 64
+    bench.release(bench.must_claim(), (StoredFile("state", sha256, 1),))
+    bench.cancel(job)
+    bench.database.run(history.forget_intents)
+    assert bench.status(job) == "cancelled"
+    assert bench.database.run(lambda s: artifacts.lock_garbage(s, 0)) == sha256
+
+
+def checkpoint_of(bench: Bench, claimed: Claim) -> Sequence[StoredFile]:
+    return bench.database.run(lambda s: artifacts.checkpoint_of(s, claimed.lease.execution_id))

@@ -94,7 +94,7 @@ _UNUSED_BLOB = """
 """
 _INTENTS = """
     INSERT INTO blob_intents SELECT sha256, 'exec_running' || 1 + mod(n, 2), 1 + mod(n, 3)
-    FROM (SELECT sha256, row_number() OVER () AS n FROM blobs LIMIT 500) AS some
+    FROM (SELECT sha256, row_number() OVER () AS n FROM blobs LIMIT 500) AS numbered
 """
 
 
