@@ -38,6 +38,27 @@ CHAIN = (
 )
 
 
+def new_job(
+    *,
+    steps: tuple[PlannedStep, ...] = CHAIN[:2],
+    priority: int = 0,
+    source: str = "file:///m",
+    max_pending_seconds: int | None = None,
+    max_runtime_seconds: int | None = None,
+) -> NewJob:
+    return NewJob(
+        source=source,
+        method="gguf",
+        recipe={"method": "gguf", "type": "Q8_0"},
+        evaluation={},
+        metadata={},
+        priority=priority,
+        max_runtime_seconds=max_runtime_seconds,
+        max_pending_seconds=max_pending_seconds,
+        steps=steps,
+    )
+
+
 class Bench:
     """A database and the few things that tests do with it over and over."""
 
@@ -55,28 +76,8 @@ class Bench:
         node = Node(pool=pool, host="here", pid=1, device="cpu", slots=slots, capacity=capacity)
         return self.database.run(lambda s: workers.register(s, node))
 
-    def submit(  # noqa: PLR0913 - each test names only what matters to it
-        self,
-        team: TeamId | None = None,
-        *,
-        steps: tuple[PlannedStep, ...] = CHAIN[:2],
-        priority: int = 0,
-        source: str = "file:///m",
-        max_pending_seconds: int | None = None,
-        max_runtime_seconds: int | None = None,
-    ) -> JobId:
-        new = NewJob(
-            source=source,
-            method="gguf",
-            recipe={"method": "gguf", "type": "Q8_0"},
-            evaluation={},
-            metadata={},
-            priority=priority,
-            max_runtime_seconds=max_runtime_seconds,
-            max_pending_seconds=max_pending_seconds,
-            steps=steps,
-        )
-        return self.database.run(lambda s: jobs.submit(s, team or self.team, new))
+    def submit(self, team: TeamId | None = None, **values: Any) -> JobId:
+        return self.database.run(lambda s: jobs.submit(s, team or self.team, new_job(**values)))
 
     def bind_all(self, key_of: Callable[[bind.UnboundStep], str] | None = None, need: Need = NEED) -> list[Binding]:
         """Bind every ready step; by default steps of one kind, team and source share a key."""

@@ -1,11 +1,13 @@
 """What is remembered of each attempt, how often work is tried, after what wait, and with how much room."""
 
+import random
 from typing import Any
 
 import pytest
 
 from core.errors import ChildCrashed, DoesNotFit, FewbitsError, SourceInvalid, WorkerLost
 from core.ids import JobId
+from core.settings import Settings
 from db import expiry, history
 from db.claim import Claim
 from db.ending import BACKOFF_DOUBLINGS_MAX, JITTER, Retry
@@ -18,6 +20,7 @@ REFERENCE = (PlannedStep("reference", "gpu", (), {}),)
 PATIENT = Retry(attempts_max=20, backoff_seconds=0)
 GB = 10**9
 MISFIT_SECONDS = 1e-6
+DISPATCH_SECONDS = 2.0  # how long it may take until a worker gets a hint
 
 
 def attempts(bench: Bench, claimed: Claim) -> list[tuple[int, str | None, str | None]]:
@@ -220,3 +223,36 @@ def test_work_that_fits_none_of_several_workers_is_a_misfit(bench: Bench) -> Non
     start(bench, Need(60 * GB, 0, 60 * GB))
     assert [bench.claim(room=room, capacity=room) for room in rooms] == [None, None]
     assert len(bench.database.run(lambda s: expiry.misfits(s, MISFIT_SECONDS))) == 1
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="a job that is cancelling still says how often it is tried"
+)
+def test_a_job_that_is_cancelling_has_no_say_in_how_often_shared_work_is_tried(bench: Bench) -> None:
+    """It waits for the end of its own other step."""
+    steps = (*FETCH, *REFERENCE)
+    patient, hasty = bench.submit(steps=steps), bench.submit(steps=FETCH)
+    bench.bind_all()
+    bench.execute("UPDATE jobs SET max_attempts = CASE id WHEN :patient THEN 10 ELSE 1 END", patient=patient)
+    shared, own = bench.must_claim(), bench.must_claim("gpu")
+    bench.cancel(patient)
+    assert bench.status(patient) == "cancelling"
+    bench.fail(shared, ChildCrashed("It ended."))
+    assert bench.status(hasty) == "failed"
+    bench.stopped(own)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the loss of a worker is waited out like a failure")
+def test_what_a_second_dead_worker_held_runs_again_within_15_seconds(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted from the end of its lease: what rescue and dispatch take, and what is waited, with the defaults."""
+    monkeypatch.setattr(random, "uniform", lambda _, most: most)
+    default = {name: field.default for name, field in Settings.model_fields.items()}
+    retry = Retry(default["attempts_max"], default["retry_backoff_seconds"])
+    start(bench)
+    bench.lose(bench.must_claim(), retry)
+    bench.execute("UPDATE executions SET ready_at = now()")
+    bench.lose(bench.must_claim(), retry)
+    wait = bench.value("SELECT CAST(extract(epoch FROM ready_at - clock_timestamp()) AS float) FROM executions")
+    assert default["rescue_seconds"] + wait + DISPATCH_SECONDS < 15

@@ -69,7 +69,7 @@ def test_a_cancel_and_a_finish_at_once(bench: Bench) -> None:
 
 
 def test_renewals_and_a_finish_at_once(bench: Bench) -> None:
-    def beat(_: JobId, claimed: Claim) -> None:
+    def beat(_job: JobId, claimed: Claim) -> None:
         for _ in range(5):
             bench.renew(claimed)
 

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from core.errors import ChildCrashed, Conflict, DoesNotFit, FewbitsError, SourceInvalid
 from core.ids import JobId, TeamId
@@ -22,7 +29,7 @@ from db.session import Database
 from db.states import Quota
 from db.tables import Job
 from tests.db import control_loops
-from tests.db.conftest import CHAIN, LEASE_SECONDS, ROOM, Bench
+from tests.db.conftest import CHAIN, LEASE_SECONDS, ROOM, Bench, new_job
 from tests.db.fleet import SimulatedWorker, alive
 from tests.db.memory import Memory
 from tests.db.sense import nonsense
@@ -35,8 +42,14 @@ HALF = ROOM.memory_bytes // 2
 MEMORY_BYTES = {"file:///a": 1, "file:///b": HALF + 1, "file:///c": 2 * ROOM.memory_bytes}
 WATCH_SECONDS = LEASE_SECONDS / 3
 RANDOMS = st.randoms(use_true_random=False)
+MOSTLY = st.sampled_from([True, True, True, False])
 EVERYBODY = 0b1111
 EMPTY = "TRUNCATE jobs, executions, blobs, rescue_watch, team_usage, team_quotas, paused_pools, workers CASCADE"
+
+
+def planned_anew(job: Job) -> NewJob:
+    """Ask for the same again, without the deadline that may have ended it."""
+    return new_job(steps=CHAIN, source=job.source)
 
 
 class Machine(RuleBasedStateMachine):
@@ -56,9 +69,14 @@ class Machine(RuleBasedStateMachine):
 
     # What users do.
 
+    @initialize(sources=st.lists(st.sampled_from("ab"), min_size=1, max_size=3))
+    def begin(self, sources: list[str]) -> None:
+        for number, source in enumerate(sources):
+            self.submit(number % 2, source)
+
     @rule(
         team=st.integers(0, 1),
-        source=st.sampled_from("aabbc"),
+        source=st.sampled_from("aaabbbc"),
         priority=st.integers(-2, 2),
         max_pending_seconds=st.sampled_from([None, None, 120]),
         max_runtime_seconds=st.sampled_from([None, None, 300]),
@@ -79,7 +97,7 @@ class Machine(RuleBasedStateMachine):
     def retry(self, pick: random.Random) -> None:
         job, team = pick.choice(list(self.jobs.items()))
         with contextlib.suppress(Conflict):  # it may not be over yet
-            again = self.bench.database.run(lambda s: jobs.retry(s, team, job, planned_anew))
+            again = self.bench.database.run(partial(jobs.retry, team_id=team, job_id=job, plan_anew=planned_anew))
             self.jobs[again] = team
 
     # What workers do; with a lease that is lost they try all the same.
@@ -88,9 +106,13 @@ class Machine(RuleBasedStateMachine):
     def bind(self) -> None:
         control_loops.bind_all(self.bench.database, MEMORY_BYTES)
 
-    @rule(number=st.integers(0, 3), is_busy=st.booleans())
-    def claim(self, number: int, is_busy: bool) -> None:
-        worker = self.workers[number]
+    @rule(numbers=st.lists(st.integers(0, 3), min_size=1, max_size=6), is_busy=st.sampled_from([False, False, True]))
+    def claim(self, numbers: list[int], is_busy: bool) -> None:
+        self.bind()
+        for number in numbers:
+            self.claim_one(self.workers[number], is_busy=is_busy)
+
+    def claim_one(self, worker: SimulatedWorker, *, is_busy: bool) -> None:
         claimed = worker.claim(room=replace(ROOM, memory_bytes=HALF) if is_busy else ROOM)
         if claimed is None:
             return
@@ -109,6 +131,12 @@ class Machine(RuleBasedStateMachine):
     def finish(self, pick: random.Random, content: str) -> None:
         worker, claimed = pick.choice(self.claims())
         worker.finish(claimed, content)
+
+    @precondition(lambda self: self.claims())
+    @rule(number=st.integers(0, 3), content=st.sampled_from("xyz"))
+    def finish_all(self, number: int, content: str) -> None:
+        for claimed in list(self.workers[number].claims):
+            self.workers[number].finish(claimed, content)
 
     @precondition(lambda self: self.claims())
     @rule(pick=RANDOMS, error=st.sampled_from(ERRORS))
@@ -141,18 +169,18 @@ class Machine(RuleBasedStateMachine):
 
     # What operators do.
 
-    @rule(pool=st.sampled_from(["cpu", "gpu"]), goes_on=st.booleans())
+    @rule(pool=st.sampled_from(["cpu", "gpu"]), goes_on=MOSTLY)
     def pause(self, pool: str, goes_on: bool) -> None:
         self.bench.database.run(partial(workers.resume if goes_on else workers.pause, pool=pool))
         self.paused = self.paused - {pool} if goes_on else self.paused | {pool}
 
-    @rule(number=st.integers(0, 3), goes_on=st.booleans())
+    @rule(number=st.integers(0, 3), goes_on=MOSTLY)
     def drain(self, number: int, goes_on: bool) -> None:
         worker = self.workers[number].id
         self.bench.database.run(partial(workers.drain, worker_id=worker, claims_again=goes_on))
         self.drained = self.drained - {worker} if goes_on else self.drained | {worker}
 
-    @rule(team=st.integers(0, 1), maximum=st.sampled_from([None, 0, 1, 2]))
+    @rule(team=st.integers(0, 1), maximum=st.sampled_from([None, None, 0, 1, 2]))
     def limit(self, team: int, maximum: int | None) -> None:
         self.bench.database.run(lambda s: quotas.set_quota(s, self.teams[team], Quota.RUNNING_CPU, maximum))
         self.limits.pop(self.teams[team], None)
@@ -166,15 +194,35 @@ class Machine(RuleBasedStateMachine):
         """Let time pass while nobody watches, nor renews."""
         self.clock.move(seconds)
 
-    @rule(bits=st.integers(0, EVERYBODY), rounds=st.sampled_from([1, 4, 8]))
-    def watch(self, bits: int, rounds: int) -> None:
+    @rule(bits=st.integers(0, EVERYBODY), rounds=st.sampled_from([1, 4, 8]), is_rescued=MOSTLY)
+    def watch(self, bits: int, rounds: int, is_rescued: bool) -> None:
         """Let time pass while rescue watches; workers that have stalled renew nothing."""
         for _ in range(rounds):
             self.clock.move(WATCH_SECONDS)
             for worker in alive(self.workers, bits):
                 worker.beat()
             self.bench.database.run(lambda s: watch.look(s, LEASE_SECONDS))
-        control_loops.rescue(self.bench.database, RETRY)
+        if is_rescued:
+            control_loops.rescue(self.bench.database, RETRY)
+
+    @precondition(lambda self: self.claims())
+    @rule(pick=RANDOMS, is_rescued=MOSTLY, is_claimed_again=st.booleans())
+    def stall(self, pick: random.Random, is_rescued: bool, is_claimed_again: bool) -> None:
+        """Stop a worker past the end of its leases, and let it try everything when it comes back."""
+        worker, claimed = pick.choice(self.claims())
+        self.watch(EVERYBODY - (1 << self.workers.index(worker)), 8, is_rescued)
+        if is_claimed_again:
+            self.clock.move(RETRY.backoff_seconds * 2**RETRY.attempts_max)
+            self.claim([0, 1, 2, 3], is_busy=False)
+        worker.tell(claimed)
+        late = [
+            partial(worker.finish, content="x"),
+            partial(worker.leave, content="x"),
+            partial(worker.fail, error=ERRORS[1]),
+        ]
+        for act in pick.sample(late, len(late)):
+            act(claimed)
+        worker.beat()
 
     @rule()
     def collect(self) -> None:
@@ -215,12 +263,10 @@ class Machine(RuleBasedStateMachine):
             if not self.bench.value("SELECT count(*) FROM jobs WHERE finished_at IS NULL"):
                 break
             self.clock.move(RETRY.backoff_seconds * 2**RETRY.attempts_max)
-            self.watch(EVERYBODY, 8)
-            self.bind()
-            for number, worker in enumerate(self.workers):
-                self.claim(number, is_busy=False)
-                for claimed in list(worker.claims):
-                    worker.finish(claimed, "x")
+            self.watch(EVERYBODY, 8, is_rescued=True)
+            self.claim([0, 1, 2, 3, 0, 1], is_busy=False)
+            for number in range(len(self.workers)):
+                self.finish_all(number, "x")
             self.rows_make_sense()
         assert self.bench.value("SELECT count(*) FROM jobs WHERE finished_at IS NULL") == 0
         assert self.bench.value("SELECT count(*) FROM executions WHERE finished_at IS NULL") == 0
@@ -229,21 +275,6 @@ class Machine(RuleBasedStateMachine):
 
     def claims(self) -> list[tuple[SimulatedWorker, Claim]]:
         return [(worker, claimed) for worker in self.workers for claimed in worker.claims]
-
-
-def planned_anew(job: Job) -> NewJob:
-    """Ask for the same again, without the deadlines that may have ended it."""
-    return NewJob(
-        source=job.source,
-        method=job.method,
-        recipe=job.recipe,
-        evaluation=job.evaluation,
-        metadata=job.job_metadata,
-        priority=job.priority,
-        max_runtime_seconds=None,
-        max_pending_seconds=None,
-        steps=CHAIN,
-    )
 
 
 def run(database: Database, *, examples: int, steps: int) -> None:
@@ -258,7 +289,7 @@ def run(database: Database, *, examples: int, steps: int) -> None:
 
 
 def test_any_sequence_of_verbs_makes_sense(database: Database) -> None:
-    run(database, examples=25, steps=30)
+    run(database, examples=30, steps=40)
 
 
 @pytest.mark.slow

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from db import expiry, workers
-from db.claim import PASSED_OVER_SECONDS
+from db.claim import PASSED_OVER_SECONDS, claim
 from db.jobs import PlannedStep
 from db.room import Need, Room
-from tests.db.conftest import Bench
+from tests.db.conftest import LEASE_SECONDS, Bench
 
 FETCH = (PlannedStep("fetch", "cpu", (), {}),)
 REFERENCE = (PlannedStep("reference", "gpu", (), {}),)
@@ -175,3 +175,16 @@ def test_the_two_ways_to_ask_whether_work_fits_agree(bench: Bench) -> None:
         assert (claimed is not None) == room.fits(need), room
         if claimed is not None:
             bench.release(claimed)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="not kept while somebody claims for the same team")
+def test_a_device_is_kept_while_another_claims_for_the_team(queue: Queue) -> None:
+    other = queue.bench.new_team("two")
+    queue.reserve()
+    queue.bench.submit(other, steps=FETCH)
+    queue.bench.bind_all()
+    queue.bench.execute("INSERT INTO team_usage VALUES (:team, 'cpu', 1000, now())", team=other)  # served last
+    with queue.bench.database.transaction() as session:
+        elsewhere = queue.bench.claimer(room=BUSY, capacity=ALL, device="other", running_max=5)
+        assert claim(session, elsewhere, LEASE_SECONDS) is not None
+        assert queue.bench.claim(room=BUSY, capacity=ALL, running_max=5) is None
