@@ -19,7 +19,7 @@ def bind_all(database: Database, memory_bytes: dict[str, int]) -> None:
     after = ""
     while unbound := database.run(partial(bind.unbound_steps, after=after, limit=100)):
         for step in unbound:
-            database.run(partial(bind.bind, step=step, work=_work(step, memory_bytes[step.source])))
+            database.run(partial(bind.bind, step=step, work=_work(step, memory_bytes.get(step.source, 1))))
         after = unbound[-1].id
 
 

@@ -11,7 +11,7 @@ from db import artifacts, expiry, history, logs, watch
 from db.artifacts import intend
 from db.claim import Claim
 from db.lease import Result, finish, release
-from db.renewal import LeaseState
+from db.renewal import LeaseState, Renewal, renew
 from db.tokens import LeaseLost
 from tests.db.conftest import LEASE_SECONDS, RETRY, Bench
 
@@ -76,6 +76,21 @@ def test_who_has_stalled_past_the_end_of_a_lease_writes_nothing_though_nobody_to
         with pytest.raises(LeaseLost):
             bench.database.run(write)
     assert bench.steps(job)["fetch"] == "running"
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the answer is looked up without the token")
+def test_a_worker_that_claims_again_what_it_has_lost_is_told_so(bench: Bench) -> None:
+    """As after a stall: it claims before it renews, and still holds the old lease in its book."""
+    bench.submit()
+    bench.bind_all()
+    old = bench.must_claim()
+    bench.lose(old)
+    new = bench.must_claim()
+    assert new.lease.execution_id == old.lease.execution_id
+    renewals = [Renewal(old.lease, {"done": 1}), Renewal(new.lease, {"done": 2})]
+    told = bench.database.run(lambda s: renew(s, bench.worker, renewals, LEASE_SECONDS, None))
+    assert [one.state for one in told] == [LeaseState.LOST, LeaseState.HELD]
+    assert bench.value("SELECT progress FROM executions") == {"done": 2}
 
 
 def test_the_attempts_of_lost_workers_are_counted(bench: Bench) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import random
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -38,11 +37,11 @@ from tests.db.shifted_clock import ShiftedClock
 ERRORS: list[FewbitsError] = [SourceInvalid("wrong"), ChildCrashed("It ended."), DoesNotFit("large")]
 RETRY = Retry(attempts_max=4, backoff_seconds=40)
 HALF = ROOM.memory_bytes // 2
-# Small, large, larger than any worker.
-MEMORY_BYTES = {"file:///a": 1, "file:///b": HALF + 1, "file:///c": 2 * ROOM.memory_bytes}
+# Large, and larger than any worker; anything else is small.
+MEMORY_BYTES = {"file:///b": HALF + 1, "file:///c": 2 * ROOM.memory_bytes}
 WATCH_SECONDS = LEASE_SECONDS / 3
-RANDOMS = st.randoms(use_true_random=False)
-MOSTLY = st.sampled_from([True, True, True, False])
+PICKS = st.integers(0, 1000)  # which of those there are; drawn without a look at them, so that a run can be repeated
+VERBS = st.permutations(["finish", "leave", "fail"])
 EVERYBODY = 0b1111
 EMPTY = "TRUNCATE jobs, executions, blobs, rescue_watch, team_usage, team_quotas, paused_pools, workers CASCADE"
 
@@ -78,31 +77,30 @@ class Machine(RuleBasedStateMachine):
         team=st.integers(0, 1),
         source=st.sampled_from("aaabbbc"),
         priority=st.integers(-2, 2),
-        max_pending_seconds=st.sampled_from([None, None, 120]),
-        max_runtime_seconds=st.sampled_from([None, None, 300]),
+        max_pending_seconds=st.sampled_from([None, None, None, 120]),
+        max_runtime_seconds=st.sampled_from([None, None, None, 300]),
     )
     def submit(self, team: int, source: str, **values: Any) -> None:
         job = self.bench.submit(self.teams[team], steps=CHAIN, source=f"file:///{source}", **values)
         self.jobs[job] = self.teams[team]
 
     @precondition(lambda self: self.jobs)
-    @rule(pick=RANDOMS)
-    def cancel(self, pick: random.Random) -> None:
-        job, team = pick.choice(list(self.jobs.items()))
+    @rule(pick=PICKS)
+    def cancel(self, pick: int) -> None:
+        job, team = list(self.jobs.items())[pick % len(self.jobs)]
         with contextlib.suppress(Conflict):  # it may be over already
             self.bench.database.run(lambda s: jobs.request_cancel(s, team, job))
 
     @precondition(lambda self: self.jobs)
-    @rule(pick=RANDOMS)
-    def retry(self, pick: random.Random) -> None:
-        job, team = pick.choice(list(self.jobs.items()))
+    @rule(pick=PICKS)
+    def retry(self, pick: int) -> None:
+        job, team = list(self.jobs.items())[pick % len(self.jobs)]
         with contextlib.suppress(Conflict):  # it may not be over yet
             again = self.bench.database.run(partial(jobs.retry, team_id=team, job_id=job, plan_anew=planned_anew))
             self.jobs[again] = team
 
     # What workers do; with a lease that is lost they try all the same.
 
-    @rule()
     def bind(self) -> None:
         control_loops.bind_all(self.bench.database, MEMORY_BYTES)
 
@@ -126,35 +124,29 @@ class Machine(RuleBasedStateMachine):
         if worker.pool == "cpu":
             assert running <= self.limits.get(team, running)
 
-    @precondition(lambda self: self.claims())
-    @rule(pick=RANDOMS, content=st.sampled_from("xyz"))
-    def finish(self, pick: random.Random, content: str) -> None:
-        worker, claimed = pick.choice(self.claims())
+    @rule(pick=PICKS, content=st.sampled_from("xyz"))
+    def finish(self, pick: int, content: str) -> None:
+        worker, claimed = self.some_claim(pick)
         worker.finish(claimed, content)
 
-    @precondition(lambda self: self.claims())
-    @rule(number=st.integers(0, 3), content=st.sampled_from("xyz"))
     def finish_all(self, number: int, content: str) -> None:
         for claimed in list(self.workers[number].claims):
             self.workers[number].finish(claimed, content)
 
-    @precondition(lambda self: self.claims())
-    @rule(pick=RANDOMS, error=st.sampled_from(ERRORS))
-    def fail(self, pick: random.Random, error: FewbitsError) -> None:
-        worker, claimed = pick.choice(self.claims())
+    @rule(pick=PICKS, error=st.sampled_from(ERRORS))
+    def fail(self, pick: int, error: FewbitsError) -> None:
+        worker, claimed = self.some_claim(pick)
         worker.fail(claimed, error)
 
-    @precondition(lambda self: self.claims())
-    @rule(pick=RANDOMS, content=st.sampled_from([None, "x", "k"]))
-    def leave(self, pick: random.Random, content: str | None) -> None:
-        worker, claimed = pick.choice(self.claims())
+    @rule(pick=PICKS, content=st.sampled_from([None, "x", "k"]))
+    def leave(self, pick: int, content: str | None) -> None:
+        worker, claimed = self.some_claim(pick)
         worker.leave(claimed, content)
 
-    @precondition(lambda self: self.claims())
-    @rule(pick=RANDOMS, content=st.sampled_from("xyz"))
-    def go_on(self, pick: random.Random, content: str) -> None:
+    @rule(pick=PICKS, content=st.sampled_from("xyz"))
+    def go_on(self, pick: int, content: str) -> None:
         """Write what an attempt writes on its way, its last files among it; the commit is yet to come."""
-        worker, claimed = pick.choice(self.claims())
+        worker, claimed = self.some_claim(pick)
         worker.tell(claimed)
         worker.upload(claimed, content)
 
@@ -169,23 +161,36 @@ class Machine(RuleBasedStateMachine):
 
     # What operators do.
 
-    @rule(pool=st.sampled_from(["cpu", "gpu"]), goes_on=MOSTLY)
-    def pause(self, pool: str, goes_on: bool) -> None:
+    @rule(what=st.sampled_from(["pause", "drain", "limit"]), number=st.integers(0, 3), goes_on=st.booleans())
+    def operate(self, what: str, number: int, goes_on: bool) -> None:
+        if what == "pause":
+            self.pause("cpu" if number % 2 else "gpu", goes_on=goes_on)
+        elif what == "drain":
+            self.drain(self.workers[number].id, goes_on=goes_on)
+        else:
+            self.limit(self.teams[number % 2], None if goes_on else number)
+
+    def pause(self, pool: str, *, goes_on: bool) -> None:
         self.bench.database.run(partial(workers.resume if goes_on else workers.pause, pool=pool))
         self.paused = self.paused - {pool} if goes_on else self.paused | {pool}
 
-    @rule(number=st.integers(0, 3), goes_on=MOSTLY)
-    def drain(self, number: int, goes_on: bool) -> None:
-        worker = self.workers[number].id
+    def drain(self, worker: str, *, goes_on: bool) -> None:
         self.bench.database.run(partial(workers.drain, worker_id=worker, claims_again=goes_on))
         self.drained = self.drained - {worker} if goes_on else self.drained | {worker}
 
-    @rule(team=st.integers(0, 1), maximum=st.sampled_from([None, None, 0, 1, 2]))
-    def limit(self, team: int, maximum: int | None) -> None:
-        self.bench.database.run(lambda s: quotas.set_quota(s, self.teams[team], Quota.RUNNING_CPU, maximum))
-        self.limits.pop(self.teams[team], None)
+    def limit(self, team: TeamId, maximum: int | None) -> None:
+        self.bench.database.run(lambda s: quotas.set_quota(s, team, Quota.RUNNING_CPU, maximum))
+        self.limits.pop(team, None)
         if maximum is not None:
-            self.limits[self.teams[team]] = maximum
+            self.limits[team] = maximum
+
+    def go_on_all(self) -> None:
+        for pool in ("cpu", "gpu"):
+            self.pause(pool, goes_on=True)
+        for worker in self.workers:
+            self.drain(worker.id, goes_on=True)
+        for team in self.teams:
+            self.limit(team, None)
 
     # What time and rescue do.
 
@@ -194,7 +199,7 @@ class Machine(RuleBasedStateMachine):
         """Let time pass while nobody watches, nor renews."""
         self.clock.move(seconds)
 
-    @rule(bits=st.integers(0, EVERYBODY), rounds=st.sampled_from([1, 4, 8]), is_rescued=MOSTLY)
+    @rule(bits=st.integers(0, EVERYBODY), rounds=st.sampled_from([1, 4, 8]), is_rescued=st.booleans())
     def watch(self, bits: int, rounds: int, is_rescued: bool) -> None:
         """Let time pass while rescue watches; workers that have stalled renew nothing."""
         for _ in range(rounds):
@@ -205,40 +210,35 @@ class Machine(RuleBasedStateMachine):
         if is_rescued:
             control_loops.rescue(self.bench.database, RETRY)
 
-    @precondition(lambda self: self.claims())
-    @rule(pick=RANDOMS, is_rescued=MOSTLY, is_claimed_again=st.booleans())
-    def stall(self, pick: random.Random, is_rescued: bool, is_claimed_again: bool) -> None:
+    @rule(pick=PICKS, is_rescued=st.booleans(), is_claimed_again=st.booleans(), verbs=VERBS)
+    def stall(self, pick: int, is_rescued: bool, is_claimed_again: bool, verbs: list[str]) -> None:
         """Stop a worker past the end of its leases, and let it try everything when it comes back."""
-        worker, claimed = pick.choice(self.claims())
+        worker, claimed = self.some_claim(pick)
         self.watch(EVERYBODY - (1 << self.workers.index(worker)), 8, is_rescued)
         if is_claimed_again:
             self.clock.move(RETRY.backoff_seconds * 2**RETRY.attempts_max)
             self.claim([0, 1, 2, 3], is_busy=False)
         worker.tell(claimed)
-        late = [
-            partial(worker.finish, content="x"),
-            partial(worker.leave, content="x"),
-            partial(worker.fail, error=ERRORS[1]),
-        ]
-        for act in pick.sample(late, len(late)):
-            act(claimed)
+        late = {
+            "finish": partial(worker.finish, content="x"),
+            "leave": partial(worker.leave, content="x"),
+            "fail": partial(worker.fail, error=ChildCrashed("It ended.")),
+        }
+        for verb in verbs:
+            late[verb](claimed)
         worker.beat()
 
-    @rule()
-    def collect(self) -> None:
-        """Collect all garbage, however young."""
+    @rule(lost=st.sampled_from([None, "x", "y"]))
+    def collect(self, lost: str | None) -> None:
+        """Lose a blob that may be in use; collect all garbage, however young."""
+        if lost is not None:
+            self.bench.database.run(partial(artifacts.mark_lost, sha256=hashlib.sha256(lost.encode()).hexdigest()))
         control_loops.collect(self.bench.database)
         pinned = "SELECT count(*) FROM blob_intents WHERE execution_id = :id AND token = :token"
         for worker, claimed in self.claims():
             if worker.holds(claimed) and claimed.lease in worker.announced:
                 lease = claimed.lease
                 assert self.bench.value(pinned, id=lease.execution_id, token=lease.token) > 0
-
-    @precondition(lambda self: self.jobs)
-    @rule(content=st.sampled_from("xyz"))
-    def lose(self, content: str) -> None:
-        """Lose a blob that may be in use."""
-        self.bench.database.run(partial(artifacts.mark_lost, sha256=hashlib.sha256(content.encode()).hexdigest()))
 
     # What must hold.
 
@@ -252,13 +252,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Work everything off with workers that neither stall nor stop: every job must end."""
-        self.bench.database.run(partial(workers.resume, pool="cpu"))
-        self.bench.database.run(partial(workers.resume, pool="gpu"))
-        for team in self.teams:
-            self.bench.database.run(partial(quotas.set_quota, team_id=team, name=Quota.RUNNING_CPU, maximum=None))
-        for worker in self.workers:
-            self.bench.database.run(partial(workers.drain, worker_id=worker.id, claims_again=True))
-        self.paused, self.drained, self.limits = set(), set(), {}
+        self.go_on_all()
         for _ in range(100):
             if not self.bench.value("SELECT count(*) FROM jobs WHERE finished_at IS NULL"):
                 break
@@ -272,6 +266,14 @@ class Machine(RuleBasedStateMachine):
         assert self.bench.value("SELECT count(*) FROM executions WHERE finished_at IS NULL") == 0
         assert self.memory.look() == []
         self.bench.execute(EMPTY)
+
+    def some_claim(self, pick: int) -> tuple[SimulatedWorker, Claim]:
+        """Return one of the claims; where there is none, have new work claimed first."""
+        if not self.claims():
+            self.go_on_all()
+            self.submit(pick % 2, f"new {len(self.jobs)}")
+            self.claim([0, 1, 2, 3], is_busy=False)
+        return self.claims()[pick % len(self.claims())]
 
     def claims(self) -> list[tuple[SimulatedWorker, Claim]]:
         return [(worker, claimed) for worker in self.workers for claimed in worker.claims]
