@@ -291,10 +291,10 @@ def run(database: Database, *, examples: int, steps: int) -> None:
 
 
 def test_any_sequence_of_verbs_makes_sense(database: Database) -> None:
-    run(database, examples=30, steps=40)
+    run(database, examples=25, steps=30)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_any_long_sequence_of_verbs_makes_sense(database: Database) -> None:
-    run(database, examples=200, steps=80)
+    run(database, examples=150, steps=80)
