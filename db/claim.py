@@ -22,7 +22,7 @@ from db.room import Need, Room, fits
 from db.states import ExecutionStatus, origins
 from db.tables.base import sql_list
 from db.tokens import Lease
-from db.usage import CLAIM_CHARGE_SECONDS, HALF_LIFE_SECONDS
+from db.usage import CLAIM_CHARGE_SECONDS, DECAYED
 
 PASSED_OVER_SECONDS = 600.0  # then the next device that fits is reserved
 
@@ -74,17 +74,15 @@ _RANKED_TEAMS = text(f"""
     ) AS reserved_id
     FROM teams
     CROSS JOIN LATERAL (
-        SELECT id, {fits("room")} AS has_room FROM executions
-        WHERE {_READY} AND team_id = teams.id AND {fits("capacity")}
+        SELECT id, {fits(":room_")} AS has_room FROM executions
+        WHERE {_READY} AND team_id = teams.id AND {fits(":capacity_")}
         ORDER BY priority DESC, queued_at, id LIMIT 1
     ) AS head
     LEFT JOIN team_usage AS usage ON usage.team_id = teams.id AND usage.pool = :pool
     LEFT JOIN team_quotas AS quota ON quota.team_id = teams.id AND quota.name = :quota
     WHERE NOT EXISTS (SELECT FROM paused_pools WHERE paused_pools.pool = :pool)
       AND NOT EXISTS (SELECT FROM workers WHERE workers.id = :worker_id AND drained_at IS NOT NULL)
-    ORDER BY coalesce(
-        usage.pool_seconds * power(0.5, extract(epoch FROM clock_timestamp() - usage.updated_at) / :half_life), 0
-    ), teams.id
+    ORDER BY coalesce({DECAYED}, 0), teams.id
 """)
 
 _TAKE = """
@@ -106,8 +104,8 @@ _TAKE = """
     SELECT id, token, kind, attempt, params, inputs, memory_bytes, vram_bytes, scratch_bytes FROM taken
 """
 _ORIGINS = sql_list(origins(ExecutionStatus.RUNNING))
-_TAKE_HEAD = text(_TAKE.format(which=f"{_READY} AND team_id = :team_id AND {fits('room')}", origins=_ORIGINS))
-_TAKE_RESERVED = text(_TAKE.format(which=f"{_READY} AND id = :reserved_id AND {fits('room')}", origins=_ORIGINS))
+_TAKE_HEAD = text(_TAKE.format(which=f"{_READY} AND team_id = :team_id AND {fits(':room_')}", origins=_ORIGINS))
+_TAKE_RESERVED = text(_TAKE.format(which=f"{_READY} AND id = :reserved_id AND {fits(':room_')}", origins=_ORIGINS))
 
 _PASS_OVER = text("""
     WITH head AS (
@@ -140,7 +138,6 @@ def claim(session: Session, claimer: Claimer, lease_seconds: float) -> Claim | N
         "device": claimer.device,
         "quota": RUNNING[claimer.pool].value,
         "running_max": claimer.running_max,
-        "half_life": HALF_LIFE_SECONDS,
         "lease_seconds": lease_seconds,
         "patience_seconds": PASSED_OVER_SECONDS,
     }

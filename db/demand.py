@@ -6,9 +6,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db import clock
-from db.states import ExecutionStatus, StepStatus
+from db.states import POOLS, ExecutionStatus, StepStatus
 from db.tables import Execution, Step
-from db.tables.base import POOLS
 
 COUNT_MAX = 1000  # more than any pool's free slots, so counting further would tell nothing
 

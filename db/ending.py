@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, TextClause, select, text
+from sqlalchemy import ColumnElement, TextClause, text
 from sqlalchemy.orm import Session
 
 from core.errors import ErrorDocument, ErrorKind, WorkerKiller
@@ -72,7 +72,9 @@ _GROW = text(f"""
     UPDATE executions
     SET memory_bytes
             = greatest(executions.memory_bytes, least(:growth * executions.memory_bytes, largest.memory_bytes)),
-        vram_bytes = greatest(executions.vram_bytes, least(:growth * executions.vram_bytes, largest.vram_bytes)),
+        vram_bytes = greatest(
+            executions.vram_bytes, least(:growth * executions.vram_bytes, coalesce(largest.vram_bytes, 0))
+        ),
         scratch_bytes
             = greatest(executions.scratch_bytes, least(:growth * executions.scratch_bytes, largest.scratch_bytes))
     FROM largest WHERE executions.id = :execution_id AND largest.pool = executions.pool
@@ -154,8 +156,8 @@ def fail(session: Session, execution: Execution, jobs: Sequence[LiveJob], mishap
 def fail_for_good(session: Session, execution: Execution, jobs: Sequence[LiveJob], mishap: Mishap) -> None:
     """Fail an execution and the jobs that wait on it."""
     _end(session, _CLOSE, execution.id, ExecutionStatus.FAILED, _outcome(mishap), **_counts(execution, mishap))
-    failed = transition(session, StepStatus.FAILED, _live_steps(execution), error=dict(mishap.error))
-    for job_id in session.scalars(select(Step.job_id).where(Step.id.in_(failed)).order_by(Step.job_id)).all():
+    on_it, error = _live_steps(execution), dict(mishap.error)
+    for job_id in sorted(transition(session, StepStatus.FAILED, on_it, returning="job_id", error=error)):
         flow.fail(session, job_id, mishap.error)
     flow.settle_cancelled(session, _cancelling(jobs))
 

@@ -9,7 +9,7 @@ from core.errors import DoesNotFit, WorkerLost
 from db import clock, ending, watch
 from db.ending import Mishap, Retry
 from db.locks import lock_execution
-from db.room import Need
+from db.room import Need, fits
 from db.states import ExecutionStatus
 from db.tables import Execution, Worker
 from db.workers import LARGEST, is_live
@@ -41,12 +41,7 @@ _MISFITS = text(f"""
     SELECT executions.id FROM executions JOIN largest USING (pool)
     WHERE executions.status = 'ready'
       AND executions.ready_at < clock_timestamp() - make_interval(secs => :patience_seconds)
-      AND (
-        executions.scratch_bytes > largest.scratch_bytes
-        OR executions.vram_bytes > largest.vram_bytes AND largest.vram_bytes > 0
-        OR executions.memory_bytes + CASE largest.vram_bytes WHEN 0 THEN executions.vram_bytes ELSE 0 END
-            > largest.memory_bytes
-      )
+      AND NOT {fits("largest.")}
       AND NOT EXISTS (
         SELECT FROM steps JOIN jobs ON jobs.id = steps.job_id
         WHERE steps.execution_id = executions.id AND steps.status = 'ready' AND jobs.wait_for_capacity

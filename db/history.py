@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 ROWS_AT_ONCE = 5000
 
 
-def _of_jobs(table: str, condition: str) -> TextClause:
+def _delete_some(table: str, condition: str) -> TextClause:
     return text(f"""
         DELETE FROM {table} WHERE ctid = ANY (ARRAY(
             SELECT old.ctid FROM {table} AS old {condition} LIMIT {ROWS_AT_ONCE}
@@ -25,18 +25,23 @@ _EXECUTION_IS_OVER = f"""
     WHERE executions.finished_at < {_OLD} AND old.{{when}} < {_OLD}
 """
 _STATEMENTS = {
-    "events": _of_jobs(
+    "events": _delete_some(
         "events", f"JOIN jobs ON jobs.id = old.job_id WHERE jobs.finished_at < {_OLD} AND old.created_at < {_OLD}"
     ),
-    "log_chunks": _of_jobs("log_chunks", _EXECUTION_IS_OVER.format(when="created_at")),
-    "metrics": _of_jobs("metrics", _EXECUTION_IS_OVER.format(when="created_at")),
-    "attempts": _of_jobs("attempts", _EXECUTION_IS_OVER.format(when="started_at")),
+    "log_chunks": _delete_some("log_chunks", _EXECUTION_IS_OVER.format(when="created_at")),
+    "metrics": _delete_some("metrics", _EXECUTION_IS_OVER.format(when="created_at")),
+    "attempts": _delete_some("attempts", _EXECUTION_IS_OVER.format(when="started_at")),
     "workers": text(f"""
         DELETE FROM workers WHERE seen_at < {_OLD}
           AND NOT EXISTS (SELECT FROM executions WHERE worker_id = workers.id)
           AND NOT EXISTS (SELECT FROM executions WHERE reserved_by = workers.id)
     """),
 }
+_ABANDONED_INTENTS = text("""
+    DELETE FROM blob_intents USING executions
+    WHERE executions.id = blob_intents.execution_id
+      AND (executions.token <> blob_intents.token OR executions.status <> 'running')
+""")
 TABLES: Sequence[str] = tuple(_STATEMENTS)
 
 
@@ -48,10 +53,3 @@ def forget(session: Session, table: str, older_than_seconds: float) -> int:
 def forget_intents(session: Session) -> int:
     """Delete the announcements of uploads by attempts that are over, and return how many."""
     return session.connection().execute(_ABANDONED_INTENTS).rowcount
-
-
-_ABANDONED_INTENTS = text("""
-    DELETE FROM blob_intents USING executions
-    WHERE executions.id = blob_intents.execution_id
-      AND (executions.token <> blob_intents.token OR executions.status <> 'running')
-""")

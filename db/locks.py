@@ -34,7 +34,7 @@ _LOCK_JOBS_ON = text(f"""
 """)
 
 
-def lock_jobs_on(session: Session, execution_id: str) -> Sequence[LiveJob]:
+def _lock_jobs_on(session: Session, execution_id: str) -> Sequence[LiveJob]:
     """Lock the live jobs with a step on an execution whose row is locked already."""
     return [LiveJob(*row) for row in session.execute(_LOCK_JOBS_ON, {"execution_id": execution_id})]
 
@@ -50,7 +50,7 @@ def lock_execution(session: Session, execution_id: str) -> tuple[Execution, Sequ
     """
     on_it = _jobs_on(session, execution_id)
     locked = _lock_executions(session, on_it, [execution_id])
-    jobs = lock_jobs_on(session, execution_id)
+    jobs = _lock_jobs_on(session, execution_id)
     if {job.id for job in jobs} != on_it or not live_executions(session, on_it) <= locked:
         raise Interleaved
     return session.get_one(Execution, execution_id), jobs

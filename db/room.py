@@ -42,14 +42,18 @@ class Room:
         return {f"{prefix}_{name}": value for name, value in asdict(self).items()}
 
 
-def fits(prefix: str) -> str:
-    """Return the SQL condition that an execution fits into a room whose parameters begin with ``prefix``."""
+def fits(room: str) -> str:
+    """Return the SQL condition that an execution fits into a room.
+
+    Args:
+        room: what the names of the room's columns, or of its parameters, begin with: ``largest.`` or ``:room_``.
+    """
     return f"""(
-        executions.scratch_bytes <= :{prefix}_scratch_bytes
-        AND CASE WHEN CAST(:{prefix}_vram_bytes AS bigint) IS NULL
-            THEN executions.memory_bytes + executions.vram_bytes <= :{prefix}_memory_bytes
-            ELSE executions.memory_bytes <= :{prefix}_memory_bytes
-                AND executions.vram_bytes <= CAST(:{prefix}_vram_bytes AS bigint)
+        executions.scratch_bytes <= {room}scratch_bytes
+        AND CASE WHEN CAST({room}vram_bytes AS bigint) IS NULL
+            THEN executions.memory_bytes + executions.vram_bytes <= {room}memory_bytes
+            ELSE executions.memory_bytes <= {room}memory_bytes
+                AND executions.vram_bytes <= CAST({room}vram_bytes AS bigint)
             END
     )"""
 

@@ -1,4 +1,4 @@
-"""Every status there is, and the one table of which may follow which."""
+"""Every status there is, the one table of which may follow which, and the names of pools and quotas."""
 
 import enum
 from collections.abc import Mapping
@@ -45,6 +45,9 @@ class AttemptOutcome(enum.StrEnum):
     LOST = "lost"  # its worker was not heard of any more
     RELEASED = "released"  # its worker had to leave, and gave it back
     CANCELLED = "cancelled"  # no step wanted it any more
+
+
+POOLS = ["cpu", "gpu"]
 
 
 class Quota(enum.StrEnum):

@@ -3,12 +3,16 @@
 HALF_LIFE_SECONDS = 3600.0
 CLAIM_CHARGE_SECONDS = 1.0  # counted at once, so that teams take turns before anything has finished
 
+# A team's pool-seconds as of now; the row is called ``usage``.
+DECAYED = f"""
+    usage.pool_seconds * power(
+        0.5, CAST(extract(epoch FROM clock_timestamp() - usage.updated_at) AS double precision) / {HALF_LIFE_SECONDS}
+    )
+"""
 # Adds the rows (team_id, pool, seconds) of the query ``charges``; takes the lock of each team's usage.
 CHARGE = f"""
     INSERT INTO team_usage AS usage (team_id, pool, pool_seconds, updated_at)
     SELECT team_id, pool, seconds, clock_timestamp() FROM charges
     ON CONFLICT (team_id, pool) DO UPDATE
-    SET pool_seconds = excluded.pool_seconds + usage.pool_seconds
-            * power(0.5, extract(epoch FROM clock_timestamp() - usage.updated_at) / {HALF_LIFE_SECONDS}),
-        updated_at = clock_timestamp()
+    SET pool_seconds = excluded.pool_seconds + {DECAYED}, updated_at = clock_timestamp()
 """

@@ -20,9 +20,10 @@ REGISTERED_SECONDS = 7 * 24 * 3600  # one that was there within a week may come 
 _IS_LIVE = f"""
     workers.stopped_at IS NULL AND workers.seen_at > clock_timestamp() - make_interval(secs => {SEEN_WITHIN_SECONDS})
 """
-# Of each pool, how much its live workers have at most.
+# Of each pool, how much its live workers have at most; as with ``Room``, without a GPU ``vram_bytes`` is NULL.
 LARGEST = f"""
-    SELECT pool, max(memory_bytes) AS memory_bytes, max(vram_bytes) AS vram_bytes, max(scratch_bytes) AS scratch_bytes
+    SELECT pool, max(memory_bytes) AS memory_bytes, nullif(max(vram_bytes), 0) AS vram_bytes,
+        max(scratch_bytes) AS scratch_bytes
     FROM workers WHERE {_IS_LIVE} GROUP BY pool
 """
 
@@ -130,8 +131,9 @@ def free_slots(session: Session) -> Mapping[str, int]:
 
 def could_run(session: Session, pool: str, need: Need) -> bool:
     """Return whether some worker that was there within a week has room for work, if it does nothing else."""
-    registered = select(Worker).where(Worker.pool == pool, _is_registered())
-    return any(_capacity(worker).fits(need) for worker in session.scalars(registered))
+    capacity = select(Worker.memory_bytes, func.nullif(Worker.vram_bytes, 0), Worker.scratch_bytes).distinct()
+    rooms = session.execute(capacity.where(Worker.pool == pool, _is_registered()))
+    return any(Room(*room).fits(need) for room in rooms)
 
 
 def is_live() -> ColumnElement[bool]:
@@ -151,7 +153,3 @@ def _running_by_worker() -> Subquery:
         .group_by(Execution.worker_id)
         .subquery()
     )
-
-
-def _capacity(worker: Worker) -> Room:
-    return Room(worker.memory_bytes, worker.vram_bytes or None, worker.scratch_bytes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from core.errors import FewbitsError
+from db.states import POOLS
 from server import operating
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def api() -> None:
 
 
 @main.command()
-@click.option("--pool", type=click.Choice(operating.POOLS), required=True, help="The pool whose work is done.")
+@click.option("--pool", type=click.Choice(POOLS), required=True, help="The pool whose work is done.")
 @click.option("--slots", type=click.IntRange(1), help="Children at once. [default: by the machine]")
 def worker(pool: str, slots: int | None) -> None:
     """Do the work of one pool."""

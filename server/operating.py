@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from core.errors import NotFound
-from db.states import Quota
+from db.states import POOLS, Quota
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-POOLS = ("cpu", "gpu")
 DEFAULT = "default"  # in the place of a number: the limit of teams that have none of their own
 COUNT_MAX = 2**31 - 1  # what Postgres keeps
 NOTHING = "-"

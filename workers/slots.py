@@ -118,10 +118,8 @@ class Slots:
 
     def capacity(self, device: Device) -> Room:
         """Return what would be free there if nothing else went on."""
-        with self._lock:
-            scratch = sum(need.scratch_bytes for _, need in self._taken.values())
-        alone = Room(self._memory_bytes, device.memory_bytes, self.room(device).scratch_bytes + scratch)
-        return replace(alone, vram_bytes=None) if device.name == CPU else alone
+        vram_bytes = None if device.name == CPU else device.memory_bytes
+        return Room(self._memory_bytes, vram_bytes, self.disk.free_bytes())
 
     def largest(self) -> Room:
         """Return what one child may have at best, were the disk empty, too."""

@@ -3,7 +3,7 @@
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.queue.contenders.contender import SLOTS, Contender
@@ -15,6 +15,7 @@ from bench.queue.figures import Bound, Cell, Report, percentile
 from bench.queue.machine import cpu_seconds
 from bench.queue.marks import Marks
 from bench.queue.place import Place
+from server.embedded.child import wait_for
 
 SECTION = "side by side"
 CONTENDERS: Sequence[type[Contender]] = (
@@ -124,10 +125,12 @@ def _drain(contender: Contender, marks: Marks) -> tuple[float, Mapping[str, floa
 
     with contender.at.running(contender.commands(), contender.environment(marks.path)) as pids:
         every = {**pids, "postgres": contender.at.postgres_pid, "broker": contender.at.broker_pid}
-        if not _wait_for(lambda: have_started(READY_BEFORE), START_SECONDS):
+        if not wait_for(lambda: have_started(READY_BEFORE), seconds=START_SECONDS, pause=_look):
             raise TimeoutError(f"{contender.name} did not start {READY_BEFORE} tasks within {START_SECONDS:g} s")
         began, used_before, started_before = time.monotonic(), _cpu(every), started
-        _wait_for(lambda: have_started(READY_BEFORE + READY) and contender.is_drained(), DRAIN_SECONDS)
+        wait_for(
+            lambda: have_started(READY_BEFORE + READY) and contender.is_drained(), seconds=DRAIN_SECONDS, pause=_look
+        )
         seconds, used, count = time.monotonic() - began, _cpu(every), started - started_before
     return count / seconds, {part: (used[part] - used_before[part]) / count * 1e3 for part in every}
 
@@ -136,10 +139,5 @@ def _cpu(pids: Mapping[str, int]) -> Mapping[str, float]:
     return {part: cpu_seconds(pid) for part, pid in pids.items()}
 
 
-def _wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(LOOK_SECONDS)
-    return True
+def _look(_seconds: float) -> None:
+    time.sleep(LOOK_SECONDS)

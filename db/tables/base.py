@@ -8,8 +8,6 @@ from sqlalchemy import BigInteger, CheckConstraint, DateTime, MetaData, Text, fu
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
-POOLS = ["cpu", "gpu"]
-
 Timestamp = Annotated[dt.datetime, mapped_column(DateTime(timezone=True))]
 CreatedAt = Annotated[dt.datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
 Bytes = Annotated[int, mapped_column(BigInteger)]

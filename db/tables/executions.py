@@ -3,9 +3,9 @@
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from db.states import REUSABLE_EXECUTION, AttemptOutcome, ExecutionStatus, terminal
+from db.states import POOLS, REUSABLE_EXECUTION, AttemptOutcome, ExecutionStatus, terminal
 from db.tables.artifacts import Artifact, Evaluation
-from db.tables.base import POOLS, Base, Bytes, CreatedAt, Json, PrimaryId, Timestamp, one_of, sql_list
+from db.tables.base import Base, Bytes, CreatedAt, Json, PrimaryId, Timestamp, one_of, sql_list
 
 # The predicate of the unique index; literal, since a prepared statement with parameters in it would not match.
 IS_REUSABLE = f"lost_at IS NULL AND status IN ({sql_list([status.value for status in REUSABLE_EXECUTION])})"

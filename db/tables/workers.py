@@ -3,7 +3,8 @@
 from sqlalchemy import CheckConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.tables.base import POOLS, Base, Bytes, CreatedAt, PrimaryId, Timestamp, one_of
+from db.states import POOLS
+from db.tables.base import Base, Bytes, CreatedAt, PrimaryId, Timestamp, one_of
 
 
 class Worker(Base):

@@ -19,7 +19,7 @@ from db.metrics import NewMetric
 from db.renewal import Renewal
 from db.room import Need, Room
 from db.session import Database
-from db.tables.base import POOLS
+from db.states import POOLS
 from db.workers import Node
 
 ROOM = Room(memory_bytes=2**40, vram_bytes=None, scratch_bytes=2**40)

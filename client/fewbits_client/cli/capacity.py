@@ -20,7 +20,7 @@ def attempts(client: Client, output: Output, job_id: str) -> Exit:
     """
     found = client.attempts(job_id)
     if output.as_json:
-        output.document({"object": "list", "data": found, "has_more": False})
+        output.page(found)
     elif found:
         columns = ["step", "attempt", "started", "ended", "outcome", "memory", "host", "device", "error"]
         table(columns, [_row(attempt) for attempt in found])
@@ -35,7 +35,7 @@ def quotas(client: Client, output: Output) -> Exit:
     """Show what your team may have at once, and what it has."""
     found = client.quotas()
     if output.as_json:
-        output.document({"object": "list", "data": found, "has_more": False})
+        output.page(found)
         return Exit.OK
     table(
         ["quota", "used", "maximum"],

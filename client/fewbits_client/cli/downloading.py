@@ -30,7 +30,7 @@ def download(client: Client, output: Output, job_id: str, *, folder: Path | None
     with _bars(output) as report:
         paths = client.download(job_id, folder or Path(job_id), force=force, on_progress=report)
     if output.as_json:
-        output.document({"object": "list", "data": [str(path) for path in paths], "has_more": False})
+        output.page([str(path) for path in paths])
     for path in paths:
         output.line(str(path))
     if not paths:

@@ -50,7 +50,7 @@ def jobs(client: Client, output: Output, *, limit: int, **filters: str | None) -
     found = list(itertools.islice(client.jobs(**filters), limit + 1))
     shown, has_more = found[:limit], len(found) > limit
     if output.as_json:
-        output.document({"object": "list", "data": shown, "has_more": has_more})
+        output.page(shown, has_more=has_more)
     elif shown:
         results_table(shown)
     if has_more:
@@ -128,7 +128,7 @@ def logs(client: Client, output: Output, job_id: str, *, follow: bool, **which: 
     pieces = client.logs(job_id, follow=follow, **which)
     try:
         if output.as_json and not follow:
-            output.document({"object": "list", "data": list(pieces), "has_more": False})
+            output.page(list(pieces))
             return Exit.OK
         printed, ends_line = None, True
         for piece in pieces:
@@ -154,7 +154,7 @@ def metrics(client: Client, output: Output, job_id: str) -> Exit:
     """Show what a job's steps measured, one line for each module of each layer."""
     found = list(client.metrics(job_id))
     if output.as_json:
-        output.document({"object": "list", "data": found, "has_more": False})
+        output.page(found)
         return Exit.OK
     if not found:
         output.complain(f"{job_id} has measured nothing of its modules: not yet, or its method does not")
@@ -174,7 +174,7 @@ def methods(client: Client, output: Output) -> Exit:
     """List the ways to quantize that the server knows."""
     found = client.methods()
     if output.as_json:
-        output.document({"object": "list", "data": found, "has_more": False})
+        output.page(found)
         return Exit.OK
     table(
         ["method", "for example", "pool", "summary"],

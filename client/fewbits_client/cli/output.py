@@ -35,6 +35,10 @@ class Output:
         """Write one JSON value on one line, flushed."""
         click.echo(json.dumps(value))
 
+    def page(self, data: Sequence[Any], *, has_more: bool = False) -> None:
+        """Write a list as the API's pages are."""
+        self.document({"object": "list", "data": data, "has_more": has_more})
+
     def complain(self, text: str) -> None:
         """Say on stderr what went wrong or what to do."""
         click.echo(printable(text), err=True)
