@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
@@ -45,8 +45,9 @@ def intend(session: Session, lease: Lease, blobs: Mapping[str, int]) -> None:
     require(session, lease)
     for sha256, size_bytes in sorted(blobs.items()):
         row = insert(Blob).values(sha256=sha256, size_bytes=size_bytes)
-        # An update that changes nothing takes the row's lock, which a collection of this blob holds to its end.
-        session.execute(row.on_conflict_do_update(index_elements=["sha256"], set_={"sha256": sha256}))
+        # An update that changes nothing waits for a collection of this blob. It must not touch the key: then it would
+        # wait for every transaction that refers to the blob, too.
+        session.execute(row.on_conflict_do_update(index_elements=["sha256"], set_={"size_bytes": Blob.size_bytes}))
         intent = insert(BlobIntent).values(sha256=sha256, execution_id=lease.execution_id, token=lease.token)
         session.execute(intent.on_conflict_do_nothing())
 
@@ -66,9 +67,18 @@ def commit(session: Session, team_id: str, lease: Lease, new: NewArtifact) -> No
     session.flush()
     session.add_all(
         ArtifactFile(artifact_id=artifact.id, name=file.name, sha256=file.sha256, size_bytes=file.size_bytes)
-        for file in new.files
+        for file in sorted(new.files, key=lambda file: file.sha256)
     )
     session.flush()
+    session.execute(_PUT_IN_ARTIFACT, {"sha256s": [file.sha256 for file in new.files]})
+
+
+# In the order in which announcements lock them, too.
+_PUT_IN_ARTIFACT = text("""
+    UPDATE blobs SET in_artifact = true WHERE sha256 IN (
+        SELECT sha256 FROM blobs WHERE sha256 = ANY (:sha256s) AND NOT in_artifact ORDER BY sha256 FOR NO KEY UPDATE
+    )
+""")
 
 
 def commit_evaluations(session: Session, lease: Lease, rows: Sequence[EvaluationRow]) -> None:
@@ -119,11 +129,11 @@ def mark_lost(session: Session, sha256: str) -> None:
         .join(ArtifactFile, ArtifactFile.artifact_id == Artifact.id)
         .where(ArtifactFile.sha256 == sha256)
     )
-    session.execute(
-        update(Execution)
-        .where(Execution.id.in_(holders), Execution.status == ExecutionStatus.SUCCEEDED.value)
-        .values(lost_at=func.coalesce(Execution.lost_at, clock.now()))
+    locked = select(Execution.id).where(
+        Execution.id.in_(holders), Execution.status == ExecutionStatus.SUCCEEDED.value, Execution.lost_at.is_(None)
     )
+    lost = session.scalars(locked.order_by(Execution.id).with_for_update()).all()
+    session.execute(update(Execution).where(Execution.id.in_(lost)).values(lost_at=clock.now()))
 
 
 def reject(session: Session, artifact_id: str) -> None:
@@ -137,7 +147,7 @@ def reject(session: Session, artifact_id: str) -> None:
 def lock_garbage(session: Session, grace_seconds: float) -> str | None:
     """Lock one blob that no artifact and no live intent pins and that is older than the grace, and return it."""
     garbage = _garbage(grace_seconds)
-    locked = select(Blob.sha256).where(garbage).limit(1).with_for_update(skip_locked=True)
+    locked = select(Blob.sha256).where(garbage).order_by(Blob.created_at).limit(1).with_for_update(skip_locked=True)
     sha256 = session.scalar(locked)
     # Looked at again under the lock: what was committed since the first look began is seen only now.
     return session.scalar(select(Blob.sha256).where(Blob.sha256 == sha256, garbage)) if sha256 else None
@@ -154,5 +164,5 @@ def _garbage(grace_seconds: float) -> ColumnElement[bool]:
     kept = exists().where(CheckpointFile.sha256 == Blob.sha256)
     live = (Execution.id == BlobIntent.execution_id) & (Execution.token == BlobIntent.token)
     intended = exists().where(BlobIntent.sha256 == Blob.sha256, live, Execution.status == ExecutionStatus.RUNNING.value)
-    old = Blob.created_at < clock.now() - clock.seconds(grace_seconds)
-    return and_(~used, ~kept, ~intended, old)
+    old = Blob.created_at < clock.ago(grace_seconds)
+    return and_(~Blob.in_artifact, ~used, ~kept, ~intended, old)

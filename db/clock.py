@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import func, select
 
 
 def now() -> Any:
@@ -13,6 +13,11 @@ def now() -> Any:
 def seconds(amount: Any) -> Any:
     """Return the SQL interval of ``amount`` seconds; NULL stays NULL."""
     return func.make_interval(0, 0, 0, 0, 0, 0, amount)
+
+
+def ago(amount: Any) -> Any:
+    """Return the SQL expression for the moment that many seconds ago, as a query, so that an index is used."""
+    return select(now() - seconds(amount)).scalar_subquery()
 
 
 def after(amount: Any) -> Any:

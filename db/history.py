@@ -11,26 +11,26 @@ from sqlalchemy.orm import Session
 ROWS_AT_ONCE = 5000
 
 
-def _delete_some(table: str, condition: str) -> TextClause:
+# A query of its own, so that an index is used for it.
+_OLD = "(SELECT clock_timestamp() - make_interval(secs => :older_than_seconds))"
+
+
+def _delete_some(table: str, when: str, owner: str, owner_id: str) -> TextClause:
+    """Delete the oldest rows whose owner was over long ago."""
     return text(f"""
         DELETE FROM {table} WHERE ctid = ANY (ARRAY(
-            SELECT old.ctid FROM {table} AS old {condition} LIMIT {ROWS_AT_ONCE}
+            SELECT old.ctid FROM {table} AS old JOIN {owner} AS owner ON owner.id = old.{owner_id}
+            WHERE old.{when} < {_OLD} AND owner.finished_at < {_OLD}
+            ORDER BY old.{when} LIMIT {ROWS_AT_ONCE}
         ))
     """)
 
 
-_OLD = "clock_timestamp() - make_interval(secs => :older_than_seconds)"
-_EXECUTION_IS_OVER = f"""
-    JOIN executions ON executions.id = old.execution_id
-    WHERE executions.finished_at < {_OLD} AND old.{{when}} < {_OLD}
-"""
 _STATEMENTS = {
-    "events": _delete_some(
-        "events", f"JOIN jobs ON jobs.id = old.job_id WHERE jobs.finished_at < {_OLD} AND old.created_at < {_OLD}"
-    ),
-    "log_chunks": _delete_some("log_chunks", _EXECUTION_IS_OVER.format(when="created_at")),
-    "metrics": _delete_some("metrics", _EXECUTION_IS_OVER.format(when="created_at")),
-    "attempts": _delete_some("attempts", _EXECUTION_IS_OVER.format(when="started_at")),
+    "events": _delete_some("events", "created_at", "jobs", "job_id"),
+    "log_chunks": _delete_some("log_chunks", "created_at", "executions", "execution_id"),
+    "metrics": _delete_some("metrics", "created_at", "executions", "execution_id"),
+    "attempts": _delete_some("attempts", "started_at", "executions", "execution_id"),
     "workers": text(f"""
         DELETE FROM workers WHERE seen_at < {_OLD}
           AND NOT EXISTS (SELECT FROM executions WHERE worker_id = workers.id)

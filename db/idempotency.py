@@ -8,12 +8,13 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from core.errors import KeyReused, RequestInFlight
 from core.ids import TeamId
-from db import clock
+from db import clock, locks
+from db.locks import Purpose
 from db.tables import IdempotencyKey
 
 
@@ -44,8 +45,7 @@ def act_once(
         KeyReused: the key was used for another request.
         RequestInFlight: a request with this key is being acted on.
     """
-    lock = func.pg_try_advisory_xact_lock(func.hashtextextended(f"{team_id} {key}", 0))
-    if not session.scalar(select(lock)):
+    if not locks.try_for(session, Purpose.IDEMPOTENCY_KEY, f"{team_id} {key}"):
         raise RequestInFlight("A request with this idempotency key is being answered. Send it again in a moment.")
     # Read under the lock, by a statement of its own: it sees what the last holder of the lock has committed.
     known = session.get(IdempotencyKey, (team_id, key))
@@ -65,5 +65,5 @@ def act_once(
 
 def forget(session: Session, older_than_seconds: float) -> int:
     """Delete the keys that were first used longer ago, and return how many."""
-    old = IdempotencyKey.created_at < clock.now() - clock.seconds(older_than_seconds)
+    old = IdempotencyKey.created_at < clock.ago(older_than_seconds)
     return len(session.scalars(delete(IdempotencyKey).where(old).returning(IdempotencyKey.key)).all())

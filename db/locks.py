@@ -1,12 +1,13 @@
-"""Row locks, in the one order that cannot deadlock: executions by id, then jobs by id.
+"""Row locks, in the one order that cannot deadlock: executions by id, then jobs by id; and locks that have a name.
 
 Whoever gives a step its execution holds the execution's lock, so nobody joins or leaves an execution that is locked.
 """
 
+import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select, text
+from sqlalchemy import Function, func, select, text
 from sqlalchemy.orm import Session
 
 from db.session import Interleaved
@@ -25,6 +26,27 @@ class LiveJob:
     id: str
     status: str
     max_attempts: int | None
+
+
+class Purpose(enum.StrEnum):
+    """What a named lock is for, so that names of one purpose are none of another."""
+
+    IDEMPOTENCY_KEY = "idempotency-key"
+    QUOTA = "quota"
+
+
+def wait_for(session: Session, purpose: Purpose, name: str) -> None:
+    """Hold a named lock to the end of the transaction, as soon as it is free."""
+    session.execute(select(func.pg_advisory_xact_lock(_number(purpose, name))))
+
+
+def try_for(session: Session, purpose: Purpose, name: str) -> bool:
+    """Hold a named lock to the end of the transaction if it is free; return whether it was."""
+    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(_number(purpose, name)))))
+
+
+def _number(purpose: Purpose, name: str) -> Function[int]:
+    return func.hashtextextended(f"{purpose} {name}", 0)
 
 
 _LOCK_JOBS_ON = text(f"""

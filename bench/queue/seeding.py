@@ -156,7 +156,7 @@ def finished(connection: Connection, jobs: Jobs) -> None:
     _write(connection, Step, {**_STEP, **_OVER, "status": "'succeeded'"}, jobs, steps)
     _write(connection, Event, _EVENT, jobs)
     if connection.scalar(select(Blob.sha256).limit(1)) is None:
-        connection.execute(insert(Blob).values(sha256=BLOB, size_bytes=1))
+        connection.execute(insert(Blob).values(sha256=BLOB, size_bytes=1, in_artifact=True))
     _write(connection, Artifact, _ARTIFACT, jobs, f"{whole} AND role IS NOT NULL")
     _write(
         connection, ArtifactFile, _FILE, jobs, f"{whole} JOIN LATERAL generate_series(1, step.files) AS file ON TRUE"

@@ -10,13 +10,20 @@ ROLES = ["snapshot", "intermediate", "result"]
 
 
 class Blob(Base):
-    """The bytes of one file in the store, under their SHA-256. A row is there before the bytes are."""
+    """The bytes of one file in the store, under their SHA-256. A row is there before the bytes are.
+
+    ``in_artifact`` is set for good once an artifact has it, so that a collection need not look at those.
+    """
 
     __tablename__ = "blobs"
-    __table_args__ = (CheckConstraint("length(sha256) = 64", name="sha256_is_hex"),)
+    __table_args__ = (
+        CheckConstraint("length(sha256) = 64", name="sha256_is_hex"),
+        Index("ix_blobs_in_no_artifact", "created_at", postgresql_where="NOT in_artifact"),
+    )
 
     sha256: Mapped[PrimaryId]
     size_bytes: Mapped[Bytes]
+    in_artifact: Mapped[bool] = mapped_column(default=False, server_default="false")
     created_at: Mapped[CreatedAt]
 
 

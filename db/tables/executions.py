@@ -55,7 +55,7 @@ class Execution(Base):
             unique=True,
             postgresql_where=IS_REUSABLE,
         ),
-        # What a claim reads: the head of each team's queue.
+        # What a claim reads: the head of each team's queue, past what does not fit.
         Index(
             "ix_executions_claim",
             "pool",
@@ -64,6 +64,7 @@ class Execution(Base):
             "queued_at",
             "id",
             postgresql_where="status = 'ready'",
+            postgresql_include=["ready_at", "memory_bytes", "vram_bytes", "scratch_bytes"],
         ),
         CheckConstraint("lost_at IS NULL OR status = 'succeeded'", name="only_results_are_lost"),
         Index("ix_executions_running", "lease_expires_at", postgresql_where="status = 'running'"),

@@ -24,6 +24,7 @@ class Job(Base):
         Index("ix_jobs_team_id_created_at_id", "team_id", "created_at", "id"),
         Index("ix_jobs_labels", "labels", postgresql_using="gin"),
         Index("ix_jobs_team_id_status_created_at_id", "team_id", "status", "created_at", "id"),
+        Index("ix_jobs_team_id_method_created_at_id", "team_id", "method", "created_at", "id"),
         # rescue looks for overdue jobs among the few that are not over.
         Index("ix_jobs_live", "status", postgresql_where=f"status NOT IN ({sql_list(terminal(JobStatus))})"),
     )

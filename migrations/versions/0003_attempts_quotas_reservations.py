@@ -95,6 +95,7 @@ def upgrade() -> None:
         ["pool", "team_id", sa.literal_column("priority DESC"), "queued_at", "id"],
         unique=False,
         postgresql_where="status = 'ready'",
+        postgresql_include=["ready_at", "memory_bytes", "vram_bytes", "scratch_bytes"],
     )
     op.create_index(
         "ix_executions_reserved",
@@ -118,6 +119,14 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("wait_for_capacity", sa.Boolean(), server_default="false", nullable=False))
     op.create_index(
         "ix_jobs_team_id_status_created_at_id", "jobs", ["team_id", "status", "created_at", "id"], unique=False
+    )
+    op.create_index(
+        "ix_jobs_team_id_method_created_at_id", "jobs", ["team_id", "method", "created_at", "id"], unique=False
+    )
+    op.add_column("blobs", sa.Column("in_artifact", sa.Boolean(), server_default="false", nullable=False))
+    op.execute("UPDATE blobs SET in_artifact = true WHERE sha256 IN (SELECT sha256 FROM artifact_files)")
+    op.create_index(
+        "ix_blobs_in_no_artifact", "blobs", ["created_at"], unique=False, postgresql_where="NOT in_artifact"
     )
     op.create_index("ix_log_chunks_created_at", "log_chunks", ["created_at"], unique=False)
     op.create_index("ix_metrics_created_at", "metrics", ["created_at"], unique=False)
@@ -150,6 +159,9 @@ def downgrade() -> None:
     op.drop_column("workers", "vram_bytes")
     op.drop_index("ix_metrics_created_at", table_name="metrics")
     op.drop_index("ix_log_chunks_created_at", table_name="log_chunks")
+    op.drop_index("ix_blobs_in_no_artifact", table_name="blobs", postgresql_where="NOT in_artifact")
+    op.drop_column("blobs", "in_artifact")
+    op.drop_index("ix_jobs_team_id_method_created_at_id", table_name="jobs")
     op.drop_index("ix_jobs_team_id_status_created_at_id", table_name="jobs")
     op.drop_column("jobs", "wait_for_capacity")
     op.drop_column("jobs", "max_attempts")

@@ -72,8 +72,8 @@ _ATTEMPTS = """
 """
 _LEFT_BEHIND = [
     """
-    INSERT INTO blobs (sha256, size_bytes, created_at)
-    SELECT encode(sha256(convert_to(:name || n, 'utf8')), 'hex'), 1, at FROM numbered""",
+    INSERT INTO blobs (sha256, size_bytes, in_artifact, created_at)
+    SELECT encode(sha256(convert_to(:name || n, 'utf8')), 'hex'), 1, true, at FROM numbered""",
     """
     INSERT INTO artifacts (id, team_id, execution_id, role, format, digest, size_bytes, created_at)
     SELECT 'art_' || :name || n, (CAST(:teams AS text[]))[1 + n % :team_count], 'exec_' || :name || n, 'intermediate',
