@@ -101,7 +101,7 @@ def bind(session: Session, step: UnboundStep, work: Work) -> Binding:
     flow.set_order(session, execution.id)
     if execution.status == ExecutionStatus.RUNNING:
         message = f"{name} runs already for another job; its result will be shared."
-        flow.begin(session, execution.id, message, details, seconds=0)
+        flow.begin(session, execution.id, message, details)
     notify(session, WORK, step.pool)
     return Binding.STARTED if started else Binding.JOINED
 

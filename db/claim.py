@@ -1,28 +1,28 @@
 """Claim: the next execution for a worker, fair between teams.
 
-The teams are ranked by what they have used of the pool lately, each by a look-up into its queue; then one row of the
-first team is locked, past rows that others hold, else of the next team. Locking every head, or pinning the row to the
-head's priority, would hide work from concurrent claimers.
+The teams are ranked by what they have used of the pool lately and are using, each by a look-up into its queue; then one
+row of the first team is locked, past rows that others hold, else of the next team. Locking every head, or pinning the
+row to the head's priority, would hide work from concurrent claimers.
 
 What is too large for what is free at the moment is passed over. Work that has been passed over for long gets the device
 that would fit it reserved: the worker claims nothing else for that device until the work fits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import Row, TextClause, text
 from sqlalchemy.orm import Session
 
 from core.ids import ExecutionId, WorkerId
-from db import flow
-from db.quotas import RUNNING, may_run
+from db import flow, quotas
 from db.room import Need, Room, fits
+from db.session import Interleaved
 from db.states import ExecutionStatus, origins
 from db.tables.base import sql_list
 from db.tokens import Lease
-from db.usage import CLAIM_CHARGE_SECONDS, DECAYED
+from db.usage import DECAYED, USED_SECONDS
 
 PASSED_OVER_SECONDS = 600.0  # then the next device that fits is reserved
 
@@ -65,12 +65,21 @@ class Claim:
 _READY = """executions.status = 'ready' AND executions.pool = :pool AND executions.ready_at <= clock_timestamp()"""
 
 # For each team the head of its queue for this device, had it nothing else to do, and whether that fits now; what of the
-# team's is reserved for the device. Nothing where the pool is paused or the worker drained.
+# team's is reserved for the device. Nothing where the pool is paused or the worker drained. A device that has become
+# too small for what is reserved, as when its disk has filled up, gives it up.
 _RANKED_TEAMS = text(f"""
+    WITH given_up AS (
+        UPDATE executions SET reserved_by = NULL, reserved_device = NULL WHERE id = ANY (ARRAY(
+            SELECT id FROM executions
+            WHERE reserved_by = :worker_id AND reserved_device = :device AND NOT {fits(":capacity_")}
+            FOR UPDATE SKIP LOCKED
+        ))
+    )
     SELECT teams.id AS team_id, head.id AS head_id, head.has_room,
         coalesce(quota.maximum, :running_max) AS running_max, (
         SELECT id FROM executions
-        WHERE reserved_by = :worker_id AND reserved_device = :device AND team_id = teams.id AND {_READY} LIMIT 1
+        WHERE reserved_by = :worker_id AND reserved_device = :device AND team_id = teams.id AND {_READY}
+          AND {fits(":capacity_")} LIMIT 1
     ) AS reserved_id
     FROM teams
     CROSS JOIN LATERAL (
@@ -82,7 +91,9 @@ _RANKED_TEAMS = text(f"""
     LEFT JOIN team_quotas AS quota ON quota.team_id = teams.id AND quota.name = :quota
     WHERE NOT EXISTS (SELECT FROM paused_pools WHERE paused_pools.pool = :pool)
       AND NOT EXISTS (SELECT FROM workers WHERE workers.id = :worker_id AND drained_at IS NOT NULL)
-    ORDER BY coalesce({DECAYED}, 0), teams.id
+    ORDER BY coalesce({DECAYED}, 0) + coalesce((
+        SELECT sum({USED_SECONDS}) FROM executions WHERE status = 'running' AND team_id = teams.id AND pool = :pool
+    ), 0), teams.id
 """)
 
 _TAKE = """
@@ -128,6 +139,9 @@ def claim(session: Session, claimer: Claimer, lease_seconds: float) -> Claim | N
         session: the caller's transaction.
         claimer: who claims, for which device.
         lease_seconds: how long the lease lasts unless it is renewed.
+
+    Raises:
+        Interleaved: what there is belongs to a team with a quota, for which another claim goes on.
     """
     wanted = {
         **claimer.room.parameters("room"),
@@ -136,15 +150,13 @@ def claim(session: Session, claimer: Claimer, lease_seconds: float) -> Claim | N
         "pool": claimer.pool,
         "host": claimer.host,
         "device": claimer.device,
-        "quota": RUNNING[claimer.pool].value,
+        "quota": quotas.RUNNING[claimer.pool].value,
         "running_max": claimer.running_max,
         "lease_seconds": lease_seconds,
         "patience_seconds": PASSED_OVER_SECONDS,
     }
     teams = session.execute(_RANKED_TEAMS, wanted).all()
-    for team in sorted(teams, key=lambda team: team.reserved_id is None):
-        if team.running_max is not None and not may_run(session, team.team_id, claimer.pool, team.running_max):
-            continue
+    for team in _in_turn(session, claimer.pool, sorted(teams, key=lambda team: team.reserved_id is None)):
         if team.reserved_id is not None:
             return _take(session, _TAKE_RESERVED, {**wanted, "reserved_id": team.reserved_id})
         if not team.has_room and session.scalar(_PASS_OVER, {**wanted, "head_id": team.head_id}):
@@ -154,13 +166,43 @@ def claim(session: Session, claimer: Claimer, lease_seconds: float) -> Claim | N
     return None
 
 
+def _in_turn(session: Session, pool: str, teams: Sequence[Row[Any]]) -> Iterator[Row[Any]]:
+    """Yield the teams that may run more; of those with a quota only one claim at a time goes on.
+
+    One for which another claim goes on is waited for if there is nothing else, and only while no other turn is held, so
+    that no two claims wait for each other.
+
+    Raises:
+        Interleaved: such a team is next, and must not be waited for.
+    """
+    busy: list[Row[Any]] = []
+    holds_a_turn = False
+    for team in teams:
+        if team.running_max is None:
+            yield team
+        elif quotas.try_turn(session, team.team_id, pool):
+            holds_a_turn = True
+            if quotas.may_run(session, team.team_id, pool, team.running_max):
+                yield team
+        elif team.reserved_id is not None:
+            raise Interleaved
+        else:
+            busy.append(team)
+    if busy and holds_a_turn:
+        raise Interleaved
+    for team in busy[:1]:
+        quotas.wait_for_turn(session, team.team_id, pool)
+        if quotas.may_run(session, team.team_id, pool, team.running_max):
+            yield team
+
+
 def _take(session: Session, statement: TextClause, wanted: Mapping[str, Any]) -> Claim | None:
     row = session.execute(statement, wanted).one_or_none()
     if row is None:
         return None
     message = f"{row.kind.capitalize()} has started (attempt {row.attempt})."
     details = {"step": row.kind, "attempt": row.attempt}
-    flow.begin(session, row.id, message, details, seconds=CLAIM_CHARGE_SECONDS)
+    flow.begin(session, row.id, message, details)
     return Claim(
         lease=Lease(ExecutionId(row.id), row.token),
         kind=row.kind,

@@ -3,10 +3,10 @@
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, TextClause, text
+from sqlalchemy import ColumnElement, TextClause, func, select, text, update
 from sqlalchemy.orm import Session
 
 from core.errors import ErrorDocument, ErrorKind, WorkerKiller
@@ -15,28 +15,27 @@ from db.locks import LiveJob
 from db.notify import WORK, notify
 from db.room import Need, gigabytes
 from db.states import LIVE_STEP, AttemptOutcome, ExecutionStatus, JobStatus, StepStatus, origins
-from db.tables import Execution, Step
+from db.tables import Attempt, Execution, Step
 from db.transition import WrongState, transition
-from db.usage import CHARGE
-from db.workers import LARGEST
+from db.usage import CHARGE, USED_SECONDS
+from db.workers import largest_room
 
 FIT_ATTEMPTS_MAX = 2
-FIT_GROWTH = 2  # how much more work that did not fit asks for, as far as there is a worker that has it
+FIT_GROWTH = 2  # how much more work that did not fit asks for, as far as one worker has it
 BACKOFF_DOUBLINGS_MAX = 8
 JITTER = 0.5  # so that what failed together does not come back together
 
 # The attempt that ends with an update called ``ended``, and what is charged for it.
 _NOTE = f"""
     before AS (
-        SELECT id, status, started_at FROM executions WHERE id = :execution_id
+        SELECT id, status, {USED_SECONDS} AS seconds FROM executions WHERE id = :execution_id
     ), noted AS (
         UPDATE attempts
         SET ended_at = clock_timestamp(), outcome = :outcome, error = CAST(:error AS jsonb),
             peak_memory_bytes = :peak_memory_bytes
         FROM ended WHERE execution_id = ended.id AND number = ended.attempt AND outcome IS NULL
     ), charges AS (
-        SELECT team_id, pool, extract(epoch FROM clock_timestamp() - before.started_at) AS seconds
-        FROM ended JOIN before USING (id) WHERE before.status = 'running'
+        SELECT team_id, pool, before.seconds FROM ended JOIN before USING (id) WHERE before.status = 'running'
     ), charged AS ({CHARGE})
 """
 _CLOSE = text(f"""
@@ -67,18 +66,6 @@ _REOPEN = text(f"""
     ), {_NOTE}
     SELECT id FROM ended
 """)
-_GROW = text(f"""
-    WITH largest AS ({LARGEST})
-    UPDATE executions
-    SET memory_bytes
-            = greatest(executions.memory_bytes, least(:growth * executions.memory_bytes, largest.memory_bytes)),
-        vram_bytes = greatest(
-            executions.vram_bytes, least(:growth * executions.vram_bytes, coalesce(largest.vram_bytes, 0))
-        ),
-        scratch_bytes
-            = greatest(executions.scratch_bytes, least(:growth * executions.scratch_bytes, largest.scratch_bytes))
-    FROM largest WHERE executions.id = :execution_id AND largest.pool = executions.pool
-""")
 
 
 @dataclass(frozen=True)
@@ -87,7 +74,8 @@ class Retry:
 
     Attributes:
         attempts_max: attempts of work that goes wrong, where no job that wants it says otherwise.
-        backoff_seconds: the wait before the second attempt, give or take half; it doubles with each further one.
+        backoff_seconds: the wait before the second attempt, give or take half; it doubles with each further one. After
+            the loss of a worker there is none: the end of its lease was waited for.
         deaths_max: how many workers may die over one piece of work, until it is held to have killed them.
     """
 
@@ -126,8 +114,8 @@ def cancel(session: Session, execution_id: str, jobs: Sequence[LiveJob]) -> None
 
 def release(session: Session, execution: Execution, jobs: Sequence[LiveJob]) -> None:
     """Let an execution be claimed again at once; it has not failed."""
-    for job in jobs:
-        message = f"The worker is shutting down; {execution.kind} will go on elsewhere."
+    message = f"The worker is shutting down; {execution.kind} will go on elsewhere."
+    for job in _wanting(jobs):
         events.record(session, job.id, message, level="warn", step=execution.kind)
     _reopen(session, execution, AttemptOutcome.RELEASED, wait_seconds=0)
 
@@ -137,19 +125,20 @@ def fail(session: Session, execution: Execution, jobs: Sequence[LiveJob], mishap
     if execution.stop_requested_at is not None:
         cancel(session, execution.id, jobs)
         return
-    failures, deaths = execution.failure_count + 1, execution.lost_count + mishap.is_death
-    if deaths >= retry.deaths_max or failures >= _attempts_max(jobs, mishap, retry):
+    deaths = execution.lost_count + mishap.is_death
+    wanting = _wanting(jobs)
+    if deaths >= retry.deaths_max or _is_last(session, execution, wanting, mishap, retry):
         fail_for_good(session, execution, jobs, _last_word(execution, mishap, deaths, retry))
         return
-    doublings = min(failures - 1, BACKOFF_DOUBLINGS_MAX)
-    wait_seconds = retry.backoff_seconds * 2**doublings * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+    wait_seconds = 0.0 if mishap.is_death else _backoff_seconds(execution.failure_count, retry)
     error = mishap.error
-    message = f"{execution.kind.capitalize()} will be tried again in {wait_seconds:.1f} s: {error['message']}"
+    when = f"in {wait_seconds:.1f} s" if wait_seconds else "at once"
+    message = f"{execution.kind.capitalize()} will be tried again {when}: {error['message']}"
     details: dict[str, Any] = {"step": execution.kind, "attempt": execution.attempt, "error": dict(error)}
-    for job in jobs:
+    for job in wanting:
         events.record(session, job.id, message, level="warn", **details)
     if error["kind"] == ErrorKind.FIT:
-        session.execute(_GROW, {"execution_id": execution.id, "growth": FIT_GROWTH})
+        _grow(session, execution)
     _reopen(session, execution, _outcome(mishap), wait_seconds, **_counts(execution, mishap))
 
 
@@ -166,11 +155,35 @@ def _cancelling(jobs: Sequence[LiveJob]) -> list[str]:
     return [job.id for job in jobs if job.status == JobStatus.CANCELLING]
 
 
-def _attempts_max(jobs: Sequence[LiveJob], mishap: Mishap, retry: Retry) -> int:
-    """Return how often the work may be tried: as often as the most patient of its jobs wants."""
-    wanted = max((job.max_attempts or retry.attempts_max for job in jobs), default=retry.attempts_max)
-    by_kind = {ErrorKind.REQUEST: 1, ErrorKind.WORK: wanted, ErrorKind.FIT: FIT_ATTEMPTS_MAX}
-    return by_kind[ErrorKind(mishap.error["kind"])]
+def _wanting(jobs: Sequence[LiveJob]) -> list[LiveJob]:
+    return [job for job in jobs if job.status != JobStatus.CANCELLING]
+
+
+def _is_last(session: Session, execution: Execution, wanting: Sequence[LiveJob], mishap: Mishap, retry: Retry) -> bool:
+    """Return whether work is not tried again: it is as often as the most patient of the jobs that want it asks for."""
+    attempts_max = max((job.max_attempts or retry.attempts_max for job in wanting), default=retry.attempts_max)
+    if mishap.error["kind"] == ErrorKind.REQUEST or execution.failure_count + 1 >= attempts_max:
+        return True
+    return mishap.error["kind"] == ErrorKind.FIT and _misfit_count(session, execution) + 1 >= FIT_ATTEMPTS_MAX
+
+
+def _misfit_count(session: Session, execution: Execution) -> int:
+    ended = select(func.count()).where(Attempt.execution_id == execution.id)
+    return session.scalar(ended.where(Attempt.error["kind"].astext == ErrorKind.FIT.value)) or 0
+
+
+def _backoff_seconds(failure_count: int, retry: Retry) -> float:
+    doublings = min(failure_count, BACKOFF_DOUBLINGS_MAX)
+    return float(retry.backoff_seconds * 2**doublings * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+
+
+def _grow(session: Session, execution: Execution) -> None:
+    """Have work that did not fit ask for more, but not for more than the largest worker has that it fits now."""
+    need = Need(execution.memory_bytes, execution.vram_bytes, execution.scratch_bytes)
+    room = largest_room(session, execution.pool, need)
+    if room is not None:
+        more = asdict(room.grown(need, FIT_GROWTH))
+        session.execute(update(Execution).where(Execution.id == execution.id).values(more))
 
 
 def _last_word(execution: Execution, mishap: Mishap, deaths: int, retry: Retry) -> Mishap:

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import select, text, update
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from core.errors import DoesNotFit, WorkerLost
-from db import clock, ending, watch
+from db import ending, watch
 from db.ending import Mishap, Retry
 from db.locks import lock_execution
 from db.room import Need, fits
 from db.states import ExecutionStatus
-from db.tables import Execution, Worker
-from db.workers import LARGEST, is_live
+from db.tables import Execution
+from db.workers import IS_LIVE, ROOMS
 
 
 def expired(session: Session) -> Sequence[str]:
@@ -37,15 +37,16 @@ def expire(session: Session, execution_id: str, retry: Retry) -> bool:
 
 
 _MISFITS = text(f"""
-    WITH largest AS ({LARGEST})
-    SELECT executions.id FROM executions JOIN largest USING (pool)
-    WHERE executions.status = 'ready'
-      AND executions.ready_at < clock_timestamp() - make_interval(secs => :patience_seconds)
-      AND NOT {fits("largest.")}
-      AND NOT EXISTS (
-        SELECT FROM steps JOIN jobs ON jobs.id = steps.job_id
-        WHERE steps.execution_id = executions.id AND steps.status = 'ready' AND jobs.wait_for_capacity
-      )
+    WITH rooms AS MATERIALIZED ({ROOMS}), too_large AS MATERIALIZED (
+        SELECT id FROM executions
+        WHERE status = 'ready' AND pool IN (SELECT pool FROM rooms)
+          AND ready_at < clock_timestamp() - make_interval(secs => :patience_seconds)
+          AND NOT EXISTS (SELECT FROM rooms WHERE rooms.pool = executions.pool AND {fits("rooms.")})
+    )
+    SELECT id FROM too_large WHERE NOT coalesce((
+        SELECT bool_or(jobs.wait_for_capacity) FROM steps JOIN jobs ON jobs.id = steps.job_id
+        WHERE steps.execution_id = too_large.id AND steps.status = 'ready'
+    ), false)
 """)
 
 
@@ -71,12 +72,15 @@ def give_up(session: Session, execution_id: str) -> bool:
     return True
 
 
+_DROP_RESERVATIONS = text(f"""
+    UPDATE executions SET reserved_by = NULL, reserved_device = NULL WHERE id = ANY (ARRAY(
+        SELECT executions.id FROM executions JOIN workers ON workers.id = executions.reserved_by
+        WHERE NOT ({IS_LIVE}) OR workers.drained_at IS NOT NULL
+        FOR UPDATE OF executions SKIP LOCKED
+    )) RETURNING id
+""")
+
+
 def drop_reservations(session: Session) -> int:
-    """Take back the reservations of workers that are gone, and return how many."""
-    gone = select(Worker.id).where(~is_live())
-    dropped = (
-        update(Execution)
-        .where(Execution.reserved_by.in_(gone))
-        .values(reserved_by=None, reserved_device=None, passed_over_at=clock.now())
-    )
-    return len(session.scalars(dropped.returning(Execution.id)).all())
+    """Take back the reservations of workers that claim nothing more, and return how many."""
+    return len(session.scalars(_DROP_RESERVATIONS).all())

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from core.errors import ErrorDocument
@@ -16,10 +16,9 @@ from db import clock, events
 from db.locks import live_executions
 from db.notify import JOBS, WORK
 from db.states import LIVE_STEP, ExecutionStatus, JobStatus, StepStatus, live, origins
-from db.tables import Execution, Job, Step
+from db.tables import CheckpointFile, Execution, Job, Step
 from db.tables.base import sql_list
 from db.transition import transition, transition_one
-from db.usage import CHARGE
 
 # A queued job starts with its first step, so it has two events to tell then.
 _BEGIN = text(f"""
@@ -46,13 +45,12 @@ _BEGIN = text(f"""
         SELECT id, event_count - 1, 'info', 'state', 'The job has started.', '{{}}' FROM told WHERE is_new
         UNION ALL
         SELECT id, event_count, 'info', 'state', :message, CAST(:data AS jsonb) FROM told
-    ), charges AS (
-        SELECT team_id, pool, :seconds AS seconds FROM executions WHERE id = :execution_id
-    ), charged AS ({CHARGE})
+    )
     SELECT count(pg_notify(:channel, id)) FROM told
 """)
 
-# What is done in this statement is not seen by its other parts, so they count the steps of ``done`` as succeeded.
+# What is done in this statement is not seen by its other parts, so they count the steps of ``done`` as succeeded. The
+# news is told only if it is read: it comes first, and beside it the jobs that are being cancelled, or nothing.
 _SUCCEED = text(f"""
     WITH waiting AS (
         SELECT id, status FROM jobs
@@ -97,11 +95,11 @@ _SUCCEED = text(f"""
             SELECT :jobs AS channel, id AS payload FROM told UNION ALL SELECT DISTINCT :work, pool FROM unblocked
         ) AS news
     )
-    SELECT waiting.id FROM waiting, news WHERE waiting.status = 'cancelling'
+    SELECT waiting.id FROM news LEFT JOIN waiting ON waiting.status = 'cancelling'
 """)
 
 
-def begin(session: Session, execution_id: str, message: str, data: Mapping[str, Any], *, seconds: float) -> None:
+def begin(session: Session, execution_id: str, message: str, data: Mapping[str, Any]) -> None:
     """Let the steps that wait on an execution run, and their jobs, and tell each job so.
 
     Args:
@@ -109,18 +107,9 @@ def begin(session: Session, execution_id: str, message: str, data: Mapping[str, 
         execution_id: its row is locked.
         message: what each job is told.
         data: the event's details.
-        seconds: pool-seconds that are counted against the team at once.
     """
-    session.execute(
-        _BEGIN,
-        {
-            "execution_id": execution_id,
-            "message": message,
-            "data": json.dumps(data),
-            "seconds": seconds,
-            "channel": JOBS,
-        },
-    )
+    wanted = {"execution_id": execution_id, "message": message, "data": json.dumps(data), "channel": JOBS}
+    session.execute(_BEGIN, wanted)
 
 
 def start(session: Session, job_id: str) -> None:
@@ -152,7 +141,7 @@ def succeed(
         "jobs": JOBS,
         "work": WORK,
     }
-    return session.scalars(_SUCCEED, wanted).all()
+    return [job_id for job_id in session.scalars(_SUCCEED, wanted) if job_id is not None]
 
 
 def fail(session: Session, job_id: str, error: ErrorDocument) -> None:
@@ -168,13 +157,14 @@ def let_go(session: Session, job_id: str, to: StepStatus) -> None:
     transition(session, to, Step.job_id == job_id)
     wanted = _wanted(session, executions)
     unwanted = executions - wanted
-    transition(
+    cancelled = transition(
         session,
         ExecutionStatus.CANCELLED,
         Execution.id.in_(unwanted) & (Execution.status == ExecutionStatus.READY.value),
         reserved_by=None,
         reserved_device=None,
     )
+    session.execute(delete(CheckpointFile).where(CheckpointFile.execution_id.in_(cancelled)))
     session.execute(
         update(Execution)
         .where(Execution.id.in_(unwanted), Execution.status == ExecutionStatus.RUNNING.value)

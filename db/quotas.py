@@ -9,11 +9,13 @@ from sqlalchemy.orm import Session
 
 from core.errors import QuotaExceeded
 from core.ids import TeamId
+from db import locks
+from db.locks import Purpose
 from db.states import ExecutionStatus, JobStatus, Quota
 from db.tables import Execution, Job, TeamQuota
 
 RUNNING: Mapping[str, Quota] = {"cpu": Quota.RUNNING_CPU, "gpu": Quota.RUNNING_GPU}
-CLOSE = 50  # more than requests that one API answers at once: further from its limit than this a team needs no lock
+CLOSE = 500  # more than Postgres answers at once: further from its limit than this a team's requests need no turns
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def require_place(session: Session, team_id: TeamId, defaults: Mapping[Quota, in
     maximum = _limits(session, team_id, defaults)[Quota.QUEUED_JOBS]
     if maximum is None or _queued(session, team_id) + CLOSE < maximum:
         return
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{team_id} {Quota.QUEUED_JOBS}", 0))))
+    locks.wait_for(session, Purpose.QUOTA, f"{team_id} {Quota.QUEUED_JOBS}")
     queued = _queued(session, team_id)  # read anew: what the last holder of the lock has committed counts
     if queued >= maximum:
         raise QuotaExceeded(
@@ -64,14 +66,18 @@ def set_quota(session: Session, team_id: TeamId, name: Quota, maximum: int | Non
     session.execute(new.on_conflict_do_update(index_elements=["team_id", "name"], set_={"maximum": maximum}))
 
 
-def may_run(session: Session, team_id: str, pool: str, maximum: int) -> bool:
-    """Return whether a team may run another execution; if so, no other claim for it goes on before this one ends.
+def try_turn(session: Session, team_id: str, pool: str) -> bool:
+    """Let no other claim for a team go on before this transaction ends; return whether none does already."""
+    return locks.try_for(session, Purpose.QUOTA, f"{team_id} {RUNNING[pool]}")
 
-    False also where such a claim goes on at the moment: waiting for it could make two wait for each other.
-    """
-    key = func.hashtextextended(f"{team_id} {RUNNING[pool]}", 0)
-    if not session.scalar(select(func.pg_try_advisory_xact_lock(key))):
-        return False
+
+def wait_for_turn(session: Session, team_id: str, pool: str) -> None:
+    """Likewise, once no other does."""
+    locks.wait_for(session, Purpose.QUOTA, f"{team_id} {RUNNING[pool]}")
+
+
+def may_run(session: Session, team_id: str, pool: str, maximum: int) -> bool:
+    """Return whether a team, whose turn it is, may run another execution."""
     count = session.scalar(_RUNNING, {"team_id": team_id, "pool": pool})
     return bool(count is not None and count < maximum)
 

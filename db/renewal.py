@@ -54,20 +54,20 @@ _RENEW = text(f"""
         FROM executions JOIN wanted USING (id, token)
         WHERE executions.status = 'running' AND NOT {watch.IS_OVER}
     ), free AS (
-        SELECT executions.id FROM executions JOIN held USING (id, token)
+        SELECT executions.id, executions.token FROM executions JOIN held USING (id, token)
         WHERE executions.status = 'running' FOR UPDATE OF executions SKIP LOCKED
     ), renewed AS (
         UPDATE executions
         SET lease_expires_at = clock_timestamp() + make_interval(secs => :lease_seconds),
             progress = coalesce(wanted.progress, executions.progress)
-        FROM free JOIN wanted USING (id)
+        FROM free JOIN wanted USING (id, token)
         WHERE executions.id = free.id
         RETURNING executions.id, wanted.progress IS NOT NULL AS has_news
     ), told AS (
         SELECT count(pg_notify(:channel, steps.job_id)) FROM steps JOIN renewed ON renewed.id = steps.execution_id
         WHERE renewed.has_news
     )
-    SELECT held.id, held.stop_requested_at IS NOT NULL AS is_unwanted, renewed.id IS NOT NULL AS is_written
+    SELECT held.id, held.token, held.stop_requested_at IS NOT NULL AS is_unwanted, renewed.id IS NOT NULL AS is_written
     FROM held LEFT JOIN renewed USING (id), told
 """)
 
@@ -99,8 +99,8 @@ def renew(
             "channel": JOBS,
         },
     )
-    held = {row.id: row for row in rows}
-    return [_renewed(held.get(one.lease.execution_id)) for one in renewals]
+    held = {Lease(row.id, row.token): row for row in rows}
+    return [_renewed(held.get(one.lease)) for one in renewals]
 
 
 def _renewed(row: Any) -> Renewed:

@@ -37,6 +37,16 @@ class Room:
             and need.scratch_bytes <= self.scratch_bytes
         )
 
+    def grown(self, need: Need, growth: int) -> Need:
+        """Return ``growth`` times a need that fits in, or as much of that as fits in."""
+        memory_bytes = min(growth * need.memory_bytes, self.memory_bytes)
+        vram_bytes = min(growth * need.vram_bytes, self.vram_bytes or 0)
+        if self.vram_bytes is None:
+            on_host = need.memory_bytes + need.vram_bytes
+            vram_bytes = need.vram_bytes * min(growth * on_host, self.memory_bytes) // max(on_host, 1)
+            memory_bytes = min(growth * need.memory_bytes, self.memory_bytes - vram_bytes)
+        return Need(memory_bytes, vram_bytes, min(growth * need.scratch_bytes, self.scratch_bytes))
+
     def parameters(self, prefix: str) -> dict[str, int | None]:
         """Return the parameters that ``fits`` in SQL names."""
         return {f"{prefix}_{name}": value for name, value in asdict(self).items()}
@@ -46,7 +56,7 @@ def fits(room: str) -> str:
     """Return the SQL condition that an execution fits into a room.
 
     Args:
-        room: what the names of the room's columns, or of its parameters, begin with: ``largest.`` or ``:room_``.
+        room: what the names of the room's columns, or of its parameters, begin with: ``rooms.`` or ``:room_``.
     """
     return f"""(
         executions.scratch_bytes <= {room}scratch_bytes

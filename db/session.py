@@ -9,18 +9,25 @@ from typing import TypeVar
 
 import psycopg
 from sqlalchemy import create_engine, event
-from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DisconnectionError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 T = TypeVar("T")
 
+STALLED_SECONDS = 20  # a process that stalls in a transaction loses it then, before its lease, and locks nothing longer
 CONFLICTS_MAX = 8
 CONFLICT_WAIT_SECONDS = 0.02
 RESTED_SECONDS = 1.0  # a connection that was used later than that is taken to be good: asking costs a tenth of a claim
 USED_AT = "fewbits_used_at"
-RETRIED_SQLSTATES = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
+_OPTIONS = {
+    "timezone": "UTC",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": f"{STALLED_SECONDS}s",
+}
+# serialization_failure, deadlock_detected, idle_in_transaction_session_timeout
+RETRIED_SQLSTATES = frozenset({"40001", "40P01", "25P03"})
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -30,6 +37,9 @@ def sqlalchemy_url(url: str) -> str:
 
 class Interleaved(Exception):
     """Another transaction changed, between a read and its lock, what this one was about to change."""
+
+    def __str__(self) -> str:
+        return "another transaction was in the way each time"
 
 
 # Postgres is away, or too busy: the same verb may succeed later. Not among them is what Postgres refuses to store.
@@ -50,7 +60,10 @@ class Database:
             sqlalchemy_url(url),
             pool_size=connections_max,
             max_overflow=0,
-            connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=10s"},
+            connect_args={
+                "connect_timeout": 5,
+                "options": " ".join(f"-c {name}={value}" for name, value in _OPTIONS.items()),
+            },
         )
         event.listen(self.engine, "checkin", _note_use)
         event.listen(self.engine, "checkout", _ping_if_rested)
@@ -68,7 +81,7 @@ class Database:
             try:
                 with self.transaction() as session:
                     return verb(session)
-            except (OperationalError, Interleaved) as error:
+            except (OperationalError, InternalError, Interleaved) as error:
                 if not _is_conflict(error) or attempt == CONFLICTS_MAX:
                     raise
                 time.sleep(random.uniform(0, CONFLICT_WAIT_SECONDS * attempt))  # noqa: S311 - so that two do not meet again
@@ -94,5 +107,5 @@ def _ping_if_rested(connection: psycopg.Connection, record: ConnectionPoolEntry,
         raise DisconnectionError from error
 
 
-def _is_conflict(error: OperationalError | Interleaved) -> bool:
+def _is_conflict(error: OperationalError | InternalError | Interleaved) -> bool:
     return isinstance(error, Interleaved) or getattr(error.orig, "sqlstate", None) in RETRIED_SQLSTATES

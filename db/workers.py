@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Boolean, ColumnElement, Subquery, delete, func, literal_column, select, update
+from sqlalchemy import Boolean, ColumnElement, Subquery, delete, func, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -17,15 +17,17 @@ from db.tables import Execution, PausedPool, Worker
 
 SEEN_WITHIN_SECONDS = 30  # a worker that has been silent for longer counts as gone
 REGISTERED_SECONDS = 7 * 24 * 3600  # one that was there within a week may come back
-_IS_LIVE = f"""
+IS_LIVE = f"""
     workers.stopped_at IS NULL AND workers.seen_at > clock_timestamp() - make_interval(secs => {SEEN_WITHIN_SECONDS})
 """
-# Of each pool, how much its live workers have at most; as with ``Room``, without a GPU ``vram_bytes`` is NULL.
-LARGEST = f"""
-    SELECT pool, max(memory_bytes) AS memory_bytes, nullif(max(vram_bytes), 0) AS vram_bytes,
-        max(scratch_bytes) AS scratch_bytes
-    FROM workers WHERE {_IS_LIVE} GROUP BY pool
+# What the live workers of each pool have, the largest first; as with ``Room``, without a GPU ``vram_bytes`` is NULL.
+ROOMS = f"""
+    SELECT DISTINCT pool, memory_bytes, nullif(vram_bytes, 0) AS vram_bytes, scratch_bytes
+    FROM workers WHERE {IS_LIVE} ORDER BY memory_bytes DESC, vram_bytes DESC NULLS LAST, scratch_bytes DESC
 """
+
+
+_ROOMS_OF_POOL = text(f"SELECT * FROM ({ROOMS}) AS rooms WHERE pool = :pool")
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,16 @@ def could_run(session: Session, pool: str, need: Need) -> bool:
     return any(Room(*room).fits(need) for room in rooms)
 
 
+def largest_room(session: Session, pool: str, need: Need) -> Room | None:
+    """Return what the largest live worker has among those that have room for work."""
+    rows = session.execute(_ROOMS_OF_POOL, {"pool": pool})
+    rooms = (Room(row.memory_bytes, row.vram_bytes, row.scratch_bytes) for row in rows)
+    return next((room for room in rooms if room.fits(need)), None)
+
+
 def is_live() -> ColumnElement[bool]:
     """Return the condition that a worker is there."""
-    return literal_column(f"({_IS_LIVE})", Boolean)
+    return literal_column(f"({IS_LIVE})", Boolean)
 
 
 def _is_registered() -> ColumnElement[bool]:

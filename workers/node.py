@@ -96,6 +96,8 @@ class Node:
                 finally:
                     self._slots.unreserve(claimed.lease.execution_id)
                 count += 1
+        except UNAVAILABLE as error:
+            log.warning("Postgres cannot be reached", error=str(error))
         finally:
             self._slots.give_back(device)
         return count
@@ -140,7 +142,7 @@ class Node:
         while not self._told_to_leave():
             threads = [thread for thread in threads if thread.is_alive()]
             for _ in range(self._slots.free_count()):
-                thread = threading.Thread(target=self._drain_unless_away, name="slot", daemon=True)
+                thread = threading.Thread(target=self.drain, name="slot", daemon=True)
                 thread.start()
                 threads.append(thread)
         for thread in threads:
@@ -151,9 +153,3 @@ class Node:
         beat(self._rhythm.heartbeat)
         seconds = self._rhythm.poll_seconds * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
         return self._at.departure.wait(seconds)
-
-    def _drain_unless_away(self) -> None:
-        try:
-            self.drain()
-        except UNAVAILABLE as error:
-            log.warning("Postgres cannot be reached", error=str(error))

@@ -63,8 +63,8 @@ class SimulatedWorker:
         return claimed
 
     def beat(self) -> None:
-        """Renew everything at once, and do what the answer says; of one execution the last claim only."""
-        claims = list({one.lease.execution_id: one for one in self.claims}.values())
+        """Renew everything at once, and do what the answer says."""
+        claims = list(self.claims)
         renewals = [Renewal(one.lease, {"done": 1}) for one in claims]
         holds = [self.holds(one) for one in claims]
         told = self.bench.database.run(lambda s: renew(s, self.id, renewals, LEASE_SECONDS, None))

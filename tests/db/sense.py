@@ -75,6 +75,11 @@ IMPOSSIBLE = {
         SELECT a.id FROM artifacts a JOIN executions e ON e.id = a.execution_id WHERE e.status <> 'succeeded'""",
     "a file is visible without its blob": """
         SELECT f.name FROM artifact_files f WHERE NOT EXISTS (SELECT FROM blobs b WHERE b.sha256 = f.sha256)""",
+    "a checkpoint outlives its execution": """
+        SELECT c.name FROM checkpoint_files c JOIN executions e ON e.id = c.execution_id
+        WHERE e.status NOT IN ('ready', 'running')""",
+    "an artifact's blob may be collected": """
+        SELECT f.name FROM artifact_files f JOIN blobs b USING (sha256) WHERE NOT b.in_artifact""",
     "an intent outlives its execution": """
         SELECT i.sha256 FROM blob_intents i JOIN executions e ON e.id = i.execution_id WHERE e.status = 'succeeded'""",
 }

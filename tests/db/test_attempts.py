@@ -178,9 +178,6 @@ def test_what_did_not_fit_asks_for_no_more_than_the_largest_live_worker_has(benc
     assert bench.database.run(lambda s: expiry.misfits(s, MISFIT_SECONDS)) == []
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="failures of any kind use up the one retry of what did not fit"
-)
 @pytest.mark.parametrize("before", [ChildCrashed("It ended."), WorkerLost("gone")], ids=lambda error: error.code)
 def test_what_did_not_fit_is_tried_again_though_it_has_failed_otherwise_before(
     bench: Bench, before: FewbitsError
@@ -191,11 +188,6 @@ def test_what_did_not_fit_is_tried_again_though_it_has_failed_otherwise_before(
     assert bench.status(job) == "running"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="grown to the largest of each, though GPU memory is taken from the host's there",
-)
 def test_what_did_not_fit_still_fits_a_worker_without_gpu(bench: Bench) -> None:
     only_worker(bench, "gpu", Room(100 * GB, None, 100 * GB))
     start(bench, Need(60 * GB, 30 * GB, GB), REFERENCE)
@@ -203,7 +195,6 @@ def test_what_did_not_fit_still_fits_a_worker_without_gpu(bench: Bench) -> None:
     assert bench.database.run(lambda s: expiry.misfits(s, MISFIT_SECONDS)) == []
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="grown to the largest of each, which no one worker has")
 def test_what_did_not_fit_still_fits_one_of_several_workers(bench: Bench) -> None:
     rooms = [Room(100 * GB, None, 10 * GB), Room(10 * GB, None, 100 * GB)]
     only_worker(bench, "cpu", *rooms)
@@ -212,11 +203,6 @@ def test_what_did_not_fit_still_fits_one_of_several_workers(bench: Bench) -> Non
     assert any(bench.claim(room=room, capacity=room) for room in rooms)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="looked for in the largest of each: what fits no one worker waits for ever",
-)
 def test_work_that_fits_none_of_several_workers_is_a_misfit(bench: Bench) -> None:
     rooms = [Room(100 * GB, None, 10 * GB), Room(10 * GB, None, 100 * GB)]
     only_worker(bench, "cpu", *rooms)
@@ -225,9 +211,6 @@ def test_work_that_fits_none_of_several_workers_is_a_misfit(bench: Bench) -> Non
     assert len(bench.database.run(lambda s: expiry.misfits(s, MISFIT_SECONDS))) == 1
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="a job that is cancelling still says how often it is tried"
-)
 def test_a_job_that_is_cancelling_has_no_say_in_how_often_shared_work_is_tried(bench: Bench) -> None:
     """It waits for the end of its own other step."""
     steps = (*FETCH, *REFERENCE)
@@ -242,7 +225,6 @@ def test_a_job_that_is_cancelling_has_no_say_in_how_often_shared_work_is_tried(b
     bench.stopped(own)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the loss of a worker is waited out like a failure")
 def test_what_a_second_dead_worker_held_runs_again_within_15_seconds(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,6 @@ def test_who_has_stalled_past_the_end_of_a_lease_writes_nothing_though_nobody_to
     assert bench.steps(job)["fetch"] == "running"
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the answer is looked up without the token")
 def test_a_worker_that_claims_again_what_it_has_lost_is_told_so(bench: Bench) -> None:
     """As after a stall: it claims before it renews, and still holds the old lease in its book."""
     bench.submit()
@@ -186,9 +185,6 @@ def test_a_checkpoint_pins_its_files_until_its_execution_is_over(bench: Bench) -
     assert bench.database.run(lambda s: artifacts.lock_garbage(s, 0)) == sha256
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="the cancel of what is ready leaves its checkpoint behind"
-)
 def test_the_checkpoint_of_cancelled_work_pins_nothing(bench: Bench) -> None:
     job = bench.submit()
     bench.bind_all()

@@ -3,6 +3,7 @@
 import hashlib
 from functools import partial
 
+import psycopg
 import pytest
 
 from core.errors import Conflict, NotFound, SourceInvalid, WorkerLost
@@ -10,6 +11,7 @@ from db import artifacts, deadlines, demand, events
 from db.bind import Binding
 from db.jobs import PlannedStep
 from db.lease import Result, finish
+from db.notify import JOBS, WORK
 from db.renewal import LeaseState
 from db.tokens import LeaseLost
 from tests.db.conftest import CHAIN, RETRY, Bench
@@ -35,6 +37,28 @@ def test_steps_become_ready_as_what_they_need_succeeds(bench: Bench) -> None:
     }
     assert bench.work_off() == 3
     assert bench.status(job) == "succeeded"
+
+
+def test_whoever_listens_hears_of_every_change_and_of_new_work(bench: Bench) -> None:
+    job = bench.submit(steps=(PlannedStep("fetch", "cpu", (), {}), PlannedStep("reference", "gpu", ("fetch",), {})))
+    bench.bind_all()
+    with psycopg.connect(bench.database.url, autocommit=True) as connection:
+
+        def heard() -> set[tuple[str, str]]:
+            return {(notice.channel, notice.payload) for notice in connection.notifies(timeout=0.2)}
+
+        for channel in (JOBS, WORK):
+            connection.execute(f"LISTEN {channel}")
+        claimed = bench.must_claim()
+        assert heard() == {(JOBS, job)}
+        bench.release(claimed)
+        assert heard() == {(JOBS, job), (WORK, "cpu")}
+        bench.finish(bench.must_claim())
+        assert heard() == {(JOBS, job), (WORK, "gpu")}
+        bench.bind_all()
+        assert heard() == {(WORK, "gpu")}
+        bench.finish(bench.must_claim("gpu"))
+        assert heard() == {(JOBS, job)}
 
 
 def test_events_are_numbered_without_gaps(bench: Bench) -> None:
