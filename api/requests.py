@@ -17,12 +17,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from core.errors import InvalidRequest
+from core.settings import YEAR_SECONDS
 from db.states import JobStatus
 from engines import evaluation
 
 INT4_MAX = 2**31 - 1  # event numbers are Postgres integers
 INT8_MAX = 2**63 - 1  # log chunks are counted over all jobs
-YEAR_SECONDS = 366 * 24 * 3600
 # A string of structured fields (RFC 9651), as the draft has it, or the bare text that most clients send.
 IDEMPOTENCY_KEY = r'"(?:[ !#-\[\]-~]|\\["\\]){1,255}"|[!#-+\--\[\]-~]{1,255}'
 NO_NUL = r"^[^\x00]*$"  # Postgres keeps none

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+YEAR_SECONDS = 366 * 24 * 3600  # a time without a limit would leave the range of Postgres's timestamps
 RESCUES_PER_LEASE = 4  # rescue's looks must be so close that none is missed by chance
 _REFUSAL = "fewbits cannot start:\n  "
 _STORE = re.compile(r"file:///.*|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
@@ -104,10 +105,16 @@ class Settings(BaseSettings):
         description="Wait before the second attempt, give or take half; doubles with each further one",
     )
     max_runtime_seconds: int | None = Field(
-        default=None, ge=1, description="How long a job may run that does not say so itself; by default for ever"
+        default=None,
+        ge=1,
+        le=YEAR_SECONDS,
+        description="How long a job may run that does not say so itself; by default for ever",
     )
     max_pending_seconds: int | None = Field(
-        default=None, ge=1, description="How long a job may wait that does not say so itself; by default for ever"
+        default=None,
+        ge=1,
+        le=YEAR_SECONDS,
+        description="How long a job may wait that does not say so itself; by default for ever",
     )
     team_queued_jobs_max: int | None = Field(
         default=1000, ge=0, description="Jobs of a team that may wait at once, unless the team has a quota of its own"
@@ -120,12 +127,20 @@ class Settings(BaseSettings):
     scratch_free_bytes_min: int = Field(
         default=10**9, ge=0, description="With less free on its scratch disk a worker claims nothing, and says so"
     )
-    garbage_grace_seconds: float = Field(default=3600, ge=0, description="How long a blob that nothing uses is kept")
+    garbage_grace_seconds: float = Field(
+        default=3600, ge=0, le=YEAR_SECONDS, description="How long a blob that nothing uses is kept"
+    )
     idempotency_seconds: float = Field(
-        default=86400, ge=60, description="How long the answer to a request with an idempotency key is remembered"
+        default=86400,
+        ge=60,
+        le=YEAR_SECONDS,
+        description="How long the answer to a request with an idempotency key is remembered",
     )
     history_seconds: float = Field(
-        default=90 * 86400, ge=3600, description="How long the events and logs of jobs that are over are kept"
+        default=90 * 86400,
+        ge=3600,
+        le=10 * YEAR_SECONDS,
+        description="How long the events and logs of jobs that are over are kept",
     )
 
     @field_validator("source_roots", "method_modules", mode="before")

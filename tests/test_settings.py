@@ -1,11 +1,13 @@
 """A process that cannot work says which variable is at fault, before it does anything."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
+from core.settings import Settings
 from tests.conftest import REPOSITORY
 
 DATABASE = {"FEWBITS_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/x"}
@@ -30,6 +32,21 @@ STORE = {"FEWBITS_STORE_URL": "file:///tmp/store"}
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(command: list[str], environment: dict[str, str], names: str) -> None:
+    assert names in refusal(command, environment)
+
+
+@pytest.mark.parametrize("value", [str(10**18), "inf", "nan"])
+def test_a_time_that_postgres_could_not_reckon_with_is_named(value: str) -> None:
+    """Else only its use would show it, long after the start: at each submit, at each look for garbage."""
+    variables = [f"FEWBITS_{name.upper()}" for name in Settings.model_fields if name.endswith("_seconds")]
+    refused = refusal(["rescue"], DATABASE | STORE | dict.fromkeys(variables, value)).splitlines()[1:]
+    assert [line.partition(":")[0].strip() for line in refused] == variables
+    if value.isdecimal():
+        assert [line for line in refused if not re.search(r"should be less than or equal to \d+$", line)] == []
+
+
+def refusal(command: list[str], environment: dict[str, str]) -> str:
+    """Return what a process says that cannot start."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FEWBITS_")}
     program = [sys.executable, "-c", "from server.cli import main; main()", *command]
     ended = subprocess.run(
@@ -37,5 +54,5 @@ def test_a_setting_that_cannot_be_used_is_named(command: list[str], environment:
     )
     assert ended.returncode == 1
     assert ended.stderr.startswith("fewbits cannot start:")
-    assert names in ended.stderr
     assert "Traceback" not in ended.stderr
+    return ended.stderr
