@@ -9,6 +9,8 @@ from flask.json.provider import DefaultJSONProvider
 from core.errors import InvalidRequest
 
 DEPTH_MAX = 32
+DIGITS_MAX = 309  # of the largest float
+OUT_OF_RANGE = "a number is out of range"
 
 Location = tuple[str | int, ...]
 
@@ -38,11 +40,23 @@ class StrictJSONProvider(DefaultJSONProvider):
             UnusableText: a string in it cannot be kept.
         """
         try:
-            document = json.loads(s, parse_constant=_refuse_constant, object_pairs_hook=_without_doubles, **kwargs)
+            document = json.loads(
+                s,
+                parse_constant=_refuse_constant,
+                parse_int=_whole_number,
+                object_pairs_hook=_without_doubles,
+                **kwargs,
+            )
         except RecursionError:
             raise ValueError(f"nested more than {DEPTH_MAX} levels deep") from None
         _check(document)
         return document
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > DIGITS_MAX:
+        raise ValueError(OUT_OF_RANGE)
+    return int(digits)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -66,7 +80,7 @@ def _check(document: Any) -> None:
         if isinstance(value, str) and not _is_text(value):
             raise UnusableText(location)
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError("a number is out of range")
+            raise ValueError(OUT_OF_RANGE)
         if isinstance(value, dict):
             for name, member in value.items():
                 if not _is_text(name):

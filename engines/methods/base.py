@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from engines.context import EngineContext
 from engines.source import ModelFacts
@@ -19,7 +19,14 @@ from engines.source import ModelFacts
 class MethodParams(BaseModel):
     """The base of every method's parameters: an unknown field is an error, and values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict: "5" is no number and true is not 1.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        """Return 5 for 5.0, which JSON Schema takes for an integer, too."""
+        return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 @dataclass(frozen=True)

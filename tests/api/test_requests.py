@@ -32,6 +32,13 @@ WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"recipe": {"method": "gguf", "type": 4}}, "/recipe/type"),
     ({"recipe": {"method": "gguf", "bits": 4}}, "/recipe/bits"),
     ({"recipe": {"method": "gguf", "type": "a\0"}}, "/recipe/type"),
+    ({"recipe": {"method": "gptq", "bits": True}}, "/recipe/bits"),
+    ({"recipe": {"method": "gptq", "damp_percent": "0.1"}}, "/recipe/damp_percent"),
+    ({"recipe": {"method": "gptq", "calibration_samples": "8"}}, "/recipe/calibration_samples"),
+    ({"recipe": {"method": "gptq", "calibration_samples": True}}, "/recipe/calibration_samples"),
+    ({"recipe": {"method": "gptq", "calibration_samples": 1e300}}, "/recipe/calibration_samples"),
+    ({"recipe": {"method": "gptq", "seed": 0.5}}, "/recipe/seed"),
+    ({"recipe": {"method": "gptq", "sym": 1}}, "/recipe/sym"),
     ({"evaluation": None}, "/evaluation"),
     ({"evaluation": {"domains": []}}, "/evaluation/domains"),
     ({"evaluation": {"domains": ["prose", "prose"]}}, "/evaluation/domains"),
@@ -63,6 +70,11 @@ WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"priority": "5"}, "/priority"),
     ({"priority": True}, "/priority"),
     ({"max_runtime_seconds": 0}, "/max_runtime_seconds"),
+    ({"max_runtime_seconds": 1e300}, "/max_runtime_seconds"),
+    ({"max_runtime_seconds": 1.5}, "/max_runtime_seconds"),
+    ({"max_runtime_seconds": True}, "/max_runtime_seconds"),
+    ({"max_runtime_seconds": "1"}, "/max_runtime_seconds"),
+    ({"max_pending_seconds": -1e300}, "/max_pending_seconds"),
     ({"max_pending_seconds": 10**12}, "/max_pending_seconds"),
     ({"max_attempts": 0}, "/max_attempts"),
     ({"max_attempts": 2.5}, "/max_attempts"),
@@ -104,7 +116,8 @@ NO_JSON = [
     b"{'source': 1}",
     b"\xff\xfe\xff",
     b'{"priority": NaN}',
-    b'{"priority": Infinity}',
+    b'{"max_runtime_seconds": Infinity}',
+    b'{"max_pending_seconds": -Infinity}',
     b'{"priority": 1e999}',
     b'{"priority": ' + b"9" * 5000 + b"}",
     b'{"source": "a", "source": "b"}',
@@ -118,7 +131,9 @@ def test_what_is_no_json_is_refused(caller: Caller, subtests: pytest.Subtests) -
         with subtests.test(body=body[:40]):
             response = send(caller, body)
             assert response.status_code == 400
-            assert problem_of(response)["code"] == "bad_request"
+            problem = problem_of(response)
+            assert problem["code"] == "bad_request"
+            assert "sys." not in problem["detail"]
 
 
 def test_only_json_is_taken(caller: Caller, subtests: pytest.Subtests) -> None:
