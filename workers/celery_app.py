@@ -4,12 +4,13 @@ A hint carries nothing, is acknowledged before it is worked on, and expires: los
 """
 
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
 
 from celery import Celery, signals
-from celery.worker import WorkController
+from celery.worker import WorkController, state
 
 from core.logging import log
 from workers.departure import Departure
@@ -41,6 +42,23 @@ def make_app(broker_url: str) -> Celery:
     return app
 
 
+def depart_when_told(departure: Departure) -> None:
+    """Have SIGTERM and SIGINT begin the departure, by whose end the process is gone.
+
+    Celery takes the signals over as long as it consumes. It waits for running tasks before it ends, so they must end
+    first; where it begins only after the signal, it ends at once.
+    """
+
+    def depart(*_: object, **__: object) -> None:
+        _exit_in_time(departure.shutdown_seconds)
+        departure.begin()
+        state.should_stop = os.EX_OK  # type: ignore[assignment]  # its type is published as None
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, depart)
+    signals.worker_shutting_down.connect(depart, weak=False)
+
+
 def consume(broker_url: str, pool: str, slots: int, on_hint: Callable[[], int], departure: Departure) -> None:
     """Take hints until the process is told to stop; reconnects to the broker for as long as that takes.
 
@@ -52,16 +70,10 @@ def consume(broker_url: str, pool: str, slots: int, on_hint: Callable[[], int], 
         pool: whose hints.
         slots: how many hints are acted on at once.
         on_hint: does what there is to do.
-        departure: begins when the process is told to stop, and by its end the process is gone.
+        departure: see ``depart_when_told``.
     """
     app = make_app(broker_url)
     app.task(name=HINT)(on_hint)
-
-    # Celery waits for running tasks before it ends, so they must end first.
-    @signals.worker_shutting_down.connect(weak=False)
-    def shutting_down(**_: object) -> None:
-        departure.begin()
-        _exit_in_time(departure.shutdown_seconds)
 
     @signals.setup_logging.connect(weak=False)
     def keep_logging(**_: object) -> None:

@@ -1,9 +1,10 @@
-"""Run a ``run_once`` until the process is told to stop; an outage of what it needs is logged and waited out."""
+"""What a process does until it is told to stop; an outage of what it needs is logged and waited out."""
 
 import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
@@ -11,7 +12,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.heartbeat import beat
 from core.logging import log
 from db.session import Interleaved
+from workers.departure import Departure
 
+T = TypeVar("T")
+
+OUTAGES = (SQLAlchemyError, Interleaved, RedisError, OSError)
 OUTAGE_WAIT_SECONDS = 1.0
 
 
@@ -39,6 +44,24 @@ def run_until(
         try:
             run_once()
             wait()
-        except (SQLAlchemyError, Interleaved, RedisError, OSError) as error:
+        except OUTAGES as error:
             log.warning("something this loop needs cannot be reached", error=str(error))
             stop.wait(OUTAGE_WAIT_SECONDS)
+
+
+def when_reachable(act: Callable[[], T], departure: Departure, heartbeat: Path | None) -> T | None:
+    """Return what ``act`` returns, once all that it needs can be reached; None where the process must leave before.
+
+    Args:
+        act: what to do, again after each outage.
+        departure: whether the process must leave.
+        heartbeat: touched at each try.
+    """
+    while not departure.has_begun():
+        beat(heartbeat)
+        try:
+            return act()
+        except OUTAGES as error:
+            log.warning("something that is needed to start cannot be reached", error=str(error))
+            departure.wait(OUTAGE_WAIT_SECONDS)
+    return None

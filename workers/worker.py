@@ -4,9 +4,9 @@ import contextlib
 import os
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from core.errors import WorkerLost
+from core.ids import WorkerId
 from core.logging import configure_logging, log
 from core.settings import Settings, settings
 from db import lease as leases
@@ -14,14 +14,16 @@ from db import workers
 from db.ending import Mishap, Retry
 from db.session import Database
 from db.tokens import Lease, LeaseLost
+from db.workers import Node as NodeRow
 from engines import methods
 from store.opening import open_store
-from workers.celery_app import consume
+from workers.celery_app import consume, depart_when_told
 from workers.departure import Departure
 from workers.devices import CPU, devices, memory_bytes
 from workers.leases import LeaseBook
+from workers.loop import when_reachable
 from workers.node import Execute, Node, Rhythm, node_row
-from workers.scratch import own_folder
+from workers.scratch import OwnFolder, own_folder
 from workers.slots import ScratchDisk, Slots
 from workers.supervisor import Workplace, supervise
 
@@ -39,6 +41,8 @@ def run_worker(pool: str, slots: int | None, execute: Execute = supervise) -> No
     """
     here = settings("broker_url", "store_url")
     configure_logging(here.log_level)
+    departure = Departure(here.shutdown_seconds)
+    depart_when_told(departure)
     found = devices(pool)
     if pool == "gpu" and found[0].name == CPU:
         log.warning("no NVIDIA GPU was found: the work of the gpu pool runs on the CPU, slowly")
@@ -46,29 +50,34 @@ def run_worker(pool: str, slots: int | None, execute: Execute = supervise) -> No
     with own_folder(here.scratch_root) as own:
         disk = ScratchDisk(own.path, here.scratch_bytes_max, here.scratch_free_bytes_min)
         taken = Slots([found[index % len(found)] for index in range(slots or len(found))], memory_bytes(), disk)
-        workplace = _workplace(here, own.path, pool, taken)
-        _give_back(workplace, own.abandoned)
+        workplace = _workplace(here, own, pool, taken, departure)
+        if workplace is None:
+            return
         node = Node(workplace, pool, taken, execute, Rhythm(here.poll_seconds, here.heartbeat_file))
         node.start()
         try:
-            consume(here.broker_url.get_secret_value(), pool, taken.count, node.drain, workplace.departure)
+            consume(here.broker_url.get_secret_value(), pool, taken.count, node.drain, departure)
         finally:
             node.close()
             workplace.database.dispose()
 
 
-def _workplace(here: Settings, folder: Path, pool: str, slots: Slots) -> Workplace:
+def _workplace(here: Settings, own: OwnFolder, pool: str, slots: Slots, departure: Departure) -> Workplace | None:
+    """Return what the children share, once Postgres can be reached; None where the worker must leave before."""
     connections = CONNECTIONS_BESIDE + CONNECTIONS_PER_SLOT * slots.count
     database = Database(here.database_url.get_secret_value(), connections_max=connections)
-    worker_id = database.run(partial(workers.register, node=node_row(pool, slots)))
-    departure = Departure(here.shutdown_seconds)
+    retry = Retry(here.attempts_max, here.retry_backoff_seconds, here.deaths_max)
+    sign_on = partial(_sign_on, database, own.abandoned, retry, node_row(pool, slots))
+    worker_id = when_reachable(sign_on, departure, here.heartbeat_file)
+    if worker_id is None:
+        return None
     return Workplace(
         worker_id=worker_id,
         database=database,
         store=open_store(here),
-        folder=folder,
+        folder=own.path,
         leases=LeaseBook(database, worker_id, here.lease_seconds, departure),
-        retry=Retry(here.attempts_max, here.retry_backoff_seconds, here.deaths_max),
+        retry=retry,
         team_running_max=here.team_running_max,
         threads=here.child_threads or max(1, len(os.sched_getaffinity(0)) // slots.count),
         source_roots=here.source_roots,
@@ -77,10 +86,11 @@ def _workplace(here: Settings, folder: Path, pool: str, slots: Slots) -> Workpla
     )
 
 
-def _give_back(workplace: Workplace, abandoned: Sequence[Lease]) -> None:
-    """Let others have at once what dead workers held: their children are ended, so nobody needs to wait for a lease."""
+def _sign_on(database: Database, abandoned: Sequence[Lease], retry: Retry, node: NodeRow) -> WorkerId:
+    """Let others have at once what dead workers held: their children are ended. Then say that this worker is there."""
     error = WorkerLost("The worker that ran the step has died.").document()
-    fail = partial(leases.fail, mishap=Mishap(error, is_death=True), retry=workplace.retry)
+    fail = partial(leases.fail, mishap=Mishap(error, is_death=True), retry=retry)
     for lease in abandoned:
         with contextlib.suppress(LeaseLost):
-            workplace.database.run(partial(fail, lease=lease))
+            database.run(partial(fail, lease=lease))
+    return database.run(partial(workers.register, node=node))
