@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.tables import LogChunk, Step
@@ -11,15 +12,24 @@ from db.tokens import Lease, require
 CHUNKS_AT_ONCE = 16
 
 
-def append(session: Session, lease: Lease, attempt: int, text: str) -> None:
-    """Write a chunk of at most 64 KiB.
+def append(session: Session, lease: Lease, attempt: int, text: str, offset_bytes: int = 0) -> None:
+    """Write a chunk of at most 64 KiB; nothing where the attempt has one that begins there.
+
+    Args:
+        session: the caller's transaction.
+        lease: of the execution.
+        attempt: which attempt printed it.
+        text: the chunk.
+        offset_bytes: where in the attempt's log it begins.
 
     Raises:
         LeaseLost: the token is not the row's any more.
     """
     require(session, lease)
-    session.add(LogChunk(execution_id=lease.execution_id, attempt=attempt, text=text))
-    session.flush()
+    chunk = insert(LogChunk).values(
+        execution_id=lease.execution_id, attempt=attempt, offset_bytes=offset_bytes, text=text
+    )
+    session.execute(chunk.on_conflict_do_nothing(index_elements=["execution_id", "attempt", "offset_bytes"]))
 
 
 def page(  # noqa: PLR0913 - what is asked for, and where the page begins and ends

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session
 
 from db.tables import Metric, Step
@@ -20,8 +20,15 @@ class NewMetric:
     values: Mapping[str, float]
 
 
-def append(session: Session, lease: Lease, attempt: int, measured: Sequence[NewMetric]) -> None:
-    """Write what an attempt has measured since the last time.
+def append(session: Session, lease: Lease, attempt: int, measured: Sequence[NewMetric], first_number: int = 0) -> None:
+    """Write what an attempt has measured, but for what of it is written already.
+
+    Args:
+        session: the caller's transaction.
+        lease: of the execution.
+        attempt: which attempt measured it.
+        measured: in the order of measurement.
+        first_number: how much the attempt had measured before.
 
     Raises:
         LeaseLost: the token is not the row's any more.
@@ -31,13 +38,15 @@ def append(session: Session, lease: Lease, attempt: int, measured: Sequence[NewM
         {
             "execution_id": lease.execution_id,
             "attempt": attempt,
+            "number": number,
             "layer": one.layer,
             "module": one.module,
             "values": dict(one.values),
         }
-        for one in measured
+        for number, one in enumerate(measured, first_number)
     ]
-    session.execute(insert(Metric), rows)
+    unwritten = insert(Metric).on_conflict_do_nothing(index_elements=["execution_id", "attempt", "number"])
+    session.execute(unwritten, rows)
 
 
 def page(session: Session, job_id: str, after: int, limit: int) -> tuple[Sequence[tuple[Step, Metric]], bool]:

@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,13 @@ ATTEMPT_BYTES_MAX = 16 << 20
 CUT_OFF = "\n[the log is longer than 16 MiB; the rest is left out]\n"
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    offset_bytes: int
+    end_bytes: int
+    text: str
+
+
 class LogWriter:
     """Follows the log file of one attempt.
 
@@ -33,8 +41,10 @@ class LogWriter:
         self._database = database
         self._held = held
         self._path = path
-        self._claimed = claimed
+        self._append = partial(logs.append, lease=claimed.lease, attempt=claimed.attempt)
         self._copied_bytes = 0
+        # Sent again as it was, though more may follow by then: Postgres may have it, and only its answer was lost.
+        self._unanswered: _Chunk | None = None
 
     def copy(self) -> None:
         """Write the lines that are new. What cannot be written now is written the next time."""
@@ -52,14 +62,21 @@ class LogWriter:
         self._copy(self._held.persist, final=True)
 
     def _copy(self, run: Callable[[Callable[[Session], None]], None], *, final: bool) -> None:
-        while self._copied_bytes < ATTEMPT_BYTES_MAX and (piece := self._read(final=final)):
-            decoder = codecs.getincrementaldecoder("utf-8")("replace")
-            text = decoder.decode(piece, final and len(piece) < PIECE_BYTES)
-            taken_bytes = len(piece) - len(decoder.getstate()[0])  # a character may be cut off at the end
-            whole = self._copied_bytes + taken_bytes < ATTEMPT_BYTES_MAX
-            chunk = text.replace("\0", "\ufffd") if whole else CUT_OFF
-            run(partial(logs.append, lease=self._claimed.lease, attempt=self._claimed.attempt, text=chunk))
-            self._copied_bytes += taken_bytes
+        while (chunk := self._unanswered or self._next(final=final)) is not None:
+            self._unanswered = chunk
+            run(partial(self._append, text=chunk.text, offset_bytes=chunk.offset_bytes))
+            self._unanswered = None
+            self._copied_bytes = chunk.end_bytes
+
+    def _next(self, *, final: bool) -> _Chunk | None:
+        offset_bytes = self._copied_bytes
+        if offset_bytes >= ATTEMPT_BYTES_MAX or not (piece := self._read(final=final)):
+            return None
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        text = decoder.decode(piece, final and len(piece) < PIECE_BYTES)
+        end_bytes = offset_bytes + len(piece) - len(decoder.getstate()[0])  # a character may be cut off at the end
+        chunk = text.replace("\0", "\ufffd") if end_bytes < ATTEMPT_BYTES_MAX else CUT_OFF
+        return _Chunk(offset_bytes, end_bytes, chunk)
 
     def _read(self, *, final: bool) -> bytes:
         with self._path.open("rb") as file:

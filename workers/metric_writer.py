@@ -29,8 +29,9 @@ class MetricWriter:
     def __init__(self, database: Database, held: HeldLease, claimed: Claim) -> None:
         self._database = database
         self._held = held
-        self._claimed = claimed
+        self._append = partial(metrics.append, lease=claimed.lease, attempt=claimed.attempt)
         self._waiting: list[NewMetric] = []
+        self._written_count = 0
 
     def add(self, measured: Measurement) -> None:
         """Have a measurement written with the next batch."""
@@ -55,5 +56,6 @@ class MetricWriter:
     def _write(self, run: Callable[[Callable[[Session], None]], None]) -> None:
         batch = list(self._waiting)
         if batch:
-            run(partial(metrics.append, lease=self._claimed.lease, attempt=self._claimed.attempt, measured=batch))
+            run(partial(self._append, measured=batch, first_number=self._written_count))
+            self._written_count += len(batch)
             del self._waiting[: len(batch)]

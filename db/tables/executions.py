@@ -1,6 +1,6 @@
 """The running of work: executions found by their key, their attempts, and what those logged and measured."""
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from db.states import POOLS, REUSABLE_EXECUTION, AttemptOutcome, ExecutionStatus, terminal
@@ -145,10 +145,14 @@ class CheckpointFile(Base):
 
 
 class LogChunk(Base):
-    """A piece of what an attempt printed, at most 64 KiB of text."""
+    """A piece of what an attempt printed, at most 64 KiB of text.
+
+    ``offset_bytes`` is where in the attempt's log it begins, NULL where an earlier version wrote it.
+    """
 
     __tablename__ = "log_chunks"
     __table_args__ = (
+        UniqueConstraint("execution_id", "attempt", "offset_bytes"),
         CheckConstraint("octet_length(text) <= 65536", name="at_most_64_kib"),
         Index("ix_log_chunks_execution_id_id", "execution_id", "id"),
         Index("ix_log_chunks_created_at", "created_at"),
@@ -157,15 +161,20 @@ class LogChunk(Base):
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     execution_id: Mapped[str] = mapped_column(ForeignKey("executions.id"))
     attempt: Mapped[int]
+    offset_bytes: Mapped[int | None] = mapped_column(BigInteger)
     text: Mapped[str]
     created_at: Mapped[CreatedAt]
 
 
 class Metric(Base):
-    """What an attempt measured on its way: for one module of one layer, named values such as its ``loss``."""
+    """What an attempt measured on its way: for one module of one layer, named values such as its ``loss``.
+
+    ``number`` counts what the attempt has measured, from 0; NULL where an earlier version wrote it.
+    """
 
     __tablename__ = "metrics"
     __table_args__ = (
+        UniqueConstraint("execution_id", "attempt", "number"),
         Index("ix_metrics_execution_id_id", "execution_id", "id"),
         Index("ix_metrics_created_at", "created_at"),
     )
@@ -173,6 +182,7 @@ class Metric(Base):
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     execution_id: Mapped[str] = mapped_column(ForeignKey("executions.id"))
     attempt: Mapped[int]
+    number: Mapped[int | None]
     layer: Mapped[int]
     module: Mapped[str]
     values: Mapped[Json]

@@ -128,7 +128,17 @@ def upgrade() -> None:
     op.create_index(
         "ix_blobs_in_no_artifact", "blobs", ["created_at"], unique=False, postgresql_where="NOT in_artifact"
     )
+    op.add_column("log_chunks", sa.Column("offset_bytes", sa.BigInteger(), nullable=True))
+    op.create_unique_constraint(
+        op.f("uq_log_chunks_execution_id_attempt_offset_bytes"),
+        "log_chunks",
+        ["execution_id", "attempt", "offset_bytes"],
+    )
     op.create_index("ix_log_chunks_created_at", "log_chunks", ["created_at"], unique=False)
+    op.add_column("metrics", sa.Column("number", sa.Integer(), nullable=True))
+    op.create_unique_constraint(
+        op.f("uq_metrics_execution_id_attempt_number"), "metrics", ["execution_id", "attempt", "number"]
+    )
     op.create_index("ix_metrics_created_at", "metrics", ["created_at"], unique=False)
     op.add_column("workers", sa.Column("vram_bytes", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("workers", sa.Column("drained_at", sa.DateTime(timezone=True), nullable=True))
@@ -158,10 +168,12 @@ def downgrade() -> None:
     op.drop_column("workers", "drained_at")
     op.drop_column("workers", "vram_bytes")
     op.drop_index("ix_metrics_created_at", table_name="metrics")
+    op.drop_column("metrics", "number")
     op.drop_index("ix_log_chunks_created_at", table_name="log_chunks")
     op.drop_index("ix_blobs_in_no_artifact", table_name="blobs", postgresql_where="NOT in_artifact")
     op.drop_column("blobs", "in_artifact")
     op.drop_index("ix_jobs_team_id_method_created_at_id", table_name="jobs")
+    op.drop_column("log_chunks", "offset_bytes")
     op.drop_index("ix_jobs_team_id_status_created_at_id", table_name="jobs")
     op.drop_column("jobs", "wait_for_capacity")
     op.drop_column("jobs", "max_attempts")

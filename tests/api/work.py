@@ -1,6 +1,7 @@
 """What workers do to a job, by the verbs that they use."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from db.renewal import Renewal
 from db.room import Need, Room
 from db.session import Database
 from db.states import POOLS
+from db.tokens import Lease
 from db.workers import Node
 
 ROOM = Room(memory_bytes=2**40, vram_bytes=None, scratch_bytes=2**40)
@@ -47,6 +49,7 @@ class Workers:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._ids = {pool: register(database, pool) for pool in POOLS}
+        self._written: Counter[tuple[str, Lease]] = Counter()
 
     def start(self, kind: str) -> Claim:
         """Bind what is ready, and claim the next step of a pool, which must be of this kind."""
@@ -74,10 +77,18 @@ class Workers:
         self._database.run(lambda session: renewal.renew(session, self._ids["cpu"], renewals, LEASE_SECONDS, None))
 
     def log(self, taken: Claim, text: str) -> None:
-        self._database.run(lambda session: logs.append(session, taken.lease, taken.attempt, text))
+        at = self._after("log", taken, len(text.encode()))
+        self._database.run(lambda session: logs.append(session, taken.lease, taken.attempt, text, at))
 
     def measure(self, taken: Claim, *measured: NewMetric) -> None:
-        self._database.run(lambda session: metrics.append(session, taken.lease, taken.attempt, measured))
+        first = self._after("metrics", taken, len(measured))
+        self._database.run(lambda session: metrics.append(session, taken.lease, taken.attempt, measured, first))
+
+    def _after(self, what: str, taken: Claim, more: int) -> int:
+        """Return how much an attempt has written before, and count more."""
+        before = self._written[what, taken.lease]
+        self._written[what, taken.lease] += more
+        return before
 
     def fail(self, taken: Claim, error: FewbitsError, *, attempts_max: int = 1, peak_bytes: int | None = None) -> None:
         retry = Retry(attempts_max=attempts_max, backoff_seconds=0)
