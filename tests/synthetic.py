@@ -10,18 +10,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import DoesNotFit
-from engines.context import EngineContext, Measurement, Progress
+from engines.context import EngineContext, Measurement, Progress, Suspended
 from engines.methods.base import Forecast, Method, MethodParams, register
 from engines.source import ModelFacts
 from workers.protocol import MESSAGES_FD
 
 MODULE = "tests.synthetic"
 
-Act = Literal["nothing", "crash", "exit", "garble", "chatter", "full", "raise", "no_output", "link", "measure"]
+PIECES = "pieces"  # of the checkpoint: how many are done
+LAST_PIECE = "layers/last"
+
+Act = Literal[
+    "nothing", "crash", "exit", "garble", "chatter", "full", "raise", "no_output", "link", "measure", "save", "stay"
+]
 
 
 class SyntheticParams(MethodParams):
-    """Where to say that the work has begun, what to do then, and what to wait for before the end."""
+    """Where to say that the work has begun, what to do then, and what to wait for before the end.
+
+    To ``save`` is to leave when told, with a checkpoint; to ``stay`` is to hear of it and go on.
+    """
 
     label: str = ""
     begun: str | None = None
@@ -51,17 +59,42 @@ class SyntheticMethod(Method):
         return Forecast(memory_bytes=1, scratch_bytes=1)
 
     def quantize(self, context: EngineContext, source: Path, params: SyntheticParams) -> Mapping[str, Any]:
+        found = _files(context.checkpoint)
+        if params.act in ("save", "stay"):
+            context.must_leave()  # from now on SIGTERM does not end this process
         grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         if params.begun is not None:
             Path(params.begun).write_text(json.dumps({"child": os.getpid(), "grandchild": grandchild.pid}))
         context.report(Progress(1, 2, "halves"))
         _act(params.act, context)
-        while params.until is not None and not Path(params.until).exists():
-            time.sleep(0.02)
+        first = int(found.get(PIECES, 0))
+        _work(params, context, first)
         if params.act != "no_output":
-            seen = {"environment": dict(os.environ), "files": sorted(path.name for path in source.iterdir())}
+            seen = {
+                "environment": dict(os.environ),
+                "files": sorted(path.name for path in source.iterdir()),
+                "checkpoint": found,
+                "first_piece": first,
+            }
             (context.output / "seen.json").write_text(json.dumps(seen))
         return {"size_bytes": 1, "bits_per_weight": 1.0, "tensor_types": {}}
+
+
+def _work(params: SyntheticParams, context: EngineContext, piece: int) -> None:
+    """Do one piece after the other until there is no need for more."""
+    while params.until is not None and not Path(params.until).exists():
+        time.sleep(0.02)
+        piece += 1
+        if params.act == "save" and context.must_leave():
+            (context.checkpoint / PIECES).write_text(str(piece))
+            last = context.checkpoint / LAST_PIECE
+            last.parent.mkdir(exist_ok=True)
+            last.write_text(f"of {os.getpid()}")
+            raise Suspended
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
 def _act(act: Act, context: EngineContext) -> None:

@@ -5,18 +5,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
+from sqlalchemy import select
 
 from core.ids import JobId, TeamId
 from db import jobs, keys
 from db.jobs import NewJob, PlannedStep
 from db.session import Database
-from db.tables import Job
+from db.tables import Attempt, Job, Step
 from engines import methods
 from tests.conftest import REPOSITORY, TINY_LLAMA
 from tests.synthetic import MODULE
@@ -24,6 +25,7 @@ from tests.waiting import wait_until
 
 TERMINAL = ("succeeded", "failed", "cancelled")
 LEASE_SECONDS = 3
+FEWBITSD = (sys.executable, "-c", "from server.cli import main; main()")
 
 
 class Service:
@@ -50,9 +52,15 @@ class Service:
             "FEWBITS_RETRY_BACKOFF_SECONDS": "0.1",
         }
 
+    def run(self, *arguments: str) -> str:
+        """Run ``fewbitsd`` with ``arguments`` to its end, and return what it prints."""
+        return subprocess.run(
+            [*FEWBITSD, *arguments], env=self.environment, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start ``fewbitsd`` with ``arguments``."""
-        command = [sys.executable, "-c", "from server.cli import main; main()", *arguments]
+        command = [*FEWBITSD, *arguments]
         with (self.folder / f"{len(self.processes)}-{arguments[0]}.log").open("wb") as log:
             process = subprocess.Popen(
                 command, env=self.environment | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -89,6 +97,12 @@ class Service:
         """Wait for the end of a job and return it."""
         wait_until(lambda: self.job(job_id).status in TERMINAL, seconds=seconds)
         return self.job(job_id)
+
+    def attempts(self, job_id: JobId, kind: str = "quantize") -> Sequence[Attempt]:
+        """Return the attempts at a step of a job."""
+        of_step = Attempt.execution_id == Step.execution_id
+        statement = select(Attempt).join(Step, of_step).where(Step.job_id == job_id, Step.kind == kind)
+        return self.database.run(lambda s: s.scalars(statement.order_by(Attempt.number)).all())
 
     def seen(self, job: Job) -> dict[str, Any]:
         """Return what the synthetic child of a job wrote."""

@@ -102,21 +102,6 @@ def test_a_worker_on_the_same_machine_gives_back_what_a_dead_one_held(service: S
     assert job.steps[1].execution.failure_count == 1
 
 
-def test_a_worker_that_is_told_to_stop_gives_its_work_back(service: Service, tmp_path: Path) -> None:
-    first = service.start("worker", "--pool", "cpu", FEWBITS_POLL_SECONDS="0.2")
-    job_id = service.submit(begun=str(tmp_path / "begun"), until=str(tmp_path / "go"))
-    pids = begun(tmp_path / "begun")
-    first.terminate()
-    assert first.wait(15) == 0
-    assert all(is_gone(pid) for pid in pids.values())
-    execution = service.job(job_id).steps[1].execution
-    assert execution is not None
-    assert (execution.status, execution.failure_count) == ("ready", 0)
-    (tmp_path / "go").touch()
-    service.start("worker", "--pool", "cpu", FEWBITS_POLL_SECONDS="0.2")
-    assert service.wait(job_id).status == "succeeded"
-
-
 def test_a_cancel_takes_effect_within_three_seconds(service: Service, tmp_path: Path) -> None:
     service.start("worker", "--pool", "cpu", FEWBITS_POLL_SECONDS="0.2")
     job_id = service.submit(begun=str(tmp_path / "begun"), until=str(tmp_path / "never"))
