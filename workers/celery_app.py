@@ -6,8 +6,8 @@ A hint carries nothing, is acknowledged before it is worked on, and expires: los
 import os
 import signal
 import socket
-import threading
 from collections.abc import Callable
+from functools import partial
 
 from celery import Celery, signals
 from celery.worker import WorkController, state
@@ -50,10 +50,11 @@ def depart_when_told(departure: Departure) -> None:
     """
 
     def depart(*_: object, **__: object) -> None:
-        _exit_in_time(departure.shutdown_seconds)
         departure.begin()
         state.should_stop = os.EX_OK  # type: ignore[assignment]  # its type is published as None
 
+    # A store or a database that hangs may hold it up; its children end with it.
+    departure.before_the_end(EXIT_MARGIN_SECONDS, partial(os._exit, os.EX_OK))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, depart)
     signals.worker_shutting_down.connect(depart, weak=False)
@@ -84,13 +85,6 @@ def consume(broker_url: str, pool: str, slots: int, on_hint: Callable[[], int], 
         if departure.wait(CONSUMER_RESTART_SECONDS):
             return
         log.warning("the consumer of hints has ended, and is started anew")
-
-
-def _exit_in_time(seconds: float) -> None:
-    """End the process if a store or a database that hangs holds it up: its children end with it, its leases run out."""
-    timer = threading.Timer(seconds - EXIT_MARGIN_SECONDS, os._exit, (0,))
-    timer.daemon = True
-    timer.start()
 
 
 def _consumer(app: Celery, pool: str, slots: int) -> WorkController:

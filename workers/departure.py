@@ -5,6 +5,7 @@ Refuses to know what a child does with the grace.
 
 import threading
 import time
+from collections.abc import Callable
 
 CHILDREN_SHARE = 0.6  # of the time there is; the rest is for what they have saved to be kept, and the rows written
 
@@ -20,11 +21,20 @@ class Departure:
         self.shutdown_seconds = shutdown_seconds
         self._begun = threading.Event()
         self._begun_at = 0.0
+        self._last_acts: list[tuple[float, Callable[[], None]]] = []
+
+    def before_the_end(self, seconds: float, act: Callable[[], None]) -> None:
+        """Have ``act`` called so many seconds before this worker must be gone, in a thread, if it is still there."""
+        self._last_acts.append((seconds, act))
 
     def begin(self) -> None:
         """Leave from now on. Again changes nothing."""
         if not self._begun.is_set():
             self._begun_at = time.monotonic()
+            for seconds, act in self._last_acts:
+                timer = threading.Timer(self.shutdown_seconds - seconds, act)
+                timer.daemon = True
+                timer.start()
             self._begun.set()
 
     def has_begun(self) -> bool:

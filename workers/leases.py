@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from core.ids import WorkerId
 from core.logging import log
+from db import lease as leases
 from db import renewal
 from db.renewal import LeaseState, Renewal
 from db.session import UNAVAILABLE, Database, Interleaved
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 BEAT_SECONDS = 1.0  # also how soon a stop is noticed, and how often progress is written
 RECONNECT_SECONDS = 1.0
+GIVE_BACK_SECONDS = 2.0  # before the worker must be gone
 
 
 class Interrupted(Exception):
@@ -111,6 +113,7 @@ class LeaseBook:
         self._held: set[HeldLease] = set()
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        departure.before_the_end(GIVE_BACK_SECONDS, self._give_back)
         self._thread = threading.Thread(target=self._beat, name="leases", daemon=True)
         self.complaint: str | None = None
 
@@ -150,6 +153,19 @@ class LeaseBook:
         for one, (_, progress), renewed in zip(held, news, self._database.run(renew), strict=True):
             one.note(renewed.state, progress if renewed.is_written else None)
         return sum(one.state is not LeaseState.LOST for one in held)
+
+    def _give_back(self) -> None:
+        """Give back what is held even now, as when a store does not answer: else it would count as lost."""
+        with self._lock:
+            held = list(self._held)
+        for one in held:
+            log.warning("given back without its result, for want of time", execution=one.lease.execution_id)
+            try:
+                self._database.run(partial(leases.release, lease=one.lease))
+            except LeaseLost:
+                continue  # it has just ended
+            except UNAVAILABLE as error:
+                log.warning("what is held could not be given back", error=str(error))
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from core.ids import JobId
 from db.tables import CheckpointFile
 from store.directory import DirectoryStore
+from tests.s3_server import S3Server
 from tests.synthetic import LAST_PIECE, PIECES
 from tests.waiting import is_gone
 from tests.workers.conftest import Service
@@ -17,7 +18,7 @@ from tests.workers.test_worker import begun
 from workers.collector import Collector, Keeping
 from workers.departure import CHILDREN_SHARE
 
-SHUTDOWN_SECONDS = 8
+SHUTDOWN_SECONDS = 6
 LEAVING = {"FEWBITS_SHUTDOWN_SECONDS": str(SHUTDOWN_SECONDS), "FEWBITS_POLL_SECONDS": "0.2"}
 KEEPING = Keeping(garbage_grace_seconds=0, idempotency_seconds=60, history_seconds=3600)
 
@@ -95,3 +96,19 @@ def test_a_child_that_cannot_save_begins_anew_elsewhere(service: Service, tmp_pa
     job = service.wait(job_id)
     assert job.status == "succeeded", job.error
     assert service.seen(job)["checkpoint"] == {}
+
+
+def test_what_cannot_be_stored_in_time_is_given_back_without_it(
+    service: Service, s3_server: S3Server, tmp_path: Path
+) -> None:
+    known = s3_server.environment(s3_server.bucket()) | {"FEWBITS_CACHE_ROOT": str(tmp_path / "cache")}
+    worker = service.start("worker", "--pool", "cpu", **LEAVING, **known)
+    job_id = service.submit(act="save", begun=str(tmp_path / "begun"), until=str(tmp_path / "never"))
+    pids = begun(tmp_path / "begun")
+    s3_server.stop()
+    try:
+        worker.terminate()
+        require_given_back(service, job_id, worker, pids)
+    finally:
+        s3_server.start()
+    assert not checkpoint(service)
