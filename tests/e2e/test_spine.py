@@ -15,6 +15,13 @@ from demo.expected import PERPLEXITY, TOLERANCE
 from tests.conftest import TINY_LLAMA
 from tests.e2e.conftest import Up, start
 
+# Work whose worker is gone is soon done by another.
+SOON_LOST = {
+    "FEWBITS_LEASE_SECONDS": "3",
+    "FEWBITS_RESCUE_SECONDS": "0.5",
+    "FEWBITS_RETRY_BACKOFF_SECONDS": "0.1",
+}
+
 
 @pytest.fixture(scope="module")
 def finished(up: Up) -> dict[str, Any]:
@@ -148,14 +155,14 @@ def test_another_model_of_the_same_kind_runs(up: Up, model: Path) -> None:
 
 @pytest.mark.slow
 def test_data_survive_a_kill_of_everything(tmp_path: Path) -> None:
-    first = start(tmp_path / "data", TINY_LLAMA, FEWBITS_LEASE_SECONDS="3", FEWBITS_RETRY_BACKOFF_SECONDS="0.1")
+    first = start(tmp_path / "data", TINY_LLAMA, **SOON_LOST)
     with first.client() as client:
         job_id = client.submit(TINY_LLAMA.as_uri(), "gguf:Q4_0", windows=1)["id"]
         for _ in client.stream(job_id):
             if client.job(job_id)["status"] == "running":
                 break
     first.kill_everything()
-    second = start(tmp_path / "data", TINY_LLAMA, FEWBITS_LEASE_SECONDS="3", FEWBITS_RETRY_BACKOFF_SECONDS="0.1")
+    second = start(tmp_path / "data", TINY_LLAMA, **SOON_LOST)
     try:
         assert second.api_key == first.api_key
         with second.client() as client:
