@@ -133,10 +133,10 @@ class JobRequest(_Body):
     max_pending_seconds: Seconds | None = Field(default=None, description="The job fails if it waits for longer")
     max_attempts: Annotated[int, Field(ge=1), Whole] | None = Field(
         default=None,
-        description="How often a step is tried whose work goes wrong; the operator has a default and a limit",
+        description="How often a step that goes wrong is tried; your operator sets the default and the limit",
     )
     wait_for_capacity: bool = Field(
-        default=False, description="Take the job also where no worker that is known could run it, and wait for one"
+        default=False, description="Accept the job even if no known worker could run it, and wait for one that can"
     )
 
 

@@ -84,7 +84,7 @@ def _new_job(session: Session, team_id: TeamId, wanted: JobRequest) -> NewJob:
 def _check_attempts(wanted: int | None, limit: int) -> None:
     if wanted is not None and wanted > limit:
         raise InvalidRequest(
-            f"A job may ask for {limit} attempts at most. Its operator sets the limit by FEWBITS_ATTEMPTS_LIMIT.",
+            f"A job may ask for {limit} attempts at most. Your operator sets this limit, by FEWBITS_ATTEMPTS_LIMIT.",
             param="max_attempts",
         )
 

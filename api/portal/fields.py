@@ -77,7 +77,8 @@ class Field:
     @property
     def note(self) -> str:
         """What is said below it: its meaning, its bounds, and what holds where nothing is given."""
-        sentences = [self.help, _between(self.minimum, self.maximum), _how_typed(self.kind)]
+        multiple = f"A multiple of {self.step:,}" if self.step else ""
+        sentences = [self.help, _between(self.minimum, self.maximum), multiple, _how_typed(self.kind)]
         if self.default not in (None, "", [], {}) and self.kind is not Kind.GROUP:
             sentences.append(f"Default: {_in_words(self.default)}")
         return " ".join(f"{sentence.rstrip('.')}." for sentence in sentences if sentence)

@@ -13,7 +13,7 @@ from api.portal.request_form import RequestForm
 from api.presenting import job_object
 from api.services import services
 from api.submitting import submit_request
-from core.errors import RequestError
+from core.errors import NoCapacity, RequestError
 from db import jobs
 from engines import methods
 from engines.methods.base import registered
@@ -56,6 +56,8 @@ def submit_job(wanted: NewJobQuery) -> Any:
         team = team_id()
         try:
             job_id = services().database.run(lambda session: submit_request(session, team, asked))
+        except NoCapacity as error:
+            errors = {"wait_for_capacity": error.message}  # what to do stands there
         except RequestError as error:
             errors = {form.name_of(tuple((error.param or "").split("."))): error.message}
         else:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from flask import current_app
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from api.portal.answers import Errors, Texts, texts_of, values_of
 from api.portal.fields import Field, Kind, fields_of
@@ -16,6 +17,18 @@ from engines.methods.base import Method
 
 RECIPE = "recipe"
 FIRST = ("source",)  # asked before the recipe
+IN_WORDS = {
+    "missing": "This is required.",
+    "int_type": "This must be a whole number.",
+    "int_from_float": "This must be a whole number.",
+    "float_type": "This must be a number.",
+    "greater_than": "This must be more than {gt}.",
+    "greater_than_equal": "This must be at least {ge}.",
+    "less_than": "This must be less than {lt}.",
+    "less_than_equal": "This must be at most {le}.",
+    "multiple_of": "This must be a multiple of {multiple_of}.",
+    "too_short": "At least {min_length} must be given.",
+}
 WHOLE = ""  # the name of what is wrong with no field in particular
 
 
@@ -94,6 +107,12 @@ class RequestForm:
         try:
             model.model_validate(values)
         except ValidationError as error:
-            found = error.errors(include_url=False, include_context=False, include_input=False)
-            return {self.name_of((*at, *one["loc"])): one["msg"] for one in reversed(found)}
+            found = error.errors(include_url=False, include_input=False)
+            return {self.name_of((*at, *one["loc"])): _in_words(one) for one in reversed(found)}
         return {}
+
+
+def _in_words(error: ErrorDetails) -> str:
+    """Return what is wrong with a field, for people who know of no types; else in Pydantic's words."""
+    words = IN_WORDS.get(error["type"])
+    return error["msg"] if words is None else words.format(**error.get("ctx", {}))

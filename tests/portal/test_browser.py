@@ -1,5 +1,6 @@
 """The pages in a real browser, wide and narrow: what is seen, reached by keyboard, read out, and kept up to date."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -138,6 +139,30 @@ def test_a_job_is_submitted_by_the_form(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("odd:3")
     expect(page.get_by_role("status")).to_contain_text("queued")
+
+
+def test_what_is_no_number_is_said_beside_its_field_and_kept(page: Page, subtests: pytest.Subtests) -> None:
+    wrong = {"0": "at least 1", "99999": "10 attempts at most", "x": "whole number", "1e": "whole number"}
+    for typed, says in wrong.items():
+        page.goto("/jobs/new")
+        page.get_by_label("Source").fill("file:///models/tiny")
+        page.get_by_label("prose").uncheck()
+        page.get_by_text("Advanced").click()
+        page.get_by_label("Labels").fill("nightly")
+        page.get_by_label("Wait for capacity").check()
+        page.get_by_label("Max attempts").press_sequentially(typed)
+        page.keyboard.press("Enter")
+        with subtests.test(typed=typed):
+            expect(page.get_by_role("alert")).to_contain_text(says)
+            page.get_by_role("link", name="Max attempts").click()
+            field = page.get_by_label("Max attempts")
+            expect(field).to_be_focused()
+            expect(field).to_have_value(typed)
+            expect(field).to_have_accessible_description(re.compile(says))
+            expect(page.get_by_label("Source")).to_have_value("file:///models/tiny")
+            expect(page.get_by_label("prose")).not_to_be_checked()
+            expect(page.get_by_label("Labels")).to_have_value("nightly")
+            expect(page.get_by_label("Wait for capacity")).to_be_checked()
 
 
 @both_widths

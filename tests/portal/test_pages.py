@@ -146,6 +146,8 @@ def test_a_job_without_a_worker_is_refused_with_what_to_do(visitor: Visitor, dat
     assert response.status_code == 422
     assert "Reference needs a gpu worker" in shown(response)
     assert "or set wait_for_capacity" in shown(response)
+    assert 'id="wait_for_capacity-error"' in response.text
+    assert '<details class="card" open>' in response.text
     assert visitor.post("/jobs/new", wait_for_capacity="on", **fields).status_code == 303
 
 

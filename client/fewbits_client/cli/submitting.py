@@ -70,7 +70,7 @@ def _refuse_constant(name: str) -> NoReturn:
 @click.option("--priority", type=click.IntRange(-100, 100), help="Above 0 goes first within the team.")
 @click.option("--max-runtime", "max_runtime_seconds", type=click.IntRange(1), help="Seconds the work may take.")
 @click.option("--max-pending", "max_pending_seconds", type=click.IntRange(1), help="Seconds it may wait to begin.")
-@click.option("--max-attempts", type=click.IntRange(1), help="How often a step is tried whose work goes wrong.")
+@click.option("--max-attempts", type=click.IntRange(1), help="How often a step that goes wrong is tried.")
 @click.option("--wait-for-capacity", is_flag=True, help="Submit also what no worker could run, to wait for one.")
 @click.option("--wait", is_flag=True, help="Stay until the jobs are over; the exit status says how they ended.")
 @talks_to_server
