@@ -15,10 +15,11 @@ from api.presenting import artifact_object, attempt_object, job_object, step_obj
 from core.errors import VerificationFailed
 from core.ids import TeamId
 from db import clock, jobs, logs, metrics
-from db.states import JobStatus, StepStatus, is_terminal
+from db.states import AttemptOutcome, JobStatus, StepStatus, is_terminal
 from db.tables import LogChunk, Step
 
 LOG_BYTES = 2**16
+TROUBLE = {AttemptOutcome.FAILED, AttemptOutcome.LOST, AttemptOutcome.RELEASED}
 ETA_SECONDS_MIN = 2.0  # what is younger says too little about the rest
 
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -57,7 +58,7 @@ class JobView:
         is_over: whether nothing will change any more.
         now: by the database's clock.
         steps: its steps.
-        attempts: those of the steps that needed more than one.
+        attempts: those of the steps of which one went wrong, or was given back.
         artifacts: what it has made.
         losses: the drawing of what quantizing lost in each layer; None if that was not measured.
         log: the end of its log.
@@ -105,7 +106,7 @@ def view(session: Session, team_id: TeamId, job_id: str) -> JobView:
         is_over=is_terminal(JobStatus(job.status)),
         now=now,
         steps=[_step_view(step, now) for step in job.steps],
-        attempts=_repeated([attempt_object(*row) for row in jobs.attempts(session, team_id, job_id)]),
+        attempts=_of_troubled_steps([attempt_object(*row) for row in jobs.attempts(session, team_id, job_id)]),
         artifacts=[artifact_object(artifact) for artifact in jobs.results(session, team_id, job_id)],
         losses=draw(metrics.latest(session, job_id, "loss")),
         log=_log(logs.tail(session, job_id, LOG_BYTES)),
@@ -137,9 +138,9 @@ def _step_view(row: Step, now: dt.datetime) -> StepView:
     return StepView(step, seconds, left)
 
 
-def _repeated(attempts: Sequence[responses.Attempt]) -> list[responses.Attempt]:
-    repeated = {attempt.step for attempt in attempts if attempt.number > 1}
-    return [attempt for attempt in attempts if attempt.step in repeated]
+def _of_troubled_steps(attempts: Sequence[responses.Attempt]) -> list[responses.Attempt]:
+    troubled = {attempt.step for attempt in attempts if attempt.outcome in TROUBLE}
+    return [attempt for attempt in attempts if attempt.step in troubled]
 
 
 def _log(rows: Sequence[tuple[Step, LogChunk]]) -> list[LogPart]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from core.errors import FewbitsError
+from core.errors import FewbitsError, WorkerLost
 from core.ids import WorkerId
 from core.manifest import StoredFile
 from db import artifacts, bind, claim, lease, logs, metrics, renewal, workers
@@ -93,6 +93,12 @@ class Workers:
     def fail(self, taken: Claim, error: FewbitsError, *, attempts_max: int = 1, peak_bytes: int | None = None) -> None:
         retry = Retry(attempts_max=attempts_max, backoff_seconds=0)
         mishap = Mishap(error.document(), peak_memory_bytes=peak_bytes)
+        self._database.run(lambda session: lease.fail(session, taken.lease, mishap, retry))
+
+    def lose(self, taken: Claim, *, attempts_max: int = 1) -> None:
+        """Have the worker of a claim die."""
+        mishap = Mishap(WorkerLost("The worker that ran the step has died.").document(), is_death=True)
+        retry = Retry(attempts_max=attempts_max, backoff_seconds=0)
         self._database.run(lambda session: lease.fail(session, taken.lease, mishap, retry))
 
     def release(self, taken: Claim) -> None:

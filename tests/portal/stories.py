@@ -4,7 +4,7 @@ import hashlib
 import math
 from functools import partial
 
-from core.errors import ChildCrashed, VerificationFailed
+from core.errors import ChildCrashed, StoreFailed, ToolFailed, VerificationFailed
 from core.ids import TeamId
 from core.manifest import StoredFile
 from db import jobs, keys
@@ -74,6 +74,20 @@ def begin_quantizing(work: Workers) -> Claim:
     taken = work.start("quantize")
     work.log(taken, "".join(f"[{number:4d}/ 291] blk.{number}.attn_q.weight - done\n" for number in range(40)))
     work.measure(taken, *losses())
+    work.progress(taken, 4)
+    return taken
+
+
+def begin_anew(work: Workers) -> Claim:
+    """Bring a job to the middle of its quantization by attempts that went wrong in every way."""
+    work.fail(work.start("fetch"), StoreFailed("The store does not answer."), attempts_max=5, peak_bytes=5 * 10**9)
+    work.lose(work.start("fetch"), attempts_max=5)
+    work.release(work.start("fetch"))
+    work.do("fetch", {"model": {"weight_bytes": 12_300_000}})
+    work.do("convert")
+    path = "/var/tmp/fewbits/" + "a-folder-without-any-space/" * 8
+    work.fail(work.start("quantize"), ToolFailed(f"llama-quantize could not write {path}."), attempts_max=5)
+    taken = work.start("quantize")
     work.progress(taken, 4)
     return taken
 

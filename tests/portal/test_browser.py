@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
+from sqlalchemy import update
 
 from db.session import Database
+from db.tables import Attempt
 from tests.api.work import Workers
 from tests.portal.conftest import WIDTHS
-from tests.portal.stories import begin_quantizing, end_badly, end_well, submit
+from tests.portal.stories import begin_anew, begin_quantizing, end_badly, end_well, submit
 
 # Controls that have no name, and elements that carry an id twice.
 NAMELESS = """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary")]
@@ -163,6 +165,39 @@ def test_what_is_no_number_is_said_beside_its_field_and_kept(page: Page, subtest
             expect(page.get_by_label("prose")).not_to_be_checked()
             expect(page.get_by_label("Labels")).to_have_value("nightly")
             expect(page.get_by_label("Wait for capacity")).to_be_checked()
+
+
+@both_widths
+def test_attempts_are_shown_with_where_and_why(page: Page, database: Database, key: str) -> None:
+    work = Workers(database)
+    job = f"/jobs/{submit(database, key)}"
+    taken = begin_anew(work)
+    host = "gpu-node-7." + "rack" * 15
+    with database.transaction() as session:
+        session.execute(update(Attempt).values(host=host))
+    page.goto(job)
+    section = page.get_by_role("region", name="Attempts")
+    told = [
+        ("fetch, attempt 1", "failed", "5.0 GB of memory", "The store does not answer."),
+        ("fetch, attempt 2", "lost", "The worker that ran the step has died."),
+        ("fetch, attempt 3", "released", "does not count as a failure"),
+        ("fetch, attempt 4", "succeeded"),
+        ("quantize, attempt 1", "failed", "a-folder-without-any-space"),
+        ("quantize, attempt 2", "running"),
+    ]
+    attempts = section.get_by_role("listitem")
+    expect(attempts).to_have_count(len(told))
+    for attempt, texts in zip(attempts.all(), told, strict=True):
+        for text in (*texts, f"Started just now on {host}, cpu"):
+            expect(attempt).to_contain_text(text)
+    assert page.evaluate(OVERFLOW) <= 0
+    for steps in page.locator(".steps").all():
+        assert steps.evaluate("one => one.scrollWidth - one.clientWidth") <= 0
+        assert len({box["x"] for status in steps.locator(".status").all() if (box := status.bounding_box())}) == 1
+
+    work.progress(taken, 9)
+    end_well(work, taken)
+    expect(attempts.last).to_contain_text("succeeded")
 
 
 @both_widths

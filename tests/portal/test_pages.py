@@ -163,18 +163,18 @@ def test_a_full_quota_is_said_in_the_form_and_on_a_page(visitor: Visitor, databa
     assert "and may have 0" in shown(retried)
 
 
-def test_attempts_are_told_once_there_was_more_than_one(visitor: Visitor, database: Database) -> None:
+def test_attempts_are_told_once_one_went_wrong(visitor: Visitor, database: Database) -> None:
     job = f"/jobs/{submit(database, visitor.key)}"
     work = Workers(database)
     taken = work.start("fetch")
     assert "Attempts" not in shown(visitor.get(job))
     work.fail(taken, ChildCrashed(f"It was killed. {EVIL}"), attempts_max=3, peak_bytes=5 * 10**9)
-    assert "Attempts" not in shown(visitor.get(job))
+    assert "Attempts fetch, attempt 1" in shown(visitor.get(job))
     work.do("fetch", {"model": {"weight_bytes": 12_300_000}})
     work.start("convert")
     page = visitor.get(job)
     text = shown(page)
-    assert re.search(r"Attempts fetch, attempt 1 ✕ failed after .* on test, cpu, 5.0 GB of memory It was killed", text)
+    assert re.search(r"fetch, attempt 1 ✕ failed after .* on test, cpu, 5.0 GB of memory It was killed", text)
     assert re.search(r"fetch, attempt 2 ✓ succeeded after .* on test, cpu", text)
     assert "convert, attempt" not in text
     assert "<script>" not in page.text
