@@ -64,6 +64,9 @@ def _announce_json(running: "Running") -> None:
 def _announce(running: "Running") -> None:
     click.echo(f"fewbits is ready at {running.url} and stops with Ctrl-C. To use it from another terminal:\n")
     click.echo(f"  export FEWBITS_URL={running.url} FEWBITS_API_KEY={running.api_key}\n")
+    if running.database_url:
+        click.echo("To operate it, by fewbitsd's commands keys, workers, pools and quotas:\n")
+        click.echo(f"  export FEWBITS_DATABASE_URL={running.database_url}\n")
 
 
 @main.command()

@@ -76,10 +76,14 @@ class RunningProcess:
 
 @dataclass(frozen=True)
 class Running:
-    """What a person or a program needs to know of a stack that is ready."""
+    """What a person or a program needs to know of a stack that is ready.
+
+    ``database_url`` is empty where the environment has named a database: who set it knows it.
+    """
 
     url: str
     api_key: str
+    database_url: str
     data_dir: str
     processes: tuple[RunningProcess, ...]
 
@@ -128,6 +132,7 @@ class Stack:
         self._signals = signals
         self._programs = programs
         self._supervisor = Supervisor(say)
+        self._own_database_url = ""
         self._secrets = folder.load_secrets()
         self._host = environment.get("FEWBITS_API_HOST", "127.0.0.1")
         self._port = _choose_port(self._host, options.port)
@@ -165,7 +170,8 @@ class Stack:
             self._folder.save_secrets(replace(self._secrets, api_key=key))
         self._wait_until_ready()
         running = tuple(RunningProcess(name, service.child.pid) for name, service in self._supervisor.services.items())
-        return Running(f"http://{self._reachable_host}:{self._port}", key, str(self._folder.path), running)
+        url = f"http://{self._reachable_host}:{self._port}"
+        return Running(url, key, self._own_database_url, str(self._folder.path), running)
 
     def keep_running(self) -> None:
         """Start again what ends.
@@ -196,7 +202,7 @@ class Stack:
             postgres.prepare(self._signals.pause)
             database = self._supervisor.add("postgres", postgres.start)
             waits.append(lambda: postgres.wait_until_ready(database, self._signals.pause))
-            self._environment["FEWBITS_DATABASE_URL"] = postgres.url
+            self._environment["FEWBITS_DATABASE_URL"] = self._own_database_url = postgres.url
         if not self._environment.get("FEWBITS_BROKER_URL"):
             broker = Broker(self._folder.broker, self._secrets.broker_password, log=self._folder.log("broker"))
             say(f"starting the broker on port {broker.port}")

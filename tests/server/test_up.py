@@ -96,7 +96,7 @@ def test_whole_life(run: Callable[..., Stack], stand_in: Path, tmp_path: Path) -
     stack = run(tmp_path / "new")
     ready = stack.ready()
     running = family(stack.process)
-    assert set(ready) == {"url", "api_key", "data_dir", "processes"}
+    assert set(ready) == {"url", "api_key", "database_url", "data_dir", "processes"}
     assert set(pids(ready)) == NAMES
     assert ready["data_dir"] == str(stack.data)
     for name, command in COMMANDS.items():
@@ -114,9 +114,9 @@ def test_whole_life(run: Callable[..., Stack], stand_in: Path, tmp_path: Path) -
 
 def test_restart_keeps_the_key_and_the_data(run: Callable[..., Stack]) -> None:
     first = run()
-    key = first.ready()["api_key"]
-    url = environment_of(first)["FEWBITS_DATABASE_URL"]
-    with psycopg.connect(url) as connection:
+    ready = first.ready()
+    key = ready["api_key"]
+    with psycopg.connect(ready["database_url"]) as connection:
         connection.execute("CREATE TABLE kept ()")
     running = family(first.process)
     for pid in (first.process.pid, *running):
@@ -216,7 +216,9 @@ def test_signal_while_starting(run: Callable[..., Stack], tmp_path: Path, moment
 def test_own_parts_are_replaced_by_the_environments(run: Callable[..., Stack]) -> None:
     url = "postgresql://elsewhere/x"
     stack = run(FEWBITS_DATABASE_URL=url, FEWBITS_BROKER_URL="redis://elsewhere")
-    assert set(pids(stack.ready())) == set(COMMANDS)
+    ready = stack.ready()
+    assert set(pids(ready)) == set(COMMANDS)
+    assert ready["database_url"] == ""
     assert environment_of(stack)["FEWBITS_DATABASE_URL"] == url
 
 
