@@ -86,7 +86,7 @@ def drain(session: Session, worker_id: str, *, claims_again: bool = False) -> No
     values = {"drained_at": None if claims_again else func.coalesce(Worker.drained_at, clock.now())}
     pool = session.scalar(update(Worker).where(Worker.id == worker_id).values(values).returning(Worker.pool))
     if pool is None:
-        raise NotFound(f"There is no worker {worker_id}. 'fewbitsd workers list' shows those that there are.")
+        raise NotFound(f"There is no worker {worker_id!r}. 'fewbitsd workers list' shows those that there are.")
     notify(session, WORK, pool)
 
 

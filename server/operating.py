@@ -23,6 +23,8 @@ DEFAULT = "default"  # in the place of a number: the limit of teams that have no
 COUNT_MAX = 2**31 - 1  # what Postgres keeps
 NOTHING = "-"
 
+pool_argument = click.argument("pool", metavar="POOL", type=click.Choice(POOLS))
+
 
 @click.group()
 def keys() -> None:
@@ -66,7 +68,11 @@ def workers() -> None:
 
 @workers.command("list")
 def list_workers() -> None:
-    """List the workers that were there within a week, by pool, the newest first."""
+    """List the workers of the last week.
+
+    One that is live or drained is there; one that is gone has fallen silent, one that is stopped has ended in order.
+    The complaint says why a live one claims nothing. What a drained one still runs stands under running.
+    """
     from db.workers import seen
 
     columns = ["worker", "pool", "host", "device", "running", "memory", "gpu memory", "scratch", "state", "complaint"]
@@ -98,23 +104,27 @@ def pools() -> None:
 
 @pools.command("list")
 def list_pools() -> None:
-    """List the pools: whether each is paused, its live workers, what they run, and what could be run."""
-    _table(["pool", "state", "workers", "running", "ready"], _run(_pool_rows))
+    """List the pools.
+
+    Of each: whether it is open or paused, its live workers and how many of them are drained, what they run of their
+    slots, and how much is ready to be run.
+    """
+    _table(["pool", "state", "workers", "drained", "running", "ready"], _run(_pool_rows))
 
 
 @pools.command("pause")
-@click.argument("pool", type=click.Choice(POOLS))
+@pool_argument
 def pause(pool: str) -> None:
-    """Have no worker of POOL claim anything more; what they run goes on."""
+    """Have no worker of POOL, cpu or gpu, claim anything more; what they run goes on."""
     from db.workers import pause
 
     _run(lambda session: pause(session, pool))
 
 
 @pools.command("resume")
-@click.argument("pool", type=click.Choice(POOLS))
+@pool_argument
 def resume(pool: str) -> None:
-    """Have the workers of POOL claim again."""
+    """Have the workers of POOL, cpu or gpu, claim again."""
     from db.workers import resume
 
     _run(lambda session: resume(session, pool))
@@ -128,7 +138,10 @@ def quotas() -> None:
 @quotas.command("list")
 @click.argument("team")
 def list_quotas(team: str) -> None:
-    """List the limits of TEAM and what it uses of each; defaults are those of this process's settings."""
+    """List the limits of TEAM, and what it uses of each.
+
+    Where it has none of its own, the default of this shell's environment is shown; the service may have others.
+    """
     from api.quotas import default_quotas
     from core.settings import settings
     from db.quotas import shares
@@ -147,12 +160,17 @@ def _count_or_default(_context: click.Context, _param: click.Parameter, value: s
     return int(value)
 
 
-@quotas.command("set")
+# So that -1 is refused as the number that it is.
+@quotas.command("set", context_settings={"ignore_unknown_options": True})
 @click.argument("team")
-@click.argument("name", type=click.Choice([quota.value for quota in Quota]))
+@click.argument("name", metavar="NAME", type=click.Choice([quota.value for quota in Quota]))
 @click.argument("maximum", callback=_count_or_default)
 def set_quota(team: str, name: str, maximum: int | None) -> None:
-    """Give TEAM a limit of its own, MAXIMUM; 'default' takes it back."""
+    """Give TEAM a limit of its own; the MAXIMUM 'default' takes it back.
+
+    NAME is queued_jobs, for jobs of which no step has started: further ones are refused. Or it is running_cpu or
+    running_gpu, for what runs at once in that pool: further work waits. A MAXIMUM of 0 lets nothing through.
+    """
     from db.quotas import set_quota
 
     _run(lambda session: set_quota(session, _team(session, team), Quota(name), maximum))
@@ -216,7 +234,8 @@ def _pool_rows(session: "Session") -> list[list[str]]:
         live = [one for one in workers if one.worker.pool == pool and one.is_live]
         running, slots = sum(one.running for one in live), sum(one.worker.slots for one in live)
         state = "paused" if pool in held else "open"
-        rows.append([pool, state, str(len(live)), f"{running}/{slots}", str(waiting[pool])])
+        drained = sum(one.worker.drained_at is not None for one in live)
+        rows.append([pool, state, str(len(live)), str(drained), f"{running}/{slots}", str(waiting[pool])])
     return rows
 
 

@@ -77,7 +77,9 @@ def test_the_state_of_a_worker(fewbitsd: Fewbitsd, database: Database) -> None:
 
 def test_pools_are_paused_and_resumed(fewbitsd: Fewbitsd, database: Database) -> None:
     new_worker(database)
-    assert rows(fewbitsd("pools", "list")) == [["cpu", "open", "1", "0/2", "0"], ["gpu", "open", "0", "0/0", "0"]]
+    assert fewbitsd("workers", "drain", new_worker(database)).exit_code == 0
+    expected = [["cpu", "open", "2", "1", "0/4", "0"], ["gpu", "open", "0", "0", "0/0", "0"]]
+    assert rows(fewbitsd("pools", "list")) == expected
     for _ in range(2):
         assert fewbitsd("pools", "pause", "cpu").exit_code == 0
     assert [row[1] for row in rows(fewbitsd("pools", "list"))] == ["paused", "open"]
@@ -104,14 +106,15 @@ def test_quotas_are_set_and_taken_back(fewbitsd: Fewbitsd, database: Database, m
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        ("workers drain worker_0", 1, "There is no worker worker_0. 'fewbitsd workers list' shows"),
-        ("workers undrain worker_0", 1, "There is no worker worker_0."),
-        ("pools pause tpu", 2, "'tpu' is not one of 'cpu', 'gpu'"),
+        ("workers drain worker_0", 1, "There is no worker 'worker_0'. 'fewbitsd workers list' shows"),
+        ("workers undrain worker_0", 1, "There is no worker 'worker_0'."),
+        ("pools pause tpu", 2, "Invalid value for 'POOL': 'tpu' is not one of 'cpu', 'gpu'"),
         ("quotas list nobody", 1, "There is no team 'nobody'. 'fewbitsd keys list' shows"),
         ("quotas set nobody queued_jobs 1", 1, "There is no team 'nobody'."),
         ("quotas set ours jobs 1", 2, "'jobs' is not one of 'queued_jobs', 'running_cpu', 'running_gpu'"),
         ("quotas set ours queued_jobs many", 2, "'many' is neither a number"),
         ("quotas set ours queued_jobs 1.5", 2, "'1.5' is neither a number"),
+        ("quotas set ours queued_jobs -1", 2, "'-1' is neither a number"),
         ("quotas set ours queued_jobs 2147483648", 2, "neither a number from 0 to 2147483647 nor 'default'"),
         (f"quotas set ours queued_jobs {'9' * 5000}", 2, "neither a number"),
         ("quotas set ours queued_jobs ²", 2, "neither a number"),
