@@ -152,16 +152,18 @@ def test_metrics_are_a_table_of_all_that_was_measured(api: FakeApi, fewbits: Few
     assert "after=1" in api.seen[1].path
 
 
-def test_attempts_are_a_table_with_each_error(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+def test_attempts_are_a_table_with_each_error_below(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
     lost = an_attempt(outcome="lost", error={"code": "worker_lost", "message": "It fell\nsilent.", "param": None})
     runs = an_attempt(number=2, outcome=None, ended_at=None, peak_memory_bytes=None)
     page = {"object": "list", "data": [lost, runs], "has_more": False}
     api.answers("GET", "/v1/jobs/job_1/attempts", page)
     assert fewbits("attempts", "job_1") == 0
-    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["step", "attempt", "started", "ended", "outcome", "memory", "host", "device", "error"],
-        ["quantize", "1", "10:00", "10:05", "lost", "5.0", "GB", "node-1", "cuda:0", "It", "fell", "silent."],
-        ["quantize", "2", "10:00", "-", "running", "-", "node-1", "cuda:0"],
+    assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()] == [
+        "step attempt outcome started (UTC) seconds memory where",
+        "quantize 1 lost 2026-01-01 10:00:00 300.5 5.0 GB node-1 cuda:0",
+        "quantize 2 running 2026-01-01 10:00:00 - - node-1 cuda:0",
+        "",
+        "quantize, attempt 1: It fell silent.",
     ]
     assert fewbits("attempts", "job_1", "--json") == 0
     assert json.loads(capsys.readouterr().out) == page

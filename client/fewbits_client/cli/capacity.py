@@ -1,11 +1,14 @@
 """`attempts` and `quotas`: what work has cost, and what a team may have at once."""
 
+import datetime as dt
+from collections.abc import Sequence
+
 import click
 
 from fewbits_client.cli.command import job_argument, talks_to_server
 from fewbits_client.cli.exits import Exit
 from fewbits_client.cli.output import Output, table
-from fewbits_client.cli.wording import NOTHING, size
+from fewbits_client.cli.wording import number, one_line, size
 from fewbits_client.client import Client
 from fewbits_client.objects import Attempt
 
@@ -22,8 +25,9 @@ def attempts(client: Client, output: Output, job_id: str) -> Exit:
     if output.as_json:
         output.page(found)
     elif found:
-        columns = ["step", "attempt", "started", "ended", "outcome", "memory", "host", "device", "error"]
+        columns = ["step", "attempt", "outcome", "started (UTC)", "seconds", "memory", "where"]
         table(columns, [_row(attempt) for attempt in found])
+        _say_errors(output, found)
     else:
         output.complain(f"nothing of {job_id} has been tried yet")
     return Exit.OK
@@ -45,18 +49,30 @@ def quotas(client: Client, output: Output) -> Exit:
 
 
 def _row(attempt: Attempt) -> list[str]:
-    error = attempt["error"]
+    started = _moment(attempt["started_at"])
+    seconds = (_moment(attempt["ended_at"]) - started).total_seconds() if attempt["ended_at"] else None
     return [
         attempt["step"],
         str(attempt["number"]),
-        attempt["started_at"],
-        attempt["ended_at"] or NOTHING,
         attempt["outcome"] or "running",
+        f"{started:%Y-%m-%d %H:%M:%S}",
+        number(seconds, 1),
         size(attempt["peak_memory_bytes"]),
-        attempt["host"],
-        attempt["device"],
-        error["message"] if error else "",
+        f"{attempt['host']} {attempt['device']}",
     ]
+
+
+def _say_errors(output: Output, attempts: Sequence[Attempt]) -> None:
+    """Print the errors below the table, in which they would leave no room for the rest."""
+    failed = [(attempt, attempt["error"]) for attempt in attempts if attempt["error"]]
+    if failed:
+        output.line("")
+    for attempt, error in failed:
+        output.line(one_line(f"{attempt['step']}, attempt {attempt['number']}: {error['message']}"))
+
+
+def _moment(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
 
 
 def _maximum(maximum: int | None) -> str:
