@@ -17,7 +17,6 @@ SHORT_JOBS = 25
 SEED = 1
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_short_run_loses_nothing_and_does_nothing_twice() -> None:
     command = [sys.executable, "-m", "tests.chaos", "--seed", str(SEED), "--jobs", str(SHORT_JOBS)]
