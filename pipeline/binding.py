@@ -1,13 +1,14 @@
 """Give every ready step its execution: describe its work, take the key of it, bind."""
 
 import hashlib
+from collections.abc import Iterator
 from functools import partial
 
 from core.errors import FewbitsError, WorkError
 from core.logging import log
 from core.manifest import canonical_json
 from db import bind
-from db.bind import UnboundStep, Work
+from db.bind import Binding, UnboundStep, Work
 from db.session import UNAVAILABLE, Database
 from pipeline.foresight import need_of
 from pipeline.kinds import KINDS
@@ -19,12 +20,14 @@ BATCH = 100
 def bind_ready_steps(database: Database) -> int:
     """Bind the ready steps that have no execution, each in a transaction of its own, and return how many.
 
-    A step that is reused makes its successors ready at once, so this goes round until a round binds nothing.
+    A step that is reused makes its successors ready at once, so this goes round until nothing is reused.
     """
     count = 0
-    while bound := _bind_round(database):
-        count += bound
-    return count
+    while True:
+        bindings = [_bind(database, step) for step in _unbound_steps(database)]
+        count += sum(binding not in (Binding.POSTPONED, Binding.GONE) for binding in bindings)
+        if Binding.REUSED not in bindings:
+            return count
 
 
 def describe(step: UnboundStep) -> Work:
@@ -54,30 +57,29 @@ def describe(step: UnboundStep) -> Work:
     )
 
 
-def _bind_round(database: Database) -> int:
-    """Look once at every step that has no execution; return how many were bound."""
-    count, last = 0, ""
+def _unbound_steps(database: Database) -> Iterator[UnboundStep]:
+    last = ""
     while steps := database.run(partial(bind.unbound_steps, after=last, limit=BATCH)):
-        count += sum(_bind(database, step) for step in steps)
+        yield from steps
+        if len(steps) < BATCH:
+            return
         last = steps[-1].id
-    return count
 
 
-def _bind(database: Database, step: UnboundStep) -> bool:
+def _bind(database: Database, step: UnboundStep) -> Binding:
     if step.kind not in KINDS:
         log.warning("a step of an unknown kind is left for a newer worker", step=step.id, kind=step.kind)
-        return False
+        return Binding.POSTPONED
     try:
         work = describe(step)
-        binding = database.run(lambda session: bind.bind(session, step, work))
+        return database.run(lambda session: bind.bind(session, step, work))
     except UNAVAILABLE:
         raise
     except Exception as error:  # noqa: BLE001 - one step that cannot be described must not stop the work of all
         log.warning("a step cannot be bound", step=step.id, kind=step.kind, exc_info=error)
         document = _explained(error).document()
         database.run(lambda session: bind.refuse(session, step, document))
-        return True
-    return binding not in (bind.Binding.POSTPONED, bind.Binding.GONE)
+        return Binding.GONE
 
 
 def _explained(error: Exception) -> FewbitsError:

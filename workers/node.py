@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
 from core.heartbeat import beat
 from core.logging import log
 from db import workers
@@ -111,6 +114,10 @@ class Node:
     def _claim_ready(self, device: Device) -> Claim | None:
         if self._at.departure.has_begun() or self._complains():
             return None
+        return self._at.database.run(partial(self._claim_in, device=device))
+
+    def _claim_in(self, session: Session, device: Device) -> Claim | None:
+        """Claim in a transaction. Another slot may claim once what this one needs is counted, before its commit."""
         with self._claiming:
             claimer = Claimer(
                 worker_id=self._at.worker_id,
@@ -121,11 +128,11 @@ class Node:
                 capacity=self._slots.capacity(device),
                 running_max=self._at.team_running_max,
             )
-            claimed = self._at.database.run(
-                partial(claim, claimer=claimer, lease_seconds=self._at.leases.lease_seconds)
-            )
+            claimed = claim(session, claimer, self._at.leases.lease_seconds)
             if claimed is not None:
-                self._slots.reserve(claimed.lease.execution_id, device, claimed.need)
+                execution_id = claimed.lease.execution_id
+                self._slots.reserve(execution_id, device, claimed.need)
+                event.listen(session, "after_rollback", lambda _: self._slots.unreserve(execution_id))
         return claimed
 
     def _complains(self) -> bool:
