@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from core.ids import new_id
 from core.manifest import StoredFile
+from core.steps import EvaluationRow
 from db import clock
 from db.states import ExecutionStatus
 from db.tables import Artifact, ArtifactFile, Blob, BlobIntent, CheckpointFile, Evaluation, Execution
@@ -23,17 +24,6 @@ class NewArtifact:
     format: str
     digest: str
     files: tuple[StoredFile, ...]
-
-
-@dataclass(frozen=True)
-class EvaluationRow:
-    """A measured perplexity, with each window's summed negative log-likelihood in nats."""
-
-    domain: str
-    perplexity: float
-    window_count: int
-    token_count: int
-    window_nll: Sequence[float]
 
 
 def intend(session: Session, lease: Lease, blobs: Mapping[str, int]) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from core.errors import ErrorDocument
 from core.ids import new_id
+from core.steps import Input, UnboundStep
 from db import flow
 from db.locks import lock_job
 from db.notify import WORK, notify
@@ -21,29 +22,6 @@ from db.tables.executions import IS_REUSABLE
 from db.transition import transition_one
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Input:
-    """A finished step's output, as a later step's key and work see it."""
-
-    artifact_id: str
-    digest: str
-    facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class UnboundStep:
-    """A ready step and all that its key may depend on; ``inputs`` by the kind of the step that made each."""
-
-    id: str
-    job_id: str
-    team_id: str
-    kind: str
-    pool: str
-    source: str
-    params: Mapping[str, Any]
-    inputs: Mapping[str, Input]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.manifest import StoredFile
+from core.steps import EvaluationRow
 from db import artifacts, ending, events, flow
-from db.artifacts import EvaluationRow, NewArtifact
+from db.artifacts import NewArtifact
 from db.ending import Mishap, Retry
 from db.locks import LiveJob, lock_execution
 from db.states import LIVE_STEP

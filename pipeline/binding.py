@@ -7,8 +7,9 @@ from functools import partial
 from core.errors import FewbitsError, WorkError
 from core.logging import log
 from core.manifest import canonical_json
+from core.steps import UnboundStep
 from db import bind
-from db.bind import Binding, UnboundStep, Work
+from db.bind import Binding, Work
 from db.session import UNAVAILABLE, Database
 from pipeline.foresight import need_of
 from pipeline.kinds import KINDS

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DoesNotFit, SourceInvalid
-from db.bind import UnboundStep
+from core.steps import UnboundStep
 from engines import source
 from engines.context import EngineContext, Progress
 from engines.methods.base import Forecast

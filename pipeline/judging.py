@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from db.artifacts import EvaluationRow
-from db.bind import UnboundStep
+from core.steps import EvaluationRow, UnboundStep
 from engines import evaluation
 from engines.runtimes import Runtime
 from pipeline.step_kind import Outcome, StepContext

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from db.bind import UnboundStep
+from core.steps import UnboundStep
 from engines import evaluation, probe, runtimes
 from engines.methods.base import Forecast
 from pipeline.judging import judge, judged

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from core.ids import ArtifactId
-from db.artifacts import EvaluationRow
-from db.bind import UnboundStep
+from core.steps import EvaluationRow, UnboundStep
 from engines.context import EngineContext
 from engines.methods.base import Forecast
 from engines.source import ModelFacts

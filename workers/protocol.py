@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ErrorDocument
-from db.artifacts import EvaluationRow
+from core.steps import EvaluationRow
 from engines.context import Measurement, Progress
 from pipeline.step_kind import Outcome
 

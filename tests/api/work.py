@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from core.errors import FewbitsError, WorkerLost
 from core.ids import WorkerId
 from core.manifest import StoredFile
+from core.steps import EvaluationRow
 from db import artifacts, bind, claim, lease, logs, metrics, renewal, workers
-from db.artifacts import EvaluationRow, NewArtifact
+from db.artifacts import NewArtifact
 from db.bind import Work
 from db.claim import Claim, Claimer
 from db.ending import Mishap, Retry

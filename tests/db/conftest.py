@@ -11,6 +11,7 @@ from sqlalchemy import text
 from core.errors import FewbitsError
 from core.ids import JobId, TeamId, WorkerId
 from core.manifest import StoredFile, manifest_digest
+from core.steps import UnboundStep
 from db import bind, deadlines, expiry, jobs, keys, workers
 from db.artifacts import NewArtifact, intend
 from db.bind import Binding, Work
@@ -79,7 +80,7 @@ class Bench:
     def submit(self, team: TeamId | None = None, **values: Any) -> JobId:
         return self.database.run(lambda s: jobs.submit(s, team or self.team, new_job(**values)))
 
-    def bind_all(self, key_of: Callable[[bind.UnboundStep], str] | None = None, need: Need = NEED) -> list[Binding]:
+    def bind_all(self, key_of: Callable[[UnboundStep], str] | None = None, need: Need = NEED) -> list[Binding]:
         """Bind every ready step; by default steps of one kind, team and source share a key."""
         key_of = key_of or (lambda step: f"{step.team_id} {step.kind} {step.source}")
         bindings: list[Binding] = []

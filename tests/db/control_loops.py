@@ -5,8 +5,9 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
+from core.steps import UnboundStep
 from db import artifacts, bind, deadlines, expiry, history
-from db.bind import UnboundStep, Work
+from db.bind import Work
 from db.ending import Retry
 from db.room import Need
 from db.session import Database

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from db.bind import Input, UnboundStep
+from core.steps import Input, UnboundStep
 from engines import methods, source
 from engines.methods.base import Forecast
 from engines.recipe import parse_recipe

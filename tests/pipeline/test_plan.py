@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from db.bind import Input, UnboundStep
+from core.steps import Input, UnboundStep
 from engines import methods
 from engines.recipe import parse_recipe
 from pipeline.binding import describe
