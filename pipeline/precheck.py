@@ -1,5 +1,7 @@
 """What can be said of a request before anything runs: a look at the source, where it can be seen from here."""
 
+import functools
+import os
 from pathlib import Path
 
 from core.errors import RequestError
@@ -7,6 +9,8 @@ from engines import source
 from engines.recipe import Recipe
 from engines.source import ModelFacts
 from pipeline.sources import local_folder
+
+KNOWN_MAX = 256  # folders of which the facts are kept in memory
 
 
 def check_model(recipe: Recipe, location: str, roots: tuple[Path, ...]) -> ModelFacts | None:
@@ -34,6 +38,20 @@ def check_model(recipe: Recipe, location: str, roots: tuple[Path, ...]) -> Model
 
 def _visible_facts(location: str, roots: tuple[Path, ...]) -> ModelFacts | None:
     try:
-        return source.inspect(local_folder(location, roots), roots)
+        folder = local_folder(location, roots)
+        return _facts_of(folder, roots, _state_of(folder))
     except (OSError, RequestError):
         return None
+
+
+@functools.lru_cache(maxsize=KNOWN_MAX)
+def _facts_of(folder: Path, roots: tuple[Path, ...], _state: tuple[tuple[object, ...], ...]) -> ModelFacts:
+    """Read a folder once for each state that it is in: a tokenizer alone may take a tenth of a second."""
+    return source.inspect(folder, roots)
+
+
+def _state_of(folder: Path) -> tuple[tuple[object, ...], ...]:
+    """Return what differs once a file in a folder has been changed or replaced."""
+    with os.scandir(folder) as entries:
+        found = [(entry.name, entry.stat()) for entry in entries]
+    return tuple(sorted((name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in found))

@@ -31,3 +31,14 @@ def test_what_cannot_be_looked_at_from_here_is_left_to_the_fetch(tiny_llama: Pat
     (broken / "config.json").write_text("{")
     for location in (tmp_path / "elsewhere", broken):
         check_model(recipe, location.as_uri(), (tmp_path,))
+
+
+def test_a_model_that_has_changed_in_its_place_is_looked_at_anew(tiny_llama: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_llama, tmp_path / "model"))
+    recipe = parse_recipe("gguf:Q4_K_M")
+    before = check_model(recipe, model.as_uri(), (tmp_path,))
+    assert before is not None
+    config = model / "config.json"
+    config.write_text(config.read_text().replace('"num_hidden_layers": ', '"num_hidden_layers": 1'))
+    after = check_model(recipe, model.as_uri(), (tmp_path,))
+    assert after is None or after.layer_count > before.layer_count
