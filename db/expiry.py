@@ -39,7 +39,7 @@ def expire(session: Session, execution_id: str, retry: Retry) -> bool:
 _MISFITS = text(f"""
     WITH rooms AS MATERIALIZED ({ROOMS}), too_large AS MATERIALIZED (
         SELECT id FROM executions
-        WHERE status = 'ready' AND pool IN (SELECT pool FROM rooms)
+        WHERE status = 'ready' AND pool = ANY (ARRAY(SELECT pool FROM rooms))
           AND ready_at < clock_timestamp() - make_interval(secs => :patience_seconds)
           AND NOT EXISTS (SELECT FROM rooms WHERE rooms.pool = executions.pool AND {fits("rooms.")})
     )
