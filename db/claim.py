@@ -209,5 +209,5 @@ def _take(session: Session, statement: TextClause, wanted: Mapping[str, Any]) ->
         attempt=row.attempt,
         params=row.params,
         inputs=row.inputs,
-        need=Need(row.memory_bytes, row.vram_bytes, row.scratch_bytes),
+        need=Need.of(row),
     )

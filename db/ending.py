@@ -179,7 +179,7 @@ def _backoff_seconds(failure_count: int, retry: Retry) -> float:
 
 def _grow(session: Session, execution: Execution) -> None:
     """Have work that did not fit ask for more, but not for more than the largest worker has that it fits now."""
-    need = Need(execution.memory_bytes, execution.vram_bytes, execution.scratch_bytes)
+    need = Need.of(execution)
     room = largest_room(session, execution.pool, need)
     if room is not None:
         more = asdict(room.grown(need, FIT_GROWTH))
@@ -192,7 +192,7 @@ def _last_word(execution: Execution, mishap: Mishap, deaths: int, retry: Retry) 
     if deaths >= retry.deaths_max:
         error = WorkerKiller(execution.kind, deaths, error["message"]).document()
     elif error["kind"] == ErrorKind.FIT:
-        need = Need(execution.memory_bytes, execution.vram_bytes, execution.scratch_bytes)
+        need = Need.of(execution)
         peak = mishap.peak_memory_bytes
         measured = "" if peak is None else f" Its process had taken {gigabytes(peak)} of memory at most."
         said = f"{error['message']} The last attempt was given {need}.{measured}"

@@ -63,7 +63,7 @@ def give_up(session: Session, execution_id: str) -> bool:
     execution, jobs = lock_execution(session, execution_id)
     if execution.status != ExecutionStatus.READY:
         return False
-    need = Need(execution.memory_bytes, execution.vram_bytes, execution.scratch_bytes)
+    need = Need.of(execution)
     error = DoesNotFit(
         f"{execution.kind.capitalize()} needs {need}, which no {execution.pool} worker has. Ask your operator for a "
         "larger worker, or choose a smaller model or, where a recipe has them, fewer samples."

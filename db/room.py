@@ -1,6 +1,7 @@
 """Memory and scratch disk: what work needs, what a worker has, and whether the one fits into the other."""
 
 from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -10,6 +11,11 @@ class Need:
     memory_bytes: int
     vram_bytes: int
     scratch_bytes: int
+
+    @classmethod
+    def of(cls, execution: Any) -> Self:
+        """Return the need that the row of an execution says."""
+        return cls(execution.memory_bytes, execution.vram_bytes, execution.scratch_bytes)
 
     def __str__(self) -> str:
         vram = f", {gigabytes(self.vram_bytes)} of GPU memory" if self.vram_bytes else ""
