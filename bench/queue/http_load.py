@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
+IDLE_SECONDS = 1.0  # a half of what gunicorn keeps a connection that nobody uses
+
 Requests = Callable[[int], bytes]
 """The whole request of that number, as it goes over the wire."""
 
@@ -30,18 +32,25 @@ def request(method: str, path: str, key: str, body: bytes = b"") -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+@dataclass(frozen=True)
+class _Connection:
+    """A connection that is open, and free since a moment of the monotonic clock."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    since: float
+
+
 class _Connections:
-    """Open connections to one port; a new one is opened where none is free."""
+    """Open connections to one port; a new one is opened where none is free that the server still keeps."""
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._free: list[_Connection] = []
 
     async def ask(self, data: bytes, since: float) -> Answered:
         """Send a request, and return its answer and the time from ``since`` to its last byte."""
-        reader, writer = (
-            self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 24)
-        )
+        reader, writer = await self._take()
         writer.write(data)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         size_bytes = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
@@ -50,12 +59,19 @@ class _Connections:
         if b"connection: close" in head:
             writer.close()
         else:
-            self._free.append((reader, writer))
+            self._free.append(_Connection(reader, writer, time.monotonic()))
         return Answered(int(head[9:12]), size_bytes, taken)
 
     def close(self) -> None:
-        for _, writer in self._free:
-            writer.close()
+        while self._free:
+            self._free.pop().writer.close()
+
+    async def _take(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._free and time.monotonic() - self._free[-1].since < IDLE_SECONDS:
+            connection = self._free.pop()
+            return connection.reader, connection.writer
+        self.close()  # the last that became free is too old, and so are all
+        return await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 24)
 
 
 @contextlib.asynccontextmanager
