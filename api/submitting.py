@@ -13,7 +13,7 @@ from api.quotas import default_quotas
 from api.requests import JobRequest
 from api.services import services
 from core.errors import InvalidRequest, NoCapacity
-from core.ids import JobId, TeamId
+from core.ids import TeamId
 from db import jobs, quotas
 from db.jobs import NewJob, PlannedStep
 from db.tables import Job
@@ -30,8 +30,8 @@ WHAT_TO_DO = (
 )
 
 
-def submit_request(session: Session, team_id: TeamId, wanted: JobRequest) -> JobId:
-    """Write the job that a request asks for.
+def submit_request(session: Session, team_id: TeamId, wanted: JobRequest) -> Job:
+    """Write the job that a request asks for, and return it.
 
     Raises:
         RequestError: the recipe or the source is not one that this service takes.
@@ -41,8 +41,8 @@ def submit_request(session: Session, team_id: TeamId, wanted: JobRequest) -> Job
     return jobs.submit(session, team_id, _new_job(session, team_id, wanted))
 
 
-def retry_job(session: Session, team_id: TeamId, job_id: str) -> JobId:
-    """Write a new job that asks for what a job that is over has asked for, planned as this version plans.
+def retry_job(session: Session, team_id: TeamId, job_id: str) -> Job:
+    """Write a job that asks for what one that is over has asked for, planned as this version plans, and return it.
 
     Raises:
         NotFound: there is none of that id in this team.

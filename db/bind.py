@@ -1,13 +1,14 @@
 """Bind a ready step to the execution of its content key: reuse, join, or start one."""
 
+import datetime as dt
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Select, delete, select, text
+from sqlalchemy import Row, delete, select, text
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session
 
 from core.errors import ErrorDocument
 from core.ids import new_id
@@ -17,11 +18,28 @@ from db.locks import lock_job
 from db.notify import WORK, notify
 from db.room import Need
 from db.states import ExecutionStatus, StepStatus
-from db.tables import Artifact, Execution, Job, Step
+from db.tables import Execution, Job
 from db.tables.executions import IS_REUSABLE
 from db.transition import transition_one
 
-T = TypeVar("T")
+_IS_READY_AND_UNBOUND = "steps.status = 'ready' AND steps.execution_id IS NULL"
+_UNBOUND = text(f"""
+    SELECT steps.id, steps.job_id, jobs.team_id, steps.kind, steps.pool, jobs.source, steps.params, coalesce((
+        SELECT jsonb_object_agg(needed.kind, jsonb_build_object(
+            'artifact_id', artifacts.id, 'digest', artifacts.digest, 'facts', coalesce(executions.facts, '{{}}')
+        ))
+        FROM steps AS needed
+        JOIN executions ON executions.id = needed.execution_id
+        JOIN artifacts ON artifacts.execution_id = executions.id
+        WHERE needed.job_id = steps.job_id AND needed.kind = ANY (steps.needs)
+    ), '{{}}') AS inputs
+    FROM steps JOIN jobs ON jobs.id = steps.job_id
+    WHERE {_IS_READY_AND_UNBOUND} AND steps.id > :after ORDER BY steps.id LIMIT :limit
+""")
+_IS_UNBOUND = text(f"SELECT {_IS_READY_AND_UNBOUND} FROM steps WHERE id = :step_id")
+_BIND = text(f"""
+    UPDATE steps SET execution_id = :execution_id WHERE id = :step_id AND {_IS_READY_AND_UNBOUND} RETURNING id
+""")
 
 
 @dataclass(frozen=True)
@@ -46,16 +64,11 @@ class Binding(enum.Enum):
 
 def unbound_steps(session: Session, after: str, limit: int) -> Sequence[UnboundStep]:
     """Return up to ``limit`` steps that are ready and have no execution yet, by id, from behind step ``after``."""
-    statement = (
-        select(Step)
-        .where(Step.status == StepStatus.READY.value, Step.execution_id.is_(None), Step.id > after)
-        .order_by(Step.id)
-        .limit(limit)
-        .options(
-            selectinload(Step.job).selectinload(Job.steps).selectinload(Step.execution).selectinload(Execution.artifact)
-        )
-    )
-    return [_unbound(step) for step in session.scalars(statement)]
+    rows = session.execute(_UNBOUND, {"after": after, "limit": limit}).mappings()
+    return [
+        UnboundStep(**{**row, "inputs": {kind: Input(**value) for kind, value in row["inputs"].items()}})
+        for row in rows
+    ]
 
 
 def bind(session: Session, step: UnboundStep, work: Work) -> Binding:
@@ -64,13 +77,10 @@ def bind(session: Session, step: UnboundStep, work: Work) -> Binding:
     if execution.stop_requested_at is not None:
         return Binding.POSTPONED
     session.scalars(select(Job.id).where(Job.id == step.job_id).with_for_update()).one()
-    if not _is_unbound(session, step):
+    if session.scalar(_BIND, {"step_id": step.id, "execution_id": execution.id}) is None:
         if started:
             session.execute(delete(Execution).where(Execution.id == execution.id))
         return Binding.GONE
-    row = session.get_one(Step, step.id)
-    row.execution_id = execution.id
-    session.flush()
     name, details = step.kind.capitalize(), {"step": step.kind}
     if execution.status == ExecutionStatus.SUCCEEDED:
         flow.start(session, step.job_id)
@@ -87,13 +97,15 @@ def bind(session: Session, step: UnboundStep, work: Work) -> Binding:
 def refuse(session: Session, step: UnboundStep, error: ErrorDocument) -> None:
     """Fail a step, and its job, whose work cannot even be described."""
     job = lock_job(session, step.job_id)
-    if _is_unbound(session, step):
+    if session.scalar(_IS_UNBOUND, {"step_id": step.id}):
         transition_one(session, StepStatus.FAILED, step.id, error=error)
         flow.fail(session, job.id, error)
 
 
-def _find_or_start(session: Session, step: UnboundStep, work: Work) -> tuple[bool, Execution]:
+def _find_or_start(session: Session, step: UnboundStep, work: Work) -> tuple[bool, Row[str, str, dt.datetime | None]]:
+    """Return whether the execution of ``work`` is new, and its ``id``, ``status`` and ``stop_requested_at``, locked."""
     reusable = text(IS_REUSABLE)
+    shown = (Execution.id, Execution.status, Execution.stop_requested_at)
     while True:
         values = {
             "id": new_id("exec"),
@@ -107,41 +119,10 @@ def _find_or_start(session: Session, step: UnboundStep, work: Work) -> tuple[boo
             **asdict(work.need),
         }
         new = insert(Execution).values(values).on_conflict_do_nothing(index_elements=["key"], index_where=reusable)
-        started = session.scalar(new.returning(Execution.id)) is not None
+        started = session.execute(new.returning(*shown)).one_or_none()
+        if started is not None:
+            return True, started
         # The one found may end as failed between the two statements: then there is none, and the next round starts one.
-        found = select(Execution).where(Execution.key == work.key, reusable).with_for_update()
-        execution = session.scalar(_fresh(found))
-        if execution is not None:
-            return started, execution
-
-
-def _is_unbound(session: Session, step: UnboundStep) -> bool:
-    row = session.scalars(_fresh(select(Step).where(Step.id == step.id))).one()
-    return row.status == StepStatus.READY and row.execution_id is None
-
-
-def _fresh(statement: Select[T]) -> Select[T]:
-    """Read rows as they are now, though the session may have seen them before."""
-    return statement.execution_options(populate_existing=True)
-
-
-def _unbound(step: Step) -> UnboundStep:
-    executions = [(other.kind, other.execution) for other in step.job.steps if other.kind in step.needs]
-    return UnboundStep(
-        id=step.id,
-        job_id=step.job_id,
-        team_id=step.job.team_id,
-        kind=step.kind,
-        pool=step.pool,
-        source=step.job.source,
-        params=step.params,
-        inputs={
-            kind: _input(execution.artifact, execution.facts or {})
-            for kind, execution in executions
-            if execution is not None and execution.artifact is not None
-        },
-    )
-
-
-def _input(artifact: Artifact, facts: Mapping[str, Any]) -> Input:
-    return Input(artifact_id=artifact.id, digest=artifact.digest, facts=facts)
+        found = session.execute(select(*shown).where(Execution.key == work.key, reusable).with_for_update())
+        if (execution := found.one_or_none()) is not None:
+            return False, execution

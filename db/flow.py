@@ -98,6 +98,16 @@ _SUCCEED = text(f"""
     SELECT waiting.id FROM news LEFT JOIN waiting ON waiting.status = 'cancelling'
 """)
 
+_SET_ORDER = text(f"""
+    UPDATE executions SET priority = first.priority, queued_at = first.queued_at
+    FROM (
+        SELECT max(jobs.priority) AS priority, min(jobs.created_at) AS queued_at
+        FROM steps JOIN jobs ON jobs.id = steps.job_id
+        WHERE steps.execution_id = :execution_id AND steps.status IN ({sql_list([*LIVE_STEP])})
+    ) AS first
+    WHERE executions.id = :execution_id
+""")
+
 
 def begin(session: Session, execution_id: str, message: str, data: Mapping[str, Any]) -> None:
     """Let the steps that wait on an execution run, and their jobs, and tell each job so.
@@ -195,15 +205,7 @@ def cancel(session: Session, job_id: str) -> None:
 
 def set_order(session: Session, execution_id: str) -> None:
     """Give an execution the highest priority, and the age of the oldest, of the jobs that wait on it."""
-    first = (
-        select(func.max(Job.priority), func.min(Job.created_at))
-        .join(Step)
-        .where(Step.execution_id == execution_id, Step.status.in_(LIVE_STEP))
-    )
-    priority, queued_at = session.execute(first).one()
-    session.execute(
-        update(Execution).where(Execution.id == execution_id).values(priority=priority, queued_at=queued_at)
-    )
+    session.execute(_SET_ORDER, {"execution_id": execution_id})
 
 
 def _wanted(session: Session, executions: Iterable[str]) -> set[str]:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, select, tuple_
 from sqlalchemy.orm import Session, selectinload
 
 from core.errors import Conflict, InvalidRequest, NotFound
-from core.ids import JobId, TeamId, new_id
+from core.ids import TeamId, new_id
 from db import events, flow
 from db.locks import lock_job
 from db.notify import WORK, notify
@@ -56,8 +56,8 @@ class JobFilter:
     label: str | None = None
 
 
-def submit(session: Session, team_id: TeamId, new: NewJob, retry_of: str | None = None) -> JobId:
-    """Write a job and its steps. Nothing is enqueued: workers find what is ready."""
+def submit(session: Session, team_id: TeamId, new: NewJob, retry_of: str | None = None) -> Job:
+    """Write a job and its steps, and return it as it is written. Nothing is enqueued: workers find what is ready."""
     job = Job(
         id=new_id("job"),
         team_id=team_id,
@@ -73,32 +73,31 @@ def submit(session: Session, team_id: TeamId, new: NewJob, retry_of: str | None 
         max_pending_seconds=new.max_pending_seconds,
         max_attempts=new.max_attempts,
         wait_for_capacity=new.wait_for_capacity,
+        steps=[_step(position, step) for position, step in enumerate(new.steps)],
     )
     session.add(job)
     session.flush()
-    for position, step in enumerate(new.steps):
-        status = StepStatus.WAITING if step.needs else StepStatus.READY
-        session.add(
-            Step(
-                id=new_id("step"),
-                job_id=job.id,
-                position=position,
-                kind=step.kind,
-                pool=step.pool,
-                needs=list(step.needs),
-                params=dict(step.params),
-                status=status.value,
-            )
-        )
-        if status is StepStatus.READY:
-            notify(session, WORK, step.pool)
+    for pool in {step.pool for step in job.steps if step.status == StepStatus.READY}:
+        notify(session, WORK, pool)
     events.record(session, job.id, "The job is queued.")
     for warning in new.warnings:
         events.record(session, job.id, warning, level="warn", kind="message")
-    return JobId(job.id)
+    return job
 
 
-def retry(session: Session, team_id: TeamId, job_id: str, plan_anew: Callable[[Job], NewJob]) -> JobId:
+def _step(position: int, planned: PlannedStep) -> Step:
+    return Step(
+        id=new_id("step"),
+        position=position,
+        kind=planned.kind,
+        pool=planned.pool,
+        needs=list(planned.needs),
+        params=dict(planned.params),
+        status=(StepStatus.WAITING if planned.needs else StepStatus.READY).value,
+    )
+
+
+def retry(session: Session, team_id: TeamId, job_id: str, plan_anew: Callable[[Job], NewJob]) -> Job:
     """Write a new job that asks again for what a job that is over has asked for; what had succeeded is reused.
 
     Args:

@@ -30,7 +30,8 @@ class Share:
 def shares(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None]) -> list[Share]:
     """Return every limit of a team."""
     limits = _limits(session, team_id, defaults)
-    used = {Quota.QUEUED_JOBS: _queued(session, team_id)}
+    queued = select(func.count()).where(Job.team_id == team_id, Job.status == JobStatus.QUEUED.value)
+    used = {Quota.QUEUED_JOBS: session.scalar(queued) or 0}
     running = select(Execution.pool, func.count()).where(
         Execution.team_id == team_id, Execution.status == ExecutionStatus.RUNNING.value
     )
@@ -45,14 +46,15 @@ def require_place(session: Session, team_id: TeamId, defaults: Mapping[Quota, in
     Raises:
         QuotaExceeded: it has as many as it may.
     """
-    maximum = _limits(session, team_id, defaults)[Quota.QUEUED_JOBS]
-    if maximum is None or _queued(session, team_id) + CLOSE < maximum:
+    wanted = {"team_id": team_id, "default_maximum": defaults.get(Quota.QUEUED_JOBS)}
+    place = session.execute(_QUEUED, wanted).one()
+    if place.maximum is None or place.used + CLOSE < place.maximum:
         return
     locks.wait_for(session, Purpose.QUOTA, f"{team_id} {Quota.QUEUED_JOBS}")
-    queued = _queued(session, team_id)  # read anew: what the last holder of the lock has committed counts
-    if queued >= maximum:
+    place = session.execute(_QUEUED, wanted).one()  # read anew: what the last holder of the lock has committed counts
+    if place.maximum is not None and place.used >= place.maximum:
         raise QuotaExceeded(
-            f"Your team has {queued} queued jobs, and may have {maximum}. Wait until some have started, or "
+            f"Your team has {place.used} queued jobs, and may have {place.maximum}. Wait until some have started, or "
             "cancel some. GET /v1/quotas shows the limits; your operator can change them."
         )
 
@@ -82,6 +84,14 @@ def may_run(session: Session, team_id: str, pool: str, maximum: int) -> bool:
     return bool(count is not None and count < maximum)
 
 
+_QUEUED = text(f"""
+    SELECT
+        (SELECT count(*) FROM jobs WHERE team_id = :team_id AND status = 'queued') AS used,
+        coalesce(
+            (SELECT maximum FROM team_quotas WHERE team_id = :team_id AND name = '{Quota.QUEUED_JOBS}'),
+            CAST(:default_maximum AS integer)
+        ) AS maximum
+""")
 _RUNNING = text("""
     SELECT count(*) FROM executions WHERE status = 'running' AND team_id = :team_id AND pool = :pool
 """)
@@ -91,8 +101,3 @@ def _limits(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | No
     own = session.execute(select(TeamQuota.name, TeamQuota.maximum).where(TeamQuota.team_id == team_id))
     limits = {quota: defaults.get(quota) for quota in Quota}
     return limits | {Quota(name): maximum for name, maximum in own}
-
-
-def _queued(session: Session, team_id: TeamId) -> int:
-    queued = select(func.count()).where(Job.team_id == team_id, Job.status == JobStatus.QUEUED.value)
-    return session.scalar(queued) or 0

@@ -25,8 +25,10 @@ ROOMS = f"""
     SELECT DISTINCT pool, memory_bytes, nullif(vram_bytes, 0) AS vram_bytes, scratch_bytes
     FROM workers WHERE {IS_LIVE} ORDER BY memory_bytes DESC, vram_bytes DESC NULLS LAST, scratch_bytes DESC
 """
-
-
+_REGISTERED_ROOMS = text(f"""
+    SELECT DISTINCT pool, memory_bytes, nullif(vram_bytes, 0) AS vram_bytes, scratch_bytes
+    FROM workers WHERE seen_at > clock_timestamp() - make_interval(secs => {REGISTERED_SECONDS})
+""")
 _ROOMS_OF_POOL = text(f"SELECT * FROM ({ROOMS}) AS rooms WHERE pool = :pool")
 
 
@@ -131,11 +133,12 @@ def free_slots(session: Session) -> Mapping[str, int]:
     return {pool: int(count) for pool, count in session.execute(statement)}
 
 
-def could_run(session: Session, pool: str, need: Need) -> bool:
-    """Return whether some worker that was there within a week has room for work, if it does nothing else."""
-    capacity = select(Worker.memory_bytes, func.nullif(Worker.vram_bytes, 0), Worker.scratch_bytes).distinct()
-    rooms = session.execute(capacity.where(Worker.pool == pool, _is_registered()))
-    return any(Room(*room).fits(need) for room in rooms)
+def registered_rooms(session: Session) -> Mapping[str, Sequence[Room]]:
+    """Return, for each pool, what the workers have that were there within a week, if they do nothing else."""
+    rooms: dict[str, list[Room]] = {}
+    for row in session.execute(_REGISTERED_ROOMS):
+        rooms.setdefault(row.pool, []).append(Room(row.memory_bytes, row.vram_bytes, row.scratch_bytes))
+    return rooms
 
 
 def largest_room(session: Session, pool: str, need: Need) -> Room | None:

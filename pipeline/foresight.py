@@ -50,11 +50,8 @@ def foresee(steps: Sequence[PlannedStep], model: ModelFacts | None) -> list[Fore
 
 def beyond_all_workers(session: Session, steps: Sequence[ForeseenStep]) -> ForeseenStep | None:
     """Return the first step that no worker of its pool could run, of those that were there within a week, or None."""
-    # A worker with room for the largest of each need has room for every step: one look-up a pool answers most requests.
-    doubtful = {pool for pool, need in _largest(steps).items() if not workers.could_run(session, pool, need)}
-    return next(
-        (step for step in steps if step.pool in doubtful and not workers.could_run(session, step.pool, step.need)), None
-    )
+    rooms = workers.registered_rooms(session)
+    return next((step for step in steps if not any(room.fits(step.need) for room in rooms.get(step.pool, ()))), None)
 
 
 def need_of(forecast: Forecast) -> Need:
@@ -64,15 +61,3 @@ def need_of(forecast: Forecast) -> Need:
         vram_bytes=min(forecast.vram_bytes, BYTES_MAX),
         scratch_bytes=min(forecast.scratch_bytes, BYTES_MAX),
     )
-
-
-def _largest(steps: Sequence[ForeseenStep]) -> dict[str, Need]:
-    largest: dict[str, Need] = {}
-    for step in steps:
-        so_far = largest.get(step.pool, NOTHING)
-        largest[step.pool] = Need(
-            memory_bytes=max(so_far.memory_bytes, step.need.memory_bytes),
-            vram_bytes=max(so_far.vram_bytes, step.need.vram_bytes),
-            scratch_bytes=max(so_far.scratch_bytes, step.need.scratch_bytes),
-        )
-    return largest

@@ -78,7 +78,7 @@ class Bench:
         return self.database.run(lambda s: workers.register(s, node))
 
     def submit(self, team: TeamId | None = None, **values: Any) -> JobId:
-        return self.database.run(lambda s: jobs.submit(s, team or self.team, new_job(**values)))
+        return self.database.run(lambda s: JobId(jobs.submit(s, team or self.team, new_job(**values)).id))
 
     def bind_all(self, key_of: Callable[[UnboundStep], str] | None = None, need: Need = NEED) -> list[Binding]:
         """Bind every ready step; by default steps of one kind, team and source share a key."""

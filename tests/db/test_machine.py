@@ -97,7 +97,7 @@ class Machine(RuleBasedStateMachine):
         job, team = list(self.jobs.items())[pick % len(self.jobs)]
         with contextlib.suppress(Conflict):  # it may not be over yet
             again = self.bench.database.run(partial(jobs.retry, team_id=team, job_id=job, plan_anew=planned_anew))
-            self.jobs[again] = team
+            self.jobs[JobId(again.id)] = team
 
     # What workers do; with a lease that is lost they try all the same.
 

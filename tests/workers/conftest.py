@@ -88,7 +88,7 @@ class Service:
             max_pending_seconds=None,
             steps=steps or planned,
         )
-        return self.database.run(lambda s: jobs.submit(s, self.team, new))
+        return self.database.run(lambda s: JobId(jobs.submit(s, self.team, new).id))
 
     def job(self, job_id: JobId) -> Job:
         return self.database.run(lambda s: jobs.get(s, self.team, job_id))
