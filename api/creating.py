@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session
 from api.auth import team_id
 from api.presenting import job_object
 from api.services import services
-from core.ids import TeamId
+from core.ids import JobId, TeamId
+from db import jobs
 from db.idempotency import Answer, act_once
-from db.tables import Job
 
 REPLAYED = "Idempotent-Replayed"
 HEADERS = {
@@ -29,7 +29,7 @@ HEADERS = {
     },
 }
 
-MakeJob = Callable[[Session, TeamId], Job]
+MakeJob = Callable[[Session, TeamId], JobId]
 
 
 def answer_with_new_job(make: MakeJob, key: str | None, body: Any = None) -> Response:
@@ -52,7 +52,7 @@ def answer_with_new_job(make: MakeJob, key: str | None, body: Any = None) -> Res
 
 
 def _make(session: Session, team: TeamId, make: MakeJob) -> Answer:
-    job = job_object(make(session, team))
+    job = job_object(jobs.get(session, team, make(session, team)))
     return Answer(location=url_for("jobs.get_job", job_id=job.id), body=job.model_dump_json())
 
 

@@ -19,8 +19,9 @@ from core.ids import TeamId
 from core.logging import log
 from db import events, jobs
 from db.session import UNAVAILABLE
+from db.shown import ShownJob
 from db.states import JobStatus, is_terminal
-from db.tables import Event, Job
+from db.tables import Event
 
 EVENT_STREAM = "text/event-stream"  # its media type
 POLL_SECONDS = 5.0
@@ -40,7 +41,7 @@ class Asker:
 class _Look:
     """What one look at the tables found."""
 
-    job: Job
+    job: ShownJob
     news: Sequence[Event]
 
     def is_last(self, number: int) -> bool:
@@ -66,7 +67,6 @@ def stream_events(parts: Services, asker: Asker, job_id: str, after: int) -> Ite
             news.clear()  # before the look: what comes while we look is seen by the next one
             try:
                 found = parts.database.run(partial(_look, asker=asker, job_id=job_id, after=after))
-                whole = _whole(parts, asker.team_id, job_id) if found.is_last(_last(found, after)) else None
             except NotAuthenticated:
                 return
             except UNAVAILABLE as error:
@@ -74,8 +74,8 @@ def stream_events(parts: Services, asker: Asker, job_id: str, after: int) -> Ite
                 return  # the client comes back with the number it has
             frames = [_frame("job.event", event_object(event), event.number) for event in found.news]
             after = _last(found, after)
-            if whole is not None:
-                yield "".join([*frames, _frame("done", whole)])
+            if found.is_last(after):
+                yield "".join([*frames, _frame("done", job_object(found.job))])
                 return
             steps = found.steps()
             if steps != shown:
@@ -94,16 +94,12 @@ def stream_events(parts: Services, asker: Asker, job_id: str, after: int) -> Ite
 def _look(session: Session, asker: Asker, job_id: str, after: int) -> _Look:
     asker.still_allowed(session)
     # The job first: if it is over, then so is its story, and the second read has the end of it.
-    job = jobs.follow(session, job_id)
+    job = jobs.get(session, asker.team_id, job_id)
     return _Look(job, events.after(session, job_id, after, EVENTS_AT_ONCE))
 
 
 def _last(found: _Look, after: int) -> int:
     return found.news[-1].number if found.news else after
-
-
-def _whole(parts: Services, team_id: TeamId, job_id: str) -> BaseModel:
-    return job_object(parts.database.run(lambda session: jobs.get(session, team_id, job_id)))
 
 
 def _frame(event: str, content: BaseModel, number: int | None = None) -> str:

@@ -7,13 +7,14 @@ from typing import Any
 from api import responses
 from core.errors import RequestError
 from db.quotas import Share
+from db.shown import ShownJob, ShownStep
 from db.states import AttemptOutcome, StepStatus
-from db.tables import Artifact, Attempt, Event, Execution, Job, LogChunk, Metric, Step
+from db.tables import Artifact, Attempt, Event, LogChunk, Metric, Step
 from engines.methods.base import Method
 from engines.recipe import Recipe, parse_recipe
 
 
-def job_object(job: Job) -> responses.Job:
+def job_object(job: ShownJob) -> responses.Job:
     """Return a job with its steps and what is known of its result."""
     recipe, parameters = _recipe(job)
     return responses.Job(
@@ -28,7 +29,7 @@ def job_object(job: Job) -> responses.Job:
         parameters=parameters,
         evaluation=responses.Evaluation(**job.evaluation),
         priority=job.priority,
-        metadata=job.job_metadata,
+        metadata=job.metadata,
         labels=job.labels,
         retry_of=job.retry_of,
         max_runtime_seconds=job.max_runtime_seconds,
@@ -41,16 +42,15 @@ def job_object(job: Job) -> responses.Job:
     )
 
 
-def step_object(step: Step) -> responses.Step:
+def step_object(step: ShownStep) -> responses.Step:
     """Return one step; its progress only while it runs."""
-    execution = step.execution
-    progress = execution.progress if execution is not None and step.status == StepStatus.RUNNING else None
+    progress = step.progress if step.status == StepStatus.RUNNING else None
     return responses.Step(
         id=step.id,
         kind=step.kind,
         status=step.status,
         pool=step.pool,
-        attempt=execution.attempt if execution is not None else 0,
+        attempt=step.attempt,
         reused=step.reused,
         progress=None if progress is None else responses.Progress(**progress),
         started_at=step.started_at,
@@ -139,7 +139,7 @@ def method_object(method: Method) -> responses.Method:
     )
 
 
-def _recipe(job: Job) -> tuple[str, Mapping[str, Any]]:
+def _recipe(job: ShownJob) -> tuple[str, Mapping[str, Any]]:
     """Return the short form and the parameters; as they were stored where the method does not know them any more."""
     try:
         recipe: Recipe = parse_recipe(job.recipe)
@@ -155,13 +155,9 @@ def _error(document: Mapping[str, Any] | None) -> responses.JobError | None:
     return responses.JobError(code=document["code"], message=document["message"], param=document.get("param"))
 
 
-def _result(job: Job) -> responses.Result | None:
+def _result(job: ShownJob) -> responses.Result | None:
     """Return what the finished steps found out, None where none of them finds out anything."""
-    done = {
-        step.kind: step.execution
-        for step in job.steps
-        if step.status == StepStatus.SUCCEEDED and step.execution is not None
-    }
+    done = {step.kind: step for step in job.steps if step.status == StepStatus.SUCCEEDED}
     if not done.keys() & {"quantize", "reference", "evaluate"}:
         return None
     written = _facts(done.get("quantize"))
@@ -178,17 +174,15 @@ def _result(job: Job) -> responses.Result | None:
     )
 
 
-def _seconds(job: Job) -> float | None:
+def _seconds(job: ShownJob) -> float | None:
     if job.started_at is None or job.finished_at is None:
         return None
     return (job.finished_at - job.started_at).total_seconds()
 
 
-def _facts(execution: Execution | None) -> Mapping[str, Any]:
-    return {} if execution is None else execution.facts or {}
+def _facts(step: ShownStep | None) -> Mapping[str, Any]:
+    return {} if step is None else step.facts or {}
 
 
-def _perplexity(execution: Execution | None) -> dict[str, float] | None:
-    if execution is None:
-        return None
-    return {row.domain: row.perplexity for row in execution.evaluations}
+def _perplexity(step: ShownStep | None) -> Mapping[str, float] | None:
+    return None if step is None else step.perplexity or {}

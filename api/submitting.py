@@ -13,10 +13,10 @@ from api.quotas import default_quotas
 from api.requests import JobRequest
 from api.services import services
 from core.errors import InvalidRequest, NoCapacity
-from core.ids import TeamId
+from core.ids import JobId, TeamId
 from db import jobs, quotas
 from db.jobs import NewJob, PlannedStep
-from db.tables import Job
+from db.shown import ShownJob
 from engines.recipe import parse_recipe
 from engines.source import ModelFacts
 from pipeline.foresight import NOTHING, ForeseenStep, beyond_all_workers, foresee
@@ -30,8 +30,8 @@ WHAT_TO_DO = (
 )
 
 
-def submit_request(session: Session, team_id: TeamId, wanted: JobRequest) -> Job:
-    """Write the job that a request asks for, and return it.
+def submit_request(session: Session, team_id: TeamId, wanted: JobRequest) -> JobId:
+    """Write the job that a request asks for.
 
     Raises:
         RequestError: the recipe or the source is not one that this service takes.
@@ -41,8 +41,8 @@ def submit_request(session: Session, team_id: TeamId, wanted: JobRequest) -> Job
     return jobs.submit(session, team_id, _new_job(session, team_id, wanted))
 
 
-def retry_job(session: Session, team_id: TeamId, job_id: str) -> Job:
-    """Write a job that asks for what one that is over has asked for, planned as this version plans, and return it.
+def retry_job(session: Session, team_id: TeamId, job_id: str) -> JobId:
+    """Write a job that asks for what one that is over has asked for, planned as this version plans.
 
     Raises:
         NotFound: there is none of that id in this team.
@@ -111,11 +111,10 @@ def _no_worker(step: ForeseenStep) -> str:
     return f"{step.kind.capitalize()} needs {step.need}, which no {step.pool} worker of the last week has."
 
 
-def _request_of(job: Job) -> JobRequest:
+def _request_of(job: ShownJob) -> JobRequest:
     """Return the request that a stored job was made from, checked as if it came today."""
-    stored = {name: getattr(job, name) for name in JobRequest.model_fields if name != "metadata"}
     try:
-        return JobRequest.model_validate({**stored, "metadata": job.job_metadata})
+        return JobRequest.model_validate({name: getattr(job, name) for name in JobRequest.model_fields})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InvalidRequest(

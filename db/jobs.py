@@ -5,16 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select, tuple_
+from sqlalchemy import ColumnElement, select, tuple_
 from sqlalchemy.orm import Session, selectinload
 
 from core.errors import Conflict, InvalidRequest, NotFound
-from core.ids import TeamId, new_id
-from db import events, flow
+from core.ids import JobId, TeamId, new_id
+from db import events, flow, shown
 from db.locks import lock_job
 from db.notify import WORK, notify
+from db.shown import ShownJob
 from db.states import JobStatus, StepStatus, is_terminal
-from db.tables import Artifact, Attempt, Evaluation, Execution, Job, Step
+from db.tables import Artifact, Attempt, Job, Step
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class JobFilter:
     label: str | None = None
 
 
-def submit(session: Session, team_id: TeamId, new: NewJob, retry_of: str | None = None) -> Job:
-    """Write a job and its steps, and return it as it is written. Nothing is enqueued: workers find what is ready."""
+def submit(session: Session, team_id: TeamId, new: NewJob, retry_of: str | None = None) -> JobId:
+    """Write a job and its steps. Nothing is enqueued: workers find what is ready."""
     job = Job(
         id=new_id("job"),
         team_id=team_id,
@@ -82,7 +83,7 @@ def submit(session: Session, team_id: TeamId, new: NewJob, retry_of: str | None 
     events.record(session, job.id, "The job is queued.")
     for warning in new.warnings:
         events.record(session, job.id, warning, level="warn", kind="message")
-    return job
+    return JobId(job.id)
 
 
 def _step(position: int, planned: PlannedStep) -> Step:
@@ -97,14 +98,14 @@ def _step(position: int, planned: PlannedStep) -> Step:
     )
 
 
-def retry(session: Session, team_id: TeamId, job_id: str, plan_anew: Callable[[Job], NewJob]) -> Job:
+def retry(session: Session, team_id: TeamId, job_id: str, plan_anew: Callable[[ShownJob], NewJob]) -> JobId:
     """Write a new job that asks again for what a job that is over has asked for; what had succeeded is reused.
 
     Args:
         session: the caller's transaction.
         team_id: whose job it is.
         job_id: the job that is over; it stays as it is.
-        plan_anew: makes the new job of the old one's row.
+        plan_anew: makes the new job of the old one.
 
     Raises:
         NotFound: there is none of that id in this team.
@@ -118,16 +119,16 @@ def retry(session: Session, team_id: TeamId, job_id: str, plan_anew: Callable[[J
     return submit(session, team_id, plan_anew(job), retry_of=job.id)
 
 
-def get(session: Session, team_id: TeamId, job_id: str) -> Job:
-    """Return a job with its steps, their executions, evaluations and artifacts.
+def get(session: Session, team_id: TeamId, job_id: str) -> ShownJob:
+    """Return a job.
 
     Raises:
         NotFound: there is none of that id in this team.
     """
-    job = session.scalar(_whole().where(Job.id == job_id, Job.team_id == team_id))
-    if job is None:
+    found = shown.read(session, shown.jobs().where(Job.id == job_id, Job.team_id == team_id))
+    if not found:
         raise NotFound(f"There is no job {job_id}.")
-    return job
+    return found[0]
 
 
 def require(session: Session, team_id: TeamId, job_id: str) -> None:
@@ -140,15 +141,9 @@ def require(session: Session, team_id: TeamId, job_id: str) -> None:
         raise NotFound(f"There is no job {job_id}.")
 
 
-def follow(session: Session, job_id: str) -> Job:
-    """Return a job with its steps and their executions: what changes while it runs, and nothing else."""
-    statement = select(Job).where(Job.id == job_id).options(selectinload(Job.steps).joinedload(Step.execution))
-    return session.scalars(statement).one()
-
-
 def list_page(
     session: Session, team_id: TeamId, wanted: JobFilter, after: str | None, limit: int
-) -> tuple[Sequence[Job], bool]:
+) -> tuple[Sequence[ShownJob], bool]:
     """Return up to ``limit`` jobs, newest first, that follow job ``after``, and whether there are more.
 
     Raises:
@@ -168,9 +163,9 @@ def list_page(
         if created_at is None:
             raise InvalidRequest(f"There is no job {after} to continue after.", param="after")
         conditions.append(tuple_(Job.created_at, Job.id) < (created_at, after))
-    statement = _whole().where(*conditions).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
-    jobs = session.scalars(statement).all()
-    return jobs[:limit], len(jobs) > limit
+    newest_first = shown.jobs().where(*conditions).order_by(Job.created_at.desc(), Job.id.desc())
+    found = shown.read(session, newest_first.limit(limit + 1))
+    return found[:limit], len(found) > limit
 
 
 def request_cancel(session: Session, team_id: TeamId, job_id: str) -> None:
@@ -221,12 +216,3 @@ def results(session: Session, team_id: TeamId, job_id: str) -> Sequence[Artifact
         .options(selectinload(Artifact.files))
     )
     return session.scalars(statement).all()
-
-
-def _whole() -> Select[Job]:
-    execution = selectinload(Job.steps).selectinload(Step.execution)
-    return select(Job).options(
-        # A result shows perplexities only; the windows' likelihoods are up to 10,000 numbers for each.
-        execution.selectinload(Execution.evaluations).defer(Evaluation.window_nll, raiseload=True),
-        execution.selectinload(Execution.artifact).selectinload(Artifact.files),
-    )

@@ -50,5 +50,5 @@ def cancel_job(job_id: str) -> Any:
 def retry(job_id: str) -> Any:
     """Submit the job again."""
     team = team_id()
-    job = services().database.run(lambda session: retry_job(session, team, job_id))
-    return see(url_for("portal.job", job_id=job.id))
+    new_id = services().database.run(lambda session: retry_job(session, team, job_id))
+    return see(url_for("portal.job", job_id=new_id))

@@ -15,6 +15,7 @@ from api.presenting import artifact_object, attempt_object, job_object, step_obj
 from core.errors import VerificationFailed
 from core.ids import TeamId
 from db import clock, jobs, logs, metrics
+from db.shown import ShownStep
 from db.states import AttemptOutcome, JobStatus, StepStatus, is_terminal
 from db.tables import LogChunk, Step
 
@@ -127,13 +128,13 @@ def readable(text: str) -> str:
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in plain.split("\n"))
 
 
-def _step_view(row: Step, now: dt.datetime) -> StepView:
+def _step_view(row: ShownStep, now: dt.datetime) -> StepView:
     step = step_object(row)
     seconds = None if step.started_at is None else ((step.finished_at or now) - step.started_at).total_seconds()
     left = None
-    if step.progress is not None and row.execution is not None and row.execution.started_at is not None:
+    if step.progress is not None and row.attempt_started_at is not None:
         # Since this attempt began, which is also when it was another job's.
-        so_far = (now - row.execution.started_at).total_seconds()
+        so_far = (now - row.attempt_started_at).total_seconds()
         left = seconds_left(step.progress.done, step.progress.total, so_far)
     return StepView(step, seconds, left)
 

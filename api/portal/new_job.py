@@ -55,13 +55,13 @@ def submit_job(wanted: NewJobQuery) -> Any:
     if asked is not None:
         team = team_id()
         try:
-            job = services().database.run(lambda session: submit_request(session, team, asked))
+            job_id = services().database.run(lambda session: submit_request(session, team, asked))
         except NoCapacity as error:
             errors = {"wait_for_capacity": error.message}  # what to do stands there
         except RequestError as error:
             errors = {form.name_of(tuple((error.param or "").split("."))): error.message}
         else:
-            return see(url_for("portal.job", job_id=job.id))
+            return see(url_for("portal.job", job_id=job_id))
     return _page(form, request.form, errors, wanted, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 

@@ -53,7 +53,7 @@ def run(at: Place, report: Report) -> None:
     environment = {**settings(at, url), MARKS: str(marks.path), "FEWBITS_METHOD_MODULES": METHOD_MODULE}
     commands = {"worker": ["-m", __name__], "dispatch": fewbitsd("dispatch")}
     with at.running(commands, environment):
-        first = database.run(lambda session: JobId(jobs.submit(session, team, _job(marks.path, 0)).id))
+        first = database.run(lambda session: jobs.submit(session, team, _job(marks.path, 0)))
         marks.next(STEP_SECONDS)  # the claim of the fetch, which does not tell its first line
         taken = [_first_line_ms(marks)]
         _wait_for_end(database, first)
@@ -95,7 +95,7 @@ def _job(marks: Path, number: int) -> NewJob:
 
 def _submit_fetched(session: Session, team: TeamId, new: NewJob, fetched: JobId) -> JobId:
     """Submit a job whose fetch is that of another job."""
-    job = JobId(jobs.submit(session, team, new).id)
+    job = jobs.submit(session, team, new)
     session.execute(_FETCHED, {"job": job, "fetched": fetched})
     session.execute(_READY, {"job": job})
     return job

@@ -128,11 +128,11 @@ class Door:
 
     def _submit_once(self, session: Session, job: PlannedJob) -> str:
         known = _named(session, job.name, None)
-        return known or jobs.submit(session, self._teams[job.team], self._new_job(job)).id
+        return known or jobs.submit(session, self._teams[job.team], self._new_job(job))
 
     def _retry_once(self, session: Session, job: PlannedJob, job_id: str) -> str:
         known = _named(session, job.name, job_id)
-        return known or jobs.retry(session, self._teams[job.team], job_id, lambda _: self._new_job(job)).id
+        return known or jobs.retry(session, self._teams[job.team], job_id, lambda _: self._new_job(job))
 
     def _new_job(self, job: PlannedJob) -> NewJob:
         assert job.pool is not None

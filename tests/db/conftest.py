@@ -22,7 +22,7 @@ from db.lease import Result, fail, finish, release, stopped
 from db.renewal import LeaseState, Renewal, renew
 from db.room import Need, Room
 from db.session import Database
-from db.tables import Job
+from db.shown import ShownJob
 from db.workers import Node
 from tests.db.shifted_clock import ShiftedClock
 
@@ -78,7 +78,7 @@ class Bench:
         return self.database.run(lambda s: workers.register(s, node))
 
     def submit(self, team: TeamId | None = None, **values: Any) -> JobId:
-        return self.database.run(lambda s: JobId(jobs.submit(s, team or self.team, new_job(**values)).id))
+        return self.database.run(lambda s: jobs.submit(s, team or self.team, new_job(**values)))
 
     def bind_all(self, key_of: Callable[[UnboundStep], str] | None = None, need: Need = NEED) -> list[Binding]:
         """Bind every ready step; by default steps of one kind, team and source share a key."""
@@ -161,7 +161,7 @@ class Bench:
             self.finish(claimed)
             count += 1
 
-    def job(self, job_id: JobId, team: TeamId | None = None) -> Job:
+    def job(self, job_id: JobId, team: TeamId | None = None) -> ShownJob:
         return self.database.run(lambda s: jobs.get(s, team or self.team, job_id))
 
     def status(self, job_id: JobId) -> str:

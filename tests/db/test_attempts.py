@@ -1,6 +1,7 @@
 """What is remembered of each attempt, how often work is tried, after what wait, and with how much room."""
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ def start(bench: Bench, need: Need | None = None, steps: tuple[PlannedStep, ...]
     return job
 
 
-def error_of(bench: Bench, job: JobId) -> dict[str, Any]:
+def error_of(bench: Bench, job: JobId) -> Mapping[str, Any]:
     error = bench.job(job).error
     assert error is not None
     return error

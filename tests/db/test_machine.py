@@ -25,8 +25,8 @@ from db.claim import Claim
 from db.ending import Retry
 from db.jobs import NewJob
 from db.session import Database
+from db.shown import ShownJob
 from db.states import Quota
-from db.tables import Job
 from tests.db import control_loops
 from tests.db.conftest import CHAIN, LEASE_SECONDS, ROOM, Bench, new_job
 from tests.db.fleet import SimulatedWorker, alive
@@ -46,7 +46,7 @@ EVERYBODY = 0b1111
 EMPTY = "TRUNCATE jobs, executions, blobs, rescue_watch, team_usage, team_quotas, paused_pools, workers CASCADE"
 
 
-def planned_anew(job: Job) -> NewJob:
+def planned_anew(job: ShownJob) -> NewJob:
     """Ask for the same again, without the deadline that may have ended it."""
     return new_job(steps=CHAIN, source=job.source)
 
@@ -97,7 +97,7 @@ class Machine(RuleBasedStateMachine):
         job, team = list(self.jobs.items())[pick % len(self.jobs)]
         with contextlib.suppress(Conflict):  # it may not be over yet
             again = self.bench.database.run(partial(jobs.retry, team_id=team, job_id=job, plan_anew=planned_anew))
-            self.jobs[JobId(again.id)] = team
+            self.jobs[again] = team
 
     # What workers do; with a lease that is lost they try all the same.
 

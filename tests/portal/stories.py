@@ -51,7 +51,7 @@ def submit(
         steps=plan(recipe, EVALUATION),
     )
     team_id: TeamId = database.run(partial(keys.authenticate, key=key))
-    return database.run(partial(jobs.submit, team_id=team_id, new=new)).id
+    return database.run(partial(jobs.submit, team_id=team_id, new=new))
 
 
 def losses() -> list[NewMetric]:

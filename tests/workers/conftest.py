@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from redis import Redis
 from sqlalchemy import select
+from sqlalchemy.orm import selectinload
 
 from core.ids import JobId, TeamId
 from db import jobs, keys
 from db.jobs import NewJob, PlannedStep
 from db.session import Database
-from db.tables import Attempt, Job, Step
+from db.tables import Artifact, Attempt, Execution, Job, Step
 from engines import methods
 from tests.conftest import REPOSITORY, TINY_LLAMA
 from tests.synthetic import MODULE
@@ -88,10 +89,13 @@ class Service:
             max_pending_seconds=None,
             steps=steps or planned,
         )
-        return self.database.run(lambda s: JobId(jobs.submit(s, self.team, new).id))
+        return self.database.run(lambda s: jobs.submit(s, self.team, new))
 
     def job(self, job_id: JobId) -> Job:
-        return self.database.run(lambda s: jobs.get(s, self.team, job_id))
+        """Return the rows of a job: of its steps, their executions, and the files of these."""
+        execution = selectinload(Job.steps).selectinload(Step.execution)
+        whole = execution.selectinload(Execution.artifact).selectinload(Artifact.files)
+        return self.database.run(lambda s: s.scalars(select(Job).where(Job.id == job_id).options(whole)).one())
 
     def wait(self, job_id: JobId, *, seconds: float = 60) -> Job:
         """Wait for the end of a job and return it."""
