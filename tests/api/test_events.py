@@ -170,7 +170,7 @@ def test_a_stream_ends_where_postgres_is_away(
     stream = Stream(caller, job_id)
     assert [next(stream.frames).event for _ in range(2)] == ["job.event", "progress"]
 
-    monkeypatch.setattr(jobs, "follow", Mock(side_effect=OperationalError("", {}, Exception())))
+    monkeypatch.setattr(jobs, "get", Mock(side_effect=OperationalError("", {}, Exception())))
     database.run(lambda session: events.record(session, job_id, "news"))
     assert list(stream.frames) == []
 
