@@ -36,6 +36,8 @@ def job_object(job: ShownJob) -> responses.Job:
         max_pending_seconds=job.max_pending_seconds,
         max_attempts=job.max_attempts,
         wait_for_capacity=job.wait_for_capacity,
+        publish_to=job.publish_to,
+        published=any(step.kind == "publish" and step.status == StepStatus.SUCCEEDED for step in job.steps),
         error=_error(job.error),
         steps=[step_object(step) for step in job.steps],
         result=_result(job),

@@ -138,6 +138,13 @@ class JobRequest(_Body):
     wait_for_capacity: bool = Field(
         default=False, description="Accept the job even if no known worker could run it, and wait for one that can"
     )
+    publish_to: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="A new folder for the result, once it is verified and judged, such as file:///published/llama-3-8b",
+        examples=["file:///published/llama-3-8b-q4"],
+    )
 
 
 def _unquoted(key: str) -> str:

@@ -97,6 +97,8 @@ class Job(BaseModel):
     max_pending_seconds: int | None
     max_attempts: int | None = Field(description="Null where the operator's default holds")
     wait_for_capacity: bool
+    publish_to: str | None = Field(description="Where the result goes; null where it stays in the store alone")
+    published: bool = Field(description="Whether it is there")
     error: JobError | None
     steps: list[Step]
     result: Result | None

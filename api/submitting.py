@@ -19,6 +19,7 @@ from db.jobs import NewJob, PlannedStep
 from db.shown import ShownJob
 from engines.recipe import parse_recipe
 from engines.source import ModelFacts
+from pipeline.destinations import check_destination
 from pipeline.foresight import NOTHING, ForeseenStep, beyond_all_workers, foresee
 from pipeline.plan import plan
 from pipeline.precheck import check_model
@@ -34,7 +35,7 @@ def submit_request(session: Session, team_id: TeamId, wanted: JobRequest) -> Job
     """Write the job that a request asks for.
 
     Raises:
-        RequestError: the recipe or the source is not one that this service takes.
+        RequestError: the recipe, the source or the destination is not one that this service takes.
         NoCapacity: no worker could ever run it.
         QuotaExceeded: the team has as many queued jobs as it may have.
     """
@@ -59,9 +60,10 @@ def _new_job(session: Session, team_id: TeamId, wanted: JobRequest) -> NewJob:
     recipe = parse_recipe(wanted.recipe)
     evaluation = wanted.evaluation.model_dump()
     source = check_source(wanted.source, settings.source_roots)
+    publish_to = wanted.publish_to and check_destination(wanted.publish_to, settings.publish_roots)
     _check_attempts(wanted.max_attempts, settings.attempts_limit)
     model = check_model(recipe, source, settings.source_roots)
-    steps = plan(recipe, evaluation)
+    steps = plan(recipe, evaluation, publish_to)
     warnings = _check_capacity(session, steps, model, wait=wanted.wait_for_capacity)
     quotas.require_place(session, team_id, default_quotas(settings))  # last, for it may lock until the transaction ends
     return NewJob(
@@ -76,6 +78,7 @@ def _new_job(session: Session, team_id: TeamId, wanted: JobRequest) -> NewJob:
         max_pending_seconds=wanted.max_pending_seconds or settings.max_pending_seconds,
         max_attempts=wanted.max_attempts,
         wait_for_capacity=wanted.wait_for_capacity,
+        publish_to=publish_to,
         steps=steps,
         warnings=warnings,
     )

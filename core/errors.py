@@ -13,6 +13,7 @@
     │   ├── QuotaExceeded       the team has as much as it may have at once
     │   ├── NoCapacity          work that no registered worker could ever run
     │   ├── SourceRefused       a path outside the allowed roots, an unknown scheme
+    │   ├── DestinationRefused  likewise of where a result goes, or something is there already
     │   ├── SourceInvalid       a folder that is not a complete, safe model
     │   ├── ModelUnsupported    an architecture or a tokenizer that an engine does not know
     │   └── VerificationFailed  a result that is not what was asked for: the same result fails the same way
@@ -132,6 +133,12 @@ class SourceRefused(RequestError):
     """A source outside what the operator allows."""
 
     code = "source_refused"
+
+
+class DestinationRefused(RequestError):
+    """A place for a result outside what the operator allows, or one that is taken."""
+
+    code = "destination_refused"
 
 
 class SourceInvalid(RequestError):

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     source_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="Folders under which file:// sources may lie, separated by ':'; none by default"
     )
+    publish_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(), description="Folders under which results may be published, separated by ':'; none by default"
+    )
     scratch_root: Path = Field(default=Path("/var/tmp/fewbits"), description="Where a worker's children may write")  # noqa: S108
     scratch_bytes_max: int | None = Field(
         default=None, ge=1, description="What of the scratch disk a worker may fill; by default all that is free"
@@ -143,12 +146,12 @@ class Settings(BaseSettings):
         description="How long the events and logs of jobs that are over are kept",
     )
 
-    @field_validator("source_roots", "method_modules", mode="before")
+    @field_validator("source_roots", "publish_roots", "method_modules", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
 
-    @field_validator("source_roots")
+    @field_validator("source_roots", "publish_roots")
     @classmethod
     def _absolute(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
         for root in roots:

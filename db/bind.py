@@ -44,12 +44,13 @@ _BIND = text(f"""
 
 @dataclass(frozen=True)
 class Work:
-    """What an execution does, under its key, and what it will need."""
+    """What an execution does, under its key, what it will need, and whether it completes once it has begun."""
 
     key: str
     params: Mapping[str, Any]
     inputs: Mapping[str, str]
     need: Need
+    is_external: bool = False
 
 
 class Binding(enum.Enum):
@@ -116,6 +117,7 @@ def _find_or_start(session: Session, step: UnboundStep, work: Work) -> tuple[boo
             "params": dict(work.params),
             "inputs": dict(work.inputs),
             "priority": 0,
+            "is_external": work.is_external,
             **asdict(work.need),
         }
         new = insert(Execution).values(values).on_conflict_do_nothing(index_elements=["key"], index_where=reusable)

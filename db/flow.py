@@ -203,6 +203,16 @@ def cancel(session: Session, job_id: str) -> None:
         events.record(session, job_id, "The job is cancelled.")
 
 
+def is_beyond_recall(session: Session, job_id: str) -> bool:
+    """Return whether a job has begun, in this attempt or an earlier one, what others see and cannot be taken back."""
+    begun = (
+        select(Execution.id)
+        .join(Step, Step.execution_id == Execution.id)
+        .where(Step.job_id == job_id, Step.status.in_(LIVE_STEP), Execution.is_external, Execution.attempt > 0)
+    )
+    return session.scalars(begun.limit(1)).first() is not None
+
+
 def set_order(session: Session, execution_id: str) -> None:
     """Give an execution the highest priority, and the age of the oldest, of the jobs that wait on it."""
     session.execute(_SET_ORDER, {"execution_id": execution_id})

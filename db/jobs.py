@@ -44,6 +44,7 @@ class NewJob:
     labels: tuple[str, ...] = ()
     max_attempts: int | None = None
     wait_for_capacity: bool = False
+    publish_to: str | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -74,6 +75,7 @@ def submit(session: Session, team_id: TeamId, new: NewJob, retry_of: str | None 
         max_pending_seconds=new.max_pending_seconds,
         max_attempts=new.max_attempts,
         wait_for_capacity=new.wait_for_capacity,
+        publish_to=new.publish_to,
         steps=[_step(position, step) for position, step in enumerate(new.steps)],
     )
     session.add(job)
@@ -173,7 +175,7 @@ def request_cancel(session: Session, team_id: TeamId, job_id: str) -> None:
 
     Raises:
         NotFound: there is none of that id in this team.
-        Conflict: it has succeeded or failed already.
+        Conflict: it has succeeded or failed already, or has begun what cannot be taken back, and completes.
     """
     require(session, team_id, job_id)
     job = lock_job(session, job_id)
@@ -182,6 +184,11 @@ def request_cancel(session: Session, team_id: TeamId, job_id: str) -> None:
         return
     if is_terminal(status):
         raise Conflict(f"The job has {status.value} already and cannot be cancelled.")
+    if flow.is_beyond_recall(session, job.id):
+        raise Conflict(
+            f"The job has begun to publish its result to {job.publish_to}, which is not broken off: it completes, and "
+            "cannot be cancelled any more."
+        )
     flow.cancel(session, job.id)
 
 

@@ -58,6 +58,7 @@ class ShownJob:
     max_pending_seconds: int | None
     max_attempts: int | None
     wait_for_capacity: bool
+    publish_to: str | None
     error: Mapping[str, Any] | None
     event_count: int
     created_at: dt.datetime

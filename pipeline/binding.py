@@ -55,6 +55,7 @@ def describe(step: UnboundStep) -> Work:
         params=params,
         inputs=input_ids(step),
         need=need_of(kind.forecast(step.params, input_facts(step))),
+        is_external=kind.is_external,
     )
 
 

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pipeline.convert import Convert
 from pipeline.evaluate import Evaluate
 from pipeline.fetch import Fetch
+from pipeline.publish import Publish
 from pipeline.quantize import Quantize
 from pipeline.reference import Reference
 from pipeline.step_kind import StepKind
 from pipeline.verify import Verify
 
-_ALL = (Fetch(), Convert(), Quantize(), Reference(), Verify(), Evaluate())
+_ALL = (Fetch(), Convert(), Quantize(), Reference(), Verify(), Evaluate(), Publish())
 KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in _ALL}

@@ -7,12 +7,13 @@ from db.jobs import PlannedStep
 from engines.recipe import Recipe
 
 
-def plan(recipe: Recipe, evaluation: Mapping[str, Any]) -> tuple[PlannedStep, ...]:
-    """Return the steps that a recipe and its evaluation take, in the order in which they are shown.
+def plan(recipe: Recipe, evaluation: Mapping[str, Any], publish_to: str | None = None) -> tuple[PlannedStep, ...]:
+    """Return the steps that a recipe, its evaluation and its publishing take, in the order in which they are shown.
 
     Args:
         recipe: what to make.
         evaluation: ``domains`` and ``windows``, as in the request.
+        publish_to: where the result goes, once it is verified and judged; None where it stays in the store alone.
     """
     method = recipe.method
     made_from = ("fetch", "convert") if method.reads == "gguf" else ("fetch",)
@@ -28,4 +29,6 @@ def plan(recipe: Recipe, evaluation: Mapping[str, Any]) -> tuple[PlannedStep, ..
         PlannedStep("verify", result_pool, (*made_from, "quantize", "reference"), wanted),
         PlannedStep("evaluate", result_pool, ("fetch", "quantize", "verify"), {**judged, "format": method.writes}),
     ]
+    if publish_to is not None:
+        steps.append(PlannedStep("publish", "cpu", ("quantize", "verify", "evaluate"), {"to": publish_to}))
     return tuple(steps)

@@ -26,12 +26,14 @@ class StepContext:
         params: the execution's parameters.
         inputs: a read-only folder of each input artifact, by the kind of the step that made it.
         source_roots: folders that a fetch may read from.
+        publish_roots: folders under which results may be published.
         engine: folders, device and progress.
     """
 
     params: Mapping[str, Any]
     inputs: Mapping[str, Path]
     source_roots: tuple[Path, ...]
+    publish_roots: tuple[Path, ...]
     engine: EngineContext
 
 
@@ -63,10 +65,12 @@ class StepKind(abc.ABC):
     Attributes:
         name: as in the tables and the API.
         version: raised when the same inputs would give another result; part of every key.
+        is_external: whether others see what it does and it cannot be taken back: once begun, it completes.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
+    is_external: ClassVar[bool] = False
 
     @abc.abstractmethod
     def engine(self, params: Mapping[str, Any]) -> str:

@@ -54,6 +54,11 @@ class DataFolder:
         return self.path / "scratch"
 
     @property
+    def published(self) -> Path:
+        """Where results are published, unless an operator names other folders."""
+        return self.path / "published"
+
+    @property
     def cache(self) -> Path:
         """Copies of what is in a store elsewhere."""
         return self.path / "cache"

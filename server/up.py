@@ -142,6 +142,7 @@ class Stack:
         self._environment.setdefault("FEWBITS_SCRATCH_ROOT", str(folder.scratch))
         self._environment.setdefault("FEWBITS_CACHE_ROOT", str(folder.cache))
         self._environment.setdefault("FEWBITS_SOURCE_ROOTS", "/")
+        self._environment.setdefault("FEWBITS_PUBLISH_ROOTS", str(folder.published))
         self._environment.setdefault("FEWBITS_SHUTDOWN_SECONDS", str(STOP_SECONDS))
         if options.sources:
             self._environment["FEWBITS_SOURCE_ROOTS"] = ":".join(str(path.resolve()) for path in options.sources)

@@ -82,6 +82,7 @@ def _context(spec: ChildSpec) -> StepContext:
         params=spec.params,
         inputs={name: Path(folder) for name, folder in spec.inputs.items()},
         source_roots=tuple(Path(root) for root in spec.source_roots),
+        publish_roots=tuple(Path(root) for root in spec.publish_roots),
         engine=EngineContext(
             output=spec.output,
             scratch=spec.scratch,

@@ -35,6 +35,7 @@ class ChildSpec:
         threads: CPU threads to use.
         device: ``cpu`` or ``cuda:N``.
         source_roots: folders that a fetch may read.
+        publish_roots: folders under which results may be published.
         method_modules: modules that register further methods.
     """
 
@@ -45,6 +46,7 @@ class ChildSpec:
     threads: int
     device: str
     source_roots: Sequence[str]
+    publish_roots: Sequence[str]
     method_modules: Sequence[str]
 
     @property

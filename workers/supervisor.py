@@ -49,6 +49,7 @@ class Workplace:
         team_running_max: how many executions of its pool a team may run at once, unless it has a quota.
         threads: CPU threads of a child.
         source_roots: folders that a fetch may read.
+        publish_roots: folders under which results may be published.
         method_modules: modules that register further methods.
         departure: whether the worker must leave: children save their work and their executions are given back.
     """
@@ -62,6 +63,7 @@ class Workplace:
     team_running_max: int | None
     threads: int
     source_roots: tuple[Path, ...]
+    publish_roots: tuple[Path, ...]
     method_modules: tuple[str, ...]
     departure: Departure
 
@@ -214,6 +216,7 @@ class _Run:
             threads=self._at.threads,
             device=self._device,
             source_roots=[str(root) for root in self._at.source_roots],
+            publish_roots=[str(root) for root in self._at.publish_roots],
             method_modules=self._at.method_modules,
         )
         for folder in (spec.output, spec.scratch, spec.checkpoint):

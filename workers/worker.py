@@ -81,6 +81,7 @@ def _workplace(here: Settings, own: OwnFolder, pool: str, slots: Slots, departur
         team_running_max=here.team_running_max,
         threads=here.child_threads or max(1, len(os.sched_getaffinity(0)) // slots.count),
         source_roots=here.source_roots,
+        publish_roots=here.publish_roots,
         method_modules=here.method_modules,
         departure=departure,
     )

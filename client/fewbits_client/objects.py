@@ -104,6 +104,8 @@ class Job(TypedDict):
     max_pending_seconds: int | None
     max_attempts: int | None
     wait_for_capacity: bool
+    publish_to: str | None
+    published: bool
     error: JobError | None
     steps: list[Step]
     result: Result | None
@@ -222,6 +224,7 @@ class SubmitOptions(TypedDict, total=False):
     max_pending_seconds: int
     max_attempts: int
     wait_for_capacity: bool
+    publish_to: str
 
 
 def is_over(job: Job) -> bool:

@@ -23,6 +23,7 @@ class Execution(Base):
     ``passed_over_at`` is since when smaller work overtakes it; ``reserved_by`` the worker whose device is kept for it.
     ``lost_at`` is set when a file of its artifact has vanished from the store, or verification has rejected it: it is
     not reused any more.
+    What ``is_external`` is seen by others and cannot be taken back: once begun, it is not cancelled.
     ``inputs`` names artifacts by what the step's kind calls them.
     """
 
@@ -82,6 +83,7 @@ class Execution(Base):
     params: Mapped[Json]
     inputs: Mapped[Json]
     status: Mapped[str] = mapped_column(default=ExecutionStatus.READY.value)
+    is_external: Mapped[bool] = mapped_column(server_default="false")
     priority: Mapped[int]
     memory_bytes: Mapped[Bytes]
     vram_bytes: Mapped[Bytes] = mapped_column(server_default="0")

@@ -48,7 +48,10 @@ class Caller:
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
     return Settings(
-        database_url=SecretStr(database_url), store_url=f"file://{tmp_path}/store", source_roots=(Path("/models"),)
+        database_url=SecretStr(database_url),
+        store_url=f"file://{tmp_path}/store",
+        source_roots=(Path("/models"),),
+        publish_roots=(Path("/published"),),
     )
 
 

@@ -45,9 +45,9 @@ NAME = "model.gguf"
 EVENTS = "/v1/jobs/{job_id}/events"
 FILE = "/v1/jobs/{job_id}/artifacts/{artifact_id}/files/{name}"
 OPEN = {"/healthz", "/readyz"}
-# No schema can say which sources, recipes, jobs and keys are good, and how much the operator allows: to refuse these
-# contradicts nothing.
-BEYOND_A_SCHEMA = {"/source", "/recipe/method", "/max_attempts", "/after", "/Idempotency-Key"}
+# No schema can say which sources, destinations, recipes, jobs and keys are good, and how much the operator allows: to
+# refuse these contradicts nothing.
+BEYOND_A_SCHEMA = {"/source", "/publish_to", "/recipe/method", "/max_attempts", "/after", "/Idempotency-Key"}
 # API keys are sent by the tests, and not made up from the description.
 GENERATION = GenerationConfig(with_security_parameters=False)
 
@@ -117,9 +117,10 @@ def is_beyond_a_schema(response: Response) -> bool:
 
 
 def with_what_exists(case: Request) -> Request:
-    """Put a good source and recipe into a valid body, which otherwise has some text in their places."""
+    """Put a good source, recipe and destination into a valid body, which otherwise has some text in their places."""
     if isinstance(case.body, dict):
-        case.body = {**case.body, "source": SOURCE, "recipe": "gguf"}
+        good = {"source": SOURCE, "recipe": "gguf", "publish_to": "file:///published/model"}
+        case.body = {**case.body, **good}
     return case
 
 

@@ -10,7 +10,7 @@ from tests.api.work import CHECKS, MODEL_FACTS, Workers
 JOB_FIELDS = [
     *("id", "object", "created_at", "started_at", "finished_at", "status", "source", "method", "recipe"),
     *("parameters", "evaluation", "priority", "metadata", "labels", "retry_of"),
-    *("max_runtime_seconds", "max_pending_seconds", "max_attempts", "wait_for_capacity"),
+    *("max_runtime_seconds", "max_pending_seconds", "max_attempts", "wait_for_capacity", "publish_to", "published"),
     *("error", "steps", "result"),
 ]
 STEP_FIELDS = ["id", "kind", "status", "pool", "attempt", "reused", "progress", "started_at", "finished_at", "error"]
@@ -45,6 +45,7 @@ def test_everything_that_was_asked_for_is_kept(caller: Caller) -> None:
         "max_pending_seconds": None,
         "max_attempts": 4,
         "wait_for_capacity": True,
+        "publish_to": "file:///published/model",
     }
     job = caller.submit({"method": "gguf", "type": "Q8_0"}, **asked)
     assert caller.submit(priority=5.0)["priority"] == 5
@@ -148,6 +149,24 @@ def test_a_running_job_is_cancelled_once_its_step_has_been_stopped(caller: Calle
     again = caller.post(f"/v1/jobs/{job_id}/cancel")
     assert (again.status_code, again.get_json()["status"]) == (200, "cancelled")
     assert len([message for message in told(caller, job_id) if "ancel" in message]) == 2
+
+
+def test_a_job_that_is_publishing_is_not_cancelled_and_says_so(caller: Caller, database: Database) -> None:
+    job_id = caller.submit(publish_to="file:///published/model")["id"]
+    work = Workers(database)
+    work.do_all()
+    assert caller.get(f"/v1/jobs/{job_id}").get_json()["published"] is False
+    taken = work.start("publish")
+    for _ in range(2):
+        refusal = caller.post(f"/v1/jobs/{job_id}/cancel")
+        assert refusal.status_code == 409
+        problem = problem_of(refusal)
+        assert problem["code"] == "conflict"
+        assert "begun to publish its result to file:///published/model" in problem["detail"]
+        assert "it completes" in problem["detail"]
+    work.finish(taken)
+    job = caller.get(f"/v1/jobs/{job_id}").get_json()
+    assert (job["status"], job["published"]) == ("succeeded", True)
 
 
 def test_a_job_between_two_steps_is_cancelled_at_once(caller: Caller, database: Database) -> None:

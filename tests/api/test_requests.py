@@ -85,6 +85,13 @@ WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"wait_for_capacity": "yes"}, "/wait_for_capacity"),
     ({"wait_for_capacity": 1}, "/wait_for_capacity"),
     ({"wait_for_capacity": None}, "/wait_for_capacity"),
+    ({"publish_to": 5}, "/publish_to"),
+    ({"publish_to": ""}, "/publish_to"),
+    ({"publish_to": "/published/model"}, "/publish_to"),
+    ({"publish_to": "s3://bucket/model"}, "/publish_to"),
+    ({"publish_to": "file:///published"}, "/publish_to"),
+    ({"publish_to": "file:///etc/model"}, "/publish_to"),
+    ({"publish_to": "file:///published/../etc"}, "/publish_to"),
     ({"colour": "red"}, "/colour"),
 ]
 

@@ -21,6 +21,7 @@ ASKED = {
     "max_pending_seconds": 90,
     "max_attempts": 5,
     "wait_for_capacity": True,
+    "publish_to": "file:///published/model",
 }
 # What differs between a job and its retry; all the rest is the request, and must be the same.
 OF_ITS_OWN = {"id", "created_at", "started_at", "finished_at", "status", "error", "steps", "result", "retry_of"}
@@ -35,6 +36,8 @@ def end_as(status: str, caller: Caller, database: Database, job_id: str) -> None
     work = Workers(database)
     if status == "succeeded":
         work.do_all()
+        if caller.get(f"/v1/jobs/{job_id}").get_json()["publish_to"]:
+            work.do("publish")
     elif status == "failed":
         work.fail(work.start("fetch"), SourceInvalid("It has no config.json."))
     else:

@@ -24,6 +24,7 @@ from db.session import Database
 from db.states import POOLS
 from db.tokens import Lease
 from db.workers import Node
+from pipeline.kinds import KINDS
 
 ROOM = Room(memory_bytes=2**40, vram_bytes=None, scratch_bytes=2**40)
 LEASE_SECONDS = 60.0
@@ -56,7 +57,8 @@ class Workers:
         """Bind what is ready, and claim the next step of a pool, which must be of this kind."""
         for step in self._database.run(partial(bind.unbound_steps, after="", limit=100)):
             key = hashlib.sha256(step.id.encode()).hexdigest()
-            work = Work(key=key, params=step.params, inputs={}, need=Need(1, 0, 1))
+            need = Need(1, 0, 1)
+            work = Work(key, step.params, inputs={}, need=need, is_external=KINDS[step.kind].is_external)
             self._database.run(partial(bind.bind, step=step, work=work))
         taken = self.claim("gpu" if kind == "reference" else "cpu")
         assert taken is not None

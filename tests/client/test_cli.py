@@ -205,6 +205,20 @@ def test_what_is_not_said_is_left_to_the_server(api: FakeApi, fewbits: Fewbits) 
     ]
 
 
+def test_a_destination_is_sent_as_a_url_and_takes_one_result(
+    api: FakeApi, fewbits: Fewbits, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    api.answers("POST", "/v1/jobs", a_job(status="queued"), 201)
+    assert fewbits("submit", "file:///m", "gguf", "--publish-to", "out/q4") == 0
+    assert fewbits("submit", "file:///m", "gguf", "--publish-to", "file:///published/q4") == 0
+    destinations = [seen.body["publish_to"] for seen in api.seen]
+    assert destinations == [(tmp_path / "out" / "q4").as_uri(), "file:///published/q4"]
+    assert fewbits("submit", "file:///m", "gguf", "gptq", "--publish-to", "out/q4") == 2
+    assert "submit each RECIPE by itself" in capsys.readouterr().err
+    assert len(api.seen) == 2
+
+
 def test_the_log_of_one_attempt(api: FakeApi, fewbits: Fewbits) -> None:
     api.answers("GET", "/v1/jobs/job_1/logs", {"object": "list", "data": [], "has_more": False})
     assert fewbits("logs", "job_1", "--step", "quantize", "--attempt", "2") == 0

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -37,27 +38,22 @@ CHAIN = (
     PlannedStep("reference", "gpu", ("fetch",), {}),
     PlannedStep("evaluate", "cpu", ("fetch", "quantize"), {}),
 )
+PUBLISH = (PlannedStep("publish", "cpu", (), {}),)
 
 
-def new_job(
-    *,
-    steps: tuple[PlannedStep, ...] = CHAIN[:2],
-    priority: int = 0,
-    source: str = "file:///m",
-    max_pending_seconds: int | None = None,
-    max_runtime_seconds: int | None = None,
-) -> NewJob:
-    return NewJob(
+def new_job(*, steps: tuple[PlannedStep, ...] = CHAIN[:2], source: str = "file:///m", **values: Any) -> NewJob:
+    usual = NewJob(
         source=source,
         method="gguf",
         recipe={"method": "gguf", "type": "Q8_0"},
         evaluation={},
         metadata={},
-        priority=priority,
-        max_runtime_seconds=max_runtime_seconds,
-        max_pending_seconds=max_pending_seconds,
+        priority=0,
+        max_runtime_seconds=None,
+        max_pending_seconds=None,
         steps=steps,
     )
+    return replace(usual, **values)
 
 
 class Bench:
@@ -87,7 +83,7 @@ class Bench:
         while unbound := self.database.run(lambda s: bind.unbound_steps(s, "", 100)):
             for step in unbound:
                 key = hashlib.sha256(key_of(step).encode()).hexdigest()
-                work = Work(key=key, params={}, inputs={}, need=need)
+                work = Work(key=key, params={}, inputs={}, need=need, is_external=step.kind == "publish")
                 bindings.append(self.database.run(partial(bind.bind, step=step, work=work)))
             if Binding.POSTPONED in bindings:
                 break

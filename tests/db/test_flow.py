@@ -8,15 +8,18 @@ import pytest
 from sqlalchemy import select
 
 from core.errors import Conflict, NotFound, SourceInvalid, WorkerLost
+from core.ids import JobId
 from db import artifacts, deadlines, demand, events
 from db.bind import Binding
+from db.claim import Claim
 from db.jobs import PlannedStep
 from db.lease import Result, finish
 from db.notify import JOBS, WORK
 from db.renewal import LeaseState
 from db.tables import Execution
 from db.tokens import LeaseLost
-from tests.db.conftest import CHAIN, RETRY, Bench
+from tests.db.conftest import CHAIN, PUBLISH, RETRY, Bench
+from tests.db.shifted_clock import ShiftedClock
 
 
 def test_steps_become_ready_as_what_they_need_succeeds(bench: Bench) -> None:
@@ -215,6 +218,51 @@ def test_cancelling_one_of_two_jobs_leaves_their_execution_running(bench: Bench)
     assert bench.database.run(lambda s: s.scalar(priority)) == 1
     bench.finish(claimed)
     assert bench.steps(second)["fetch"] == "succeeded"
+
+
+def publishing(bench: Bench) -> tuple[JobId, Claim]:
+    job = bench.submit(steps=PUBLISH, publish_to="file:///published/model")
+    bench.bind_all()
+    return job, bench.must_claim()
+
+
+def test_what_has_begun_to_be_published_is_not_cancelled_and_completes(bench: Bench) -> None:
+    job, claimed = publishing(bench)
+    for _ in range(2):
+        with pytest.raises(Conflict, match="file:///published/model, which is not broken off: it completes"):
+            bench.cancel(job)
+    assert bench.status(job) == "running"
+    assert bench.renew(claimed) is LeaseState.HELD
+    bench.finish(claimed)
+    assert bench.status(job) == "succeeded"
+
+
+def test_what_has_begun_to_be_published_is_not_cancelled_between_two_attempts(bench: Bench) -> None:
+    job, claimed = publishing(bench)
+    bench.fail(claimed, WorkerLost("gone"))
+    with pytest.raises(Conflict, match="it completes"):
+        bench.cancel(job)
+    bench.finish(bench.must_claim())
+    assert bench.status(job) == "succeeded"
+
+
+def test_what_has_not_begun_to_be_published_is_cancelled(bench: Bench) -> None:
+    job = bench.submit(steps=PUBLISH)
+    bench.bind_all()
+    bench.cancel(job)
+    assert bench.status(job) == "cancelled"
+    assert bench.claim() is None
+
+
+def test_a_job_whose_publishing_runs_out_of_time_fails(bench: Bench, clock: ShiftedClock) -> None:
+    job = bench.submit(steps=PUBLISH, max_runtime_seconds=1)
+    bench.bind_all()
+    claimed = bench.must_claim()
+    clock.move(2)
+    assert bench.expire_job(job)
+    assert bench.renew(claimed) is LeaseState.STOP
+    bench.stopped(claimed)
+    assert bench.status(job) == "failed"
 
 
 def test_a_child_that_ends_while_its_job_is_cancelling_ends_the_job(bench: Bench) -> None:

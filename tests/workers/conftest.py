@@ -47,6 +47,7 @@ class Service:
             "FEWBITS_STORE_URL": self.store.as_uri(),
             "FEWBITS_SCRATCH_ROOT": str(self.scratch),
             "FEWBITS_SOURCE_ROOTS": f"{TINY_LLAMA.parent}:{folder}",
+            "FEWBITS_PUBLISH_ROOTS": str(folder / "published"),
             "FEWBITS_METHOD_MODULES": MODULE,
             "FEWBITS_LEASE_SECONDS": str(LEASE_SECONDS),
             "FEWBITS_RESCUE_SECONDS": "0.2",

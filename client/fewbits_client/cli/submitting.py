@@ -35,6 +35,13 @@ def _source_url(_ctx: click.Context, _param: click.Parameter, value: str) -> str
     return path.as_uri()
 
 
+def _destination_url(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Return the destination as a URL; the folder is the server's, and is not there yet."""
+    if value is None or _SCHEME.match(value):
+        return value
+    return Path(value).expanduser().resolve().as_uri()
+
+
 def _pairs(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
     pairs = [value.partition("=") for value in values]
     for value, (name, equals, _) in zip(values, pairs, strict=True):
@@ -72,6 +79,7 @@ def _refuse_constant(name: str) -> NoReturn:
 @click.option("--max-pending", "max_pending_seconds", type=click.IntRange(1), help="Seconds it may wait to begin.")
 @click.option("--max-attempts", type=click.IntRange(1), help="How often a step that goes wrong is tried.")
 @click.option("--wait-for-capacity", is_flag=True, help="Submit also what no worker could run, to wait for one.")
+@click.option("--publish-to", metavar="FOLDER", callback=_destination_url, help="A new folder for the result.")
 @click.option("--wait", is_flag=True, help="Stay until the jobs are over; the exit status says how they ended.")
 @talks_to_server
 def submit(client: Client, output: Output, source: str, recipes: Recipes, *, wait: bool, **options: Any) -> Exit:
@@ -81,6 +89,8 @@ def submit(client: Client, output: Output, source: str, recipes: Recipes, *, wai
     file:///…, hf://org/name@revision, s3://bucket/prefix.  RECIPE is a short form such as gguf:Q4_K_M, or in full
     '{"method": "gptq", "calibration_samples": 256}'; `fewbits methods` lists them.  With --json one list of the jobs.
     """
+    if options["publish_to"] and len(recipes) > 1:
+        raise click.UsageError("--publish-to names one folder for one result: submit each RECIPE by itself.")
     jobs, error = _submit_each(client, output, source, recipes, _given(options))
     status = exit_for_error(error) if error else Exit.OK
     if wait and jobs and error is None:

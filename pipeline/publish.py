@@ -1,0 +1,149 @@
+"""``publish``: put the result where the team wants it, whole or not at all, once, however often it is tried."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import DestinationRefused, DoesNotFit
+from core.steps import UnboundStep
+from engines.context import EngineContext, Progress
+from engines.methods.base import Forecast
+from pipeline.destinations import PARAM, destination_folder
+from pipeline.step_kind import MIB, Facts, Outcome, StepContext, StepKind
+
+PIECE_BYTES = 16 * MIB
+MARKER = ".fewbits-job"  # in a published folder: whose it is
+ARRIVING = ".fewbits-arriving"  # the end of the name of a folder that is not whole yet
+
+
+class Publish(StepKind):
+    """The files arrive in a hidden folder beside the destination, which is then renamed: nobody sees a part of them.
+
+    The folder names its job. An attempt that finds it there, as after a worker that died between the renaming and the
+    commit, has nothing left to do.
+    """
+
+    name = "publish"
+    version = 1
+    is_external = True
+
+    def engine(self, params: Mapping[str, Any]) -> str:
+        """Return that the work is our own."""
+        return "fewbits"
+
+    def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
+        """Return a small need: nothing is kept in memory or on the scratch disk."""
+        return Forecast(memory_bytes=256 * MIB, scratch_bytes=0)
+
+    def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
+        """Return the destination, and the job: each job publishes for itself."""
+        return {**step.params, "job": step.job_id}
+
+    def run(self, context: StepContext) -> Outcome:
+        """Copy the result and make it visible.
+
+        Raises:
+            DestinationRefused: something else is there already, or it is not allowed.
+            DoesNotFit: the disk there is full.
+        """
+        job_id = context.params["job"]
+        folder = destination_folder(context.params["to"], context.publish_roots)
+        if not _is_published(folder, job_id):
+            _check_free(folder, context.publish_roots)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(folder, job_id)
+            arriving = _arriving(folder, job_id)
+            try:
+                _copy(context.inputs["quantize"], arriving, context.engine)
+                (arriving / MARKER).write_text(json.dumps({"job": job_id}) + "\n")
+                _make_visible(arriving, folder, job_id)
+            finally:
+                shutil.rmtree(arriving, ignore_errors=True)
+        return Outcome(facts={"published_to": folder.as_uri()})
+
+
+def _is_published(folder: Path, job_id: str) -> bool:
+    try:
+        return bool(json.loads((folder / MARKER).read_text())["job"] == job_id)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _check_free(folder: Path, roots: tuple[Path, ...]) -> None:
+    """Raise unless nothing is at the destination, and it is not inside of what another job has published."""
+    if os.path.lexists(folder):
+        raise _taken(folder)
+    for above in folder.parents:
+        if above in roots:
+            return
+        if (above / MARKER).exists():
+            raise DestinationRefused(f"{above} is what another job has published. Choose another folder.", param=PARAM)
+
+
+def _arriving(folder: Path, job_id: str) -> Path:
+    return folder.parent / f".{folder.name}.{job_id}.{uuid.uuid4().hex}{ARRIVING}"
+
+
+def _remove_leftovers(folder: Path, job_id: str) -> None:
+    """Remove what an earlier attempt of the job, which was broken off, has left.
+
+    An attempt that is only thought dead finds its folder gone, not a part of it, so it cannot make a part visible.
+    """
+    for path in list(folder.parent.iterdir()):
+        if path.name.startswith(f".{folder.name}.{job_id}.") and path.name.endswith(ARRIVING):
+            shutil.rmtree(path.rename(_arriving(folder, job_id)), ignore_errors=True)
+
+
+def _copy(source: Path, arriving: Path, engine: EngineContext) -> None:
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    total_bytes = sum(path.stat().st_size for path in files)
+    free_bytes = shutil.disk_usage(arriving.parent).free
+    if total_bytes > free_bytes:
+        raise DoesNotFit(
+            f"The result has {total_bytes / 1e6:,.0f} MB, and the destination's disk {free_bytes / 1e6:,.0f} MB free."
+        )
+    arriving.mkdir()
+    done_bytes = 0
+    for path in files:
+        name = path.relative_to(source)
+        for above in list(name.parents)[-2::-1]:
+            (arriving / above).mkdir(exist_ok=True)
+        with path.open("rb") as reader, (arriving / name).open("wb") as writer:
+            while piece := reader.read(PIECE_BYTES):
+                writer.write(piece)
+                done_bytes += len(piece)
+                engine.report(Progress(done_bytes, total_bytes, "bytes", str(name)))
+            writer.flush()
+            os.fsync(writer.fileno())
+
+
+def _make_visible(arriving: Path, folder: Path, job_id: str) -> None:
+    try:
+        arriving.rename(folder)
+    except OSError as error:
+        if _is_published(folder, job_id):  # by an attempt that was thought dead
+            return
+        if os.path.lexists(folder):
+            raise _taken(folder) from error
+        raise
+    _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _taken(folder: Path) -> DestinationRefused:
+    return DestinationRefused(
+        f"There is something at {folder} already, and nothing is written over. Choose another folder, and submit the "
+        "job again: what it has made is reused.",
+        param=PARAM,
+    )
