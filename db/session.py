@@ -10,13 +10,15 @@ from typing import TypeVar
 import psycopg
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DisconnectionError, InterfaceError, InternalError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from db.turns import NoTurn, Turns
 
 T = TypeVar("T")
 
 STALLED_SECONDS = 20  # a process that stalls in a transaction loses it then, before its lease, and locks nothing longer
+TURN_SECONDS = 30.0  # how long a transaction waits for a connection
 CONFLICTS_MAX = 8
 CONFLICT_WAIT_SECONDS = 0.02
 RESTED_SECONDS = 1.0  # a connection that was used later than that is taken to be good: asking costs a tenth of a claim
@@ -43,7 +45,7 @@ class Interleaved(Exception):
 
 
 # Postgres is away, or too busy: the same verb may succeed later. Not among them is what Postgres refuses to store.
-UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout, Interleaved)
+UNAVAILABLE = (OperationalError, InterfaceError, NoTurn, Interleaved)
 
 
 class Database:
@@ -67,12 +69,13 @@ class Database:
         )
         event.listen(self.engine, "checkin", _note_use)
         event.listen(self.engine, "checkout", _ping_if_rested)
+        self._turns = Turns(connections_max, TURN_SECONDS)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """Open a transaction; it is committed at the end of the block, rolled back on an error."""
-        with self._sessions.begin() as session:
+        with self._turns.turn(), self._sessions.begin() as session:
             yield session
 
     def run(self, verb: Callable[[Session], T]) -> T:
