@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, tuple_
+from sqlalchemy import ColumnElement, insert, select, tuple_
 from sqlalchemy.orm import Session, selectinload
 
 from core.errors import Conflict, InvalidRequest, NotFound
@@ -60,44 +60,46 @@ class JobFilter:
 
 def submit(session: Session, team_id: TeamId, new: NewJob, retry_of: str | None = None) -> JobId:
     """Write a job and its steps. Nothing is enqueued: workers find what is ready."""
-    job = Job(
-        id=new_id("job"),
-        team_id=team_id,
-        source=new.source,
-        method=new.method,
-        recipe=dict(new.recipe),
-        evaluation=dict(new.evaluation),
-        job_metadata=dict(new.metadata),
-        labels=list(new.labels),
-        retry_of=retry_of,
-        priority=new.priority,
-        max_runtime_seconds=new.max_runtime_seconds,
-        max_pending_seconds=new.max_pending_seconds,
-        max_attempts=new.max_attempts,
-        wait_for_capacity=new.wait_for_capacity,
-        publish_to=new.publish_to,
-        steps=[_step(position, step) for position, step in enumerate(new.steps)],
-    )
-    session.add(job)
-    session.flush()
-    for pool in {step.pool for step in job.steps if step.status == StepStatus.READY}:
+    job_id = JobId(new_id("job"))
+    session.execute(insert(Job), {**_job_row(new), "id": job_id, "team_id": team_id, "retry_of": retry_of})
+    steps = [_step_row(job_id, position, step) for position, step in enumerate(new.steps)]
+    session.execute(insert(Step), steps)
+    for pool in {step["pool"] for step in steps if step["status"] == StepStatus.READY}:
         notify(session, WORK, pool)
-    events.record(session, job.id, "The job is queued.")
+    events.record(session, job_id, "The job is queued.")
     for warning in new.warnings:
-        events.record(session, job.id, warning, level="warn", kind="message")
-    return JobId(job.id)
+        events.record(session, job_id, warning, level="warn", kind="message")
+    return job_id
 
 
-def _step(position: int, planned: PlannedStep) -> Step:
-    return Step(
-        id=new_id("step"),
-        position=position,
-        kind=planned.kind,
-        pool=planned.pool,
-        needs=list(planned.needs),
-        params=dict(planned.params),
-        status=(StepStatus.WAITING if planned.needs else StepStatus.READY).value,
-    )
+def _job_row(new: NewJob) -> dict[str, Any]:
+    return {
+        "source": new.source,
+        "method": new.method,
+        "recipe": dict(new.recipe),
+        "evaluation": dict(new.evaluation),
+        "job_metadata": dict(new.metadata),
+        "labels": list(new.labels),
+        "priority": new.priority,
+        "max_runtime_seconds": new.max_runtime_seconds,
+        "max_pending_seconds": new.max_pending_seconds,
+        "max_attempts": new.max_attempts,
+        "wait_for_capacity": new.wait_for_capacity,
+        "publish_to": new.publish_to,
+    }
+
+
+def _step_row(job_id: JobId, position: int, planned: PlannedStep) -> dict[str, Any]:
+    return {
+        "id": new_id("step"),
+        "job_id": job_id,
+        "position": position,
+        "kind": planned.kind,
+        "pool": planned.pool,
+        "needs": list(planned.needs),
+        "params": dict(planned.params),
+        "status": (StepStatus.WAITING if planned.needs else StepStatus.READY).value,
+    }
 
 
 def retry(session: Session, team_id: TeamId, job_id: str, plan_anew: Callable[[ShownJob], NewJob]) -> JobId:
