@@ -149,15 +149,14 @@ def _fault(draw: random.Random, kind: str, number: int, count: int, seconds: flo
     at_seconds = _due(draw, number, count, seconds * POISON_PART if kind == "poison" else seconds)
     chooses = draw.random()
     if kind == "poison":
-        return PlannedFault(kind, at_seconds, chooses, jobs=(poison(draw, number),))
+        return PlannedFault(kind, at_seconds, chooses, jobs=(_poison(draw, number),))
     if kind == "quota":
-        return PlannedFault(kind, at_seconds, chooses, draw.uniform(4, 7), crowd(draw, number))
+        return PlannedFault(kind, at_seconds, chooses, draw.uniform(4, 7), _crowd(draw, number))
     held_seconds = draw.uniform(3, 6) if kind in ("pause", "drain") else 0.0
     return PlannedFault(kind, at_seconds, chooses, held_seconds)
 
 
-def poison(draw: random.Random, number: int) -> PlannedJob:
-    """Draw a job whose work kills its worker each time it runs."""
+def _poison(draw: random.Random, number: int) -> PlannedJob:
     name = f"poison-{number}"
     return PlannedJob(
         name=name,
@@ -170,7 +169,7 @@ def poison(draw: random.Random, number: int) -> PlannedJob:
     )
 
 
-def crowd(draw: random.Random, number: int) -> tuple[PlannedJob, ...]:
+def _crowd(draw: random.Random, number: int) -> tuple[PlannedJob, ...]:
     """Draw jobs of one team that come almost at once: over HTTP what has no model, and work for one pool."""
     team, pool = draw.randrange(TEAMS), draw.choice(("cpu", "gpu"))
     over_http = [
