@@ -27,7 +27,11 @@ RUNNING_MAX, QUEUED_MAX = 1, 1
 READY = """
     SELECT count(*) FROM executions WHERE status = 'ready' AND pool = %s AND ready_at <= clock_timestamp()
 """
-RUNS = "SELECT count(*) FROM executions WHERE status = 'running' AND worker_id = %s"
+# Poison is left out: it ends only with its worker, which nothing hits while it is drained.
+RUNS = """
+    SELECT count(*) FROM executions
+    WHERE status = 'running' AND worker_id = %s AND params #>> '{recipe,act}' IS DISTINCT FROM 'poison'
+"""
 
 
 class Operator:
@@ -82,7 +86,7 @@ class Operator:
         return most
 
     def _drain(self, fault: PlannedFault) -> Task:
-        """Drain a worker that is at work, at least until it has finished that; nothing else hits it meanwhile."""
+        """Drain a worker that is at work, at least until it has finished that; nothing hits it meanwhile."""
         child, process = yield from self._at.targets.running_child(fault.draw, alone=True)
         self._at.stack.held.add(child.worker)
         while (worker_id := self._at.witness.worker(process.pid)) is None:
