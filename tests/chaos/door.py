@@ -15,8 +15,9 @@ import httpx
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.errors import QuotaExceeded
 from core.ids import TeamId
-from db import jobs, keys
+from db import jobs, keys, quotas
 from db.jobs import NewJob, PlannedStep
 from db.session import UNAVAILABLE, Database
 from db.tables import Job
@@ -55,13 +56,18 @@ class Door:
         self._closing = threading.Event()
         self._keys: list[str] = []
         self._teams: list[TeamId] = []
+        self.turned_away: list[int] = []  # the team of each request that was answered with 429
 
     def open(self) -> None:
         """Make the teams and their keys."""
         for number in range(TEAMS):
-            _, key = self._database.run(partial(keys.create_key, team_name=f"team-{number}", label=""))
+            _, key = self._database.run(partial(keys.create_key, team_name=team_name(number), label=""))
             self._keys.append(key)
             self._teams.append(self._database.run(partial(keys.authenticate, key=key)))
+
+    def team_id(self, number: int) -> TeamId:
+        """Return the id of a team."""
+        return self._teams[number]
 
     def submit(self, job: PlannedJob) -> set[str]:
         """Ask for a job as often as is planned, all at once; return the ids of the answers, which should be one."""
@@ -111,7 +117,9 @@ class Door:
             except httpx.TransportError:
                 pass
             else:
-                if not _asks_for_patience(response):
+                if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+                    self.turned_away.append(team)
+                elif not _asks_for_patience(response):
                     return response
             self._pause()
 
@@ -119,7 +127,8 @@ class Door:
         while True:
             try:
                 return self._database.run(verb)
-            except UNAVAILABLE:  # the commit may have been done all the same: the verb looks first
+            # The commit may have been done all the same: the verb looks first.
+            except (*UNAVAILABLE, QuotaExceeded):
                 self._pause()
 
     def _pause(self) -> None:
@@ -128,14 +137,15 @@ class Door:
 
     def _submit_once(self, session: Session, job: PlannedJob) -> str:
         known = _named(session, job.name, None)
-        return known or jobs.submit(session, self._teams[job.team], self._new_job(job))
+        return known or jobs.submit(session, self._teams[job.team], self._new_job(session, job))
 
     def _retry_once(self, session: Session, job: PlannedJob, job_id: str) -> str:
         known = _named(session, job.name, job_id)
-        return known or jobs.retry(session, self._teams[job.team], job_id, lambda _: self._new_job(job))
+        return known or jobs.retry(session, self._teams[job.team], job_id, lambda _: self._new_job(session, job))
 
-    def _new_job(self, job: PlannedJob) -> NewJob:
+    def _new_job(self, session: Session, job: PlannedJob) -> NewJob:
         assert job.pool is not None
+        quotas.require_place(session, self._teams[job.team], {})
         return NewJob(
             source=self._source(job),
             method=job.recipe["method"],
@@ -164,6 +174,11 @@ class Door:
 
         with ThreadPoolExecutor(count) as threads:
             return set(threads.map(one, range(count)))
+
+
+def team_name(number: int) -> str:
+    """Return what a team is called."""
+    return f"team-{number}"
 
 
 def _asks_for_patience(response: httpx.Response) -> bool:

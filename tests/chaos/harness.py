@@ -12,8 +12,13 @@ from tests.chaos import verdict
 from tests.chaos.door import Door
 from tests.chaos.faults import Faults
 from tests.chaos.load import Load
+from tests.chaos.operator import Operator
 from tests.chaos.plan import FAULTS, FULL_JOBS, KILLS, MODELS, NEED_A_CHILD, Plan
+from tests.chaos.poison import Poison
+from tests.chaos.scene import Scene
 from tests.chaos.stack import FEWBITSD, Stack
+from tests.chaos.tally import Tally
+from tests.chaos.targets import Targets
 from tests.chaos.tasks import step
 from tests.chaos.verdict import Findings
 from tests.chaos.witness import Witness
@@ -37,7 +42,7 @@ class Report:
 
     seed: int
     jobs: int
-    faults: Faults
+    faults: Tally
     findings: Findings
     complaints: Sequence[str]
     seconds: float
@@ -93,9 +98,13 @@ class Harness:
         self._say: Say = lambda text: say(f"{time.monotonic() - self._began:6.1f} s  {text}")
         self._stack = Stack(folder, program, self._say)
         self._witness = Witness(self._stack.postgres.url)
-        self._faults = Faults(self._stack, self._witness, self._say)
+        self._tally = Tally(self._stack, self._say)
         self._door = Door(self._stack.url, self._stack.postgres.url, self._stack.models)
-        self._load = Load(self._door, lambda what: self._faults.note("repeat", what))
+        self._load = Load(self._door, lambda what: self._tally.note("repeat", what))
+        scene = Scene(self._stack, self._witness, self._tally, Targets(self._stack, self._witness))
+        self._operator = Operator(scene, self._load, self._door)
+        others = {**self._operator.strikes, "poison": Poison(scene, self._load).strike}
+        self._faults = Faults(scene, others)
         self._looked_at = 0.0
 
     def run(self, enough: Enough | None = None) -> Report:
@@ -113,15 +122,16 @@ class Harness:
             findings = verdict.judge(self._witness, self._load.accepted, self._stack)
         finally:
             self._load.close()
+            self._operator.close()
             self._witness.close()
             self._stack.stop()
         findings.orphans += [f"process {process.pid} after the end" for process in self._stack.offspring()]
         return Report(
             self._plan.seed,
             len(self._load.accepted),
-            self._faults,
+            self._tally,
             findings,
-            [*self._faults.complaints, *self._load.refusals],
+            [*self._tally.complaints, *self._load.refusals],
             time.monotonic() - self._began,
         )
 
@@ -131,16 +141,17 @@ class Harness:
 
     def _strike(self, enough: Enough | None) -> bool:
         """Let jobs and faults come; return whether all came."""
-        people = self._load.tasks(self._plan.jobs)
+        self._load.ask(self._plan.jobs)
         strikes = self._faults.tasks(self._plan.faults)
-        while people or strikes:
+        while self._load.people or strikes:
             self._tick()
-            people, strikes = step(people), step(strikes)
+            self._load.go_on()
+            strikes = step(strikes)
             if time.monotonic() - self._looked_at < LOOK_SECONDS:
                 continue
             self._look()
-            if strikes and not people and self._is_idle():
-                people.append(self._load.filler())
+            if strikes and not self._load.people and self._is_idle():
+                self._load.fill()
             if enough is not None and enough(self._witness):
                 return False
         return True
@@ -181,7 +192,7 @@ class Harness:
         return self._witness.ask(verdict.OPEN) == []
 
 
-def table(faults: Faults) -> str:
+def table(faults: Tally) -> str:
     """Return the faults that have struck, by kind."""
     lines = [f"{'fault':<10} {'struck':>6} {'hit a running child':>20} {'while one ran':>14}"]
     lines += [

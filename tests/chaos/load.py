@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.chaos.door import Door, Refused, Unanswered
 from tests.chaos.plan import BURST, PlannedJob
-from tests.chaos.tasks import Task, Waiting, elsewhere, pause, until
+from tests.chaos.tasks import Task, Waiting, elsewhere, pause, step, until
 
 THREADS = 32
 FILLER_SECONDS = 6.0
@@ -36,6 +36,7 @@ class Load:
 
     def __init__(self, door: Door, note_burst: Callable[[str], None]) -> None:
         self.accepted: dict[str, Accepted] = {}
+        self.people: list[Task] = []  # who have not got all that they want
         self.over: set[str] = set()  # the jobs that are known to have ended; whoever looks keeps it up to date
         self.refusals: list[str] = []
         self._door = door
@@ -43,15 +44,23 @@ class Load:
         self._executor = ThreadPoolExecutor(THREADS)
         self._fillers = itertools.count()
 
-    def tasks(self, planned: Iterable[PlannedJob]) -> list[Task]:
-        """Return a task for each job."""
-        return [self._life(job) for job in planned]
+    def ask(self, planned: Iterable[PlannedJob]) -> None:
+        """Have people ask for jobs, each when it is due, counted from now."""
+        self.people += [self._life(job) for job in planned]
 
-    def filler(self) -> Task:
-        """Return a task that asks for one more job: something for a fault to hit when all else is over."""
+    def go_on(self) -> None:
+        """Let everybody do what can be done now."""
+        self.people = step(self.people)
+
+    def is_over(self, name: str) -> bool:
+        """Return whether a job of that name has been accepted and has ended."""
+        return any(self.accepted[job_id].planned.name == name for job_id in self.over if job_id in self.accepted)
+
+    def fill(self) -> None:
+        """Ask for one more job: something for a fault to hit when all else is over."""
         name = f"filler-{next(self._fillers)}"
         recipe = {"method": "chaos", "label": name, "seconds": FILLER_SECONDS}
-        return self._life(PlannedJob(name, 0.0, team=0, model=0, recipe=recipe, pool="cpu"))
+        self.ask([PlannedJob(name, 0.0, team=0, model=0, recipe=recipe, pool="cpu")])
 
     def close(self) -> None:
         """Wait for nobody any more."""

@@ -15,6 +15,8 @@ MODELS = 4
 BURST = 20  # identical requests at once
 SECONDS_PER_JOB = 1.2
 STRIKES_BEGIN_SECONDS = 3.0
+POISON_PART = 0.5  # of a run, at whose beginning poison is asked for: it takes its time
+POISON_SECONDS = 600.0  # it is to have killed its last worker long before
 
 # How many faults of each kind strike in a full run.
 FAULTS: Mapping[str, int] = {
@@ -29,9 +31,13 @@ FAULTS: Mapping[str, int] = {
     "flush": 6,
     "preempt": 6,
     "repeat": 6,
+    "poison": 3,  # each kills several workers
+    "pause": 6,
+    "drain": 6,
+    "quota": 6,
 }
 KILLS = ("child", "worker", "dispatch", "rescue", "api", "broker", "postgres")
-NEED_A_CHILD = ("child", "worker", "stall", "preempt")
+NEED_A_CHILD = ("child", "worker", "stall", "preempt", "poison", "drain")
 
 SUCCEEDED, FAILED = frozenset({"succeeded"}), frozenset({"failed"})
 
@@ -68,14 +74,29 @@ class PlannedJob:
     priority: int = 0
     max_runtime_seconds: int | None = None
 
+    @property
+    def is_poison(self) -> bool:
+        """Whether its work kills its worker each time it runs."""
+        return self.recipe.get("act") == "poison"
+
 
 @dataclass(frozen=True)
 class PlannedFault:
-    """A fault: its kind, when it is due, and a number from 0 to 1 that chooses what it hits."""
+    """A fault.
+
+    Attributes:
+        kind: of fault.
+        at_seconds: when it is due, from the beginning.
+        draw: from 0 to 1; chooses what it hits.
+        seconds: how long what an operator orders is to hold at least.
+        jobs: what is asked for when it strikes; their times are counted from then.
+    """
 
     kind: str
     at_seconds: float
     draw: float
+    seconds: float = 0.0
+    jobs: tuple[PlannedJob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +113,7 @@ def plan(seed: int, job_count: int, minutes: float | None = None) -> Plan:
 
     Args:
         seed: the same seed with the same sizes gives the same plan.
-        job_count: jobs that are asked for; those that are retried come on top.
+        job_count: jobs that are asked for; those that are retried and those that belong to a fault come on top.
         minutes: the time over which jobs and faults are spread.
     """
     draw = random.Random(seed)  # noqa: S311 - a plan that can be drawn again, not a secret
@@ -108,7 +129,7 @@ def plan(seed: int, job_count: int, minutes: float | None = None) -> Plan:
     for number in range(job_count - len(jobs)):
         synthetic.append(_synthetic(draw, number, seconds, synthetic))
     faults = [
-        PlannedFault(kind, _due(draw, number, _scaled(count, scale), seconds), draw.random())
+        _fault(draw, kind, number, _scaled(count, scale), seconds)
         for kind, count in FAULTS.items()
         if kind != "repeat"
         for number in range(_scaled(count, scale))
@@ -122,6 +143,60 @@ def plan(seed: int, job_count: int, minutes: float | None = None) -> Plan:
 
 def _scaled(count: int, scale: float) -> int:
     return max(1, round(count * scale))
+
+
+def _fault(draw: random.Random, kind: str, number: int, count: int, seconds: float) -> PlannedFault:
+    at_seconds = _due(draw, number, count, seconds * POISON_PART if kind == "poison" else seconds)
+    chooses = draw.random()
+    if kind == "poison":
+        return PlannedFault(kind, at_seconds, chooses, jobs=(_poison(draw, number),))
+    if kind == "quota":
+        return PlannedFault(kind, at_seconds, chooses, draw.uniform(4, 7), _crowd(draw, number))
+    held_seconds = draw.uniform(3, 6) if kind in ("pause", "drain") else 0.0
+    return PlannedFault(kind, at_seconds, chooses, held_seconds)
+
+
+def _poison(draw: random.Random, number: int) -> PlannedJob:
+    name = f"poison-{number}"
+    return PlannedJob(
+        name=name,
+        at_seconds=0.0,
+        team=draw.randrange(TEAMS),
+        model=draw.randrange(MODELS),
+        recipe={"method": "chaos", "label": name, "seconds": POISON_SECONDS, "act": "poison"},
+        pool=draw.choice(("cpu", "gpu")),
+        ends=FAILED,
+    )
+
+
+def _crowd(draw: random.Random, number: int) -> tuple[PlannedJob, ...]:
+    """Draw jobs of one team that come almost at once: over HTTP what has no model, and work for one pool."""
+    team, pool = draw.randrange(TEAMS), draw.choice(("cpu", "gpu"))
+    over_http = [
+        PlannedJob(
+            name=f"crowd-{number}-{one}",
+            at_seconds=draw.uniform(0, 0.5),
+            team=team,
+            model=None,
+            recipe={"method": "gguf", "type": "Q8_0"},
+            pool=None,
+            ends=FAILED,
+            sends=draw.choice((1, 2)),
+        )
+        for one in range(4)
+    ]
+    stored = [
+        PlannedJob(
+            name=f"crowd-{number}-{pool}-{one}",
+            at_seconds=draw.uniform(0, 0.5),
+            team=team,
+            model=draw.randrange(MODELS),
+            recipe={"method": "chaos", "label": f"crowd-{number}-{one}", "seconds": draw.uniform(0.5, 2)},
+            pool=pool,
+        )
+        for one in range(2)
+    ]
+    return tuple(over_http + stored)
 
 
 def _due(draw: random.Random, number: int, count: int, seconds: float) -> float:

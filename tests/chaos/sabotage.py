@@ -4,7 +4,9 @@ Started as ``python -m tests.chaos.sabotage WHAT …``, where what follows is a 
 out before the modules that use it are loaded, so nothing of the service is imported here at first.
 """
 
+import os
 import sys
+from typing import Any
 
 
 def forget_tokens() -> None:
@@ -34,7 +36,39 @@ def forget_states() -> None:
     states.origins = origins
 
 
-SABOTAGES = {"tokens": forget_tokens, "states": forget_states}
+def forget_orders() -> None:
+    """Tell an operator that pools are paused and workers drained, and do nothing of it."""
+    from db import workers
+
+    def nothing(*_: Any, **__: Any) -> None:
+        return
+
+    workers.pause = nothing
+    workers.drain = nothing
+
+
+def forget_quotas() -> None:
+    """Let every team run as much as there is room for."""
+    from db import quotas
+
+    def always(*_: Any, **__: Any) -> bool:
+        return True
+
+    quotas.may_run = always
+
+
+def forget_deaths() -> None:
+    """Try work again however many workers have died over it."""
+    os.environ["FEWBITS_DEATHS_MAX"] = "100"
+
+
+SABOTAGES = {
+    "tokens": forget_tokens,
+    "states": forget_states,
+    "orders": forget_orders,
+    "quotas": forget_quotas,
+    "deaths": forget_deaths,
+}
 
 
 def main() -> None:

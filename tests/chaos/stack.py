@@ -7,6 +7,7 @@ the service. Used from one thread, which must live as long as the stack.
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,9 +29,12 @@ from tests.chaos.steps import MODULE
 from tests.conftest import REPOSITORY
 
 LEASE_SECONDS = 3
+DEATHS_MAX = 3
 SHUTDOWN_SECONDS = 10
 SLOTS = 2
 READY_SECONDS = 120.0
+COMMAND_SECONDS = 60.0
+POSTGRES_IS_AWAY = "Postgres does not answer"
 FAILURES_BEFORE_READY_MAX = 3
 FEWBITSD = (sys.executable, "-c", "from server.cli import main; main()")
 WORKERS = {"cpu-1": "cpu", "cpu-2": "cpu", "gpu-1": "gpu", "gpu-2": "gpu"}
@@ -45,7 +49,7 @@ SETTINGS = {
     # What is killed again and again is to succeed all the same.
     "FEWBITS_ATTEMPTS_LIMIT": "100",
     "FEWBITS_ATTEMPTS_MAX": "100",
-    "FEWBITS_DEATHS_MAX": "100",
+    "FEWBITS_DEATHS_MAX": str(DEATHS_MAX),
     "FEWBITS_SCRATCH_FREE_BYTES_MIN": "0",
     "FEWBITS_GARBAGE_GRACE_SECONDS": "5",
     "FEWBITS_CHILD_THREADS": "1",
@@ -54,10 +58,11 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class RunningChild:
-    """A child of a worker, and the lease that its folder is named after."""
+    """A child of a worker, its folder, and the lease that this is named after."""
 
     worker: str
     pid: int
+    folder: Path
     execution_id: str
     token: int
 
@@ -77,6 +82,7 @@ class Stack:
         self.scratch = folder / "scratch"
         self.models = folder / "models"
         self.held: set[str] = set()  # workers that a fault has in its hands
+        self._killed: set[int] = set()
         self._program = tuple(program)
         self._supervisor = Supervisor(say)
         self._port = free_port()
@@ -119,15 +125,39 @@ class Stack:
             return False
 
     def process(self, name: str) -> Child | None:
-        """Return a process of the stack that runs and that no fault has in its hands, or None."""
+        """Return a process of the stack that runs and that no fault has hit or has in its hands, or None."""
         service = self._supervisor.services[name]
-        runs = not service.waiting and service.child.status is None
+        runs = not service.waiting and service.child.pid not in self._killed and service.child.status is None
         return service.child if runs and name not in self.held else None
 
     def kill(self, name: str, pid: int) -> None:
         """Kill a process, of the stack or below one of its processes, which starts again soon."""
-        self._supervisor.services[name].failures = 0  # it is our doing, and no reason to wait longer each time
+        self.expect_end(name)
+        self._killed.add(pid)
         self.signal(pid, signal.SIGKILL)
+
+    def expect_end(self, name: str) -> None:
+        """Have a process start again soon when it ends: it is our doing, and no reason to wait longer each time."""
+        self._supervisor.services[name].failures = 0
+
+    def operate(self, *arguments: str) -> bool:
+        """Run a command of ``fewbitsd`` as an operator does; return whether it was done: Postgres may be away.
+
+        Raises:
+            RuntimeError: it failed for another reason.
+        """
+        command = subprocess.run(
+            (*self._program, *arguments),
+            cwd=self.folder,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        if command.returncode != 0 and POSTGRES_IS_AWAY not in command.stderr:
+            raise RuntimeError(f"fewbitsd {' '.join(arguments)}: {command.stderr}")
+        return command.returncode == 0
 
     def signal(self, pid: int, number: signal.Signals) -> None:
         """Send a signal, if the process is still there."""
@@ -182,15 +212,17 @@ class Stack:
         return Command(
             name=name,
             argv=(*self._program, *arguments),
-            environment={**os.environ, **SETTINGS, **self._own_settings()},
+            environment=self._environment(),
             folder=self.folder,
             log=self.folder / f"{name}.log",
             record=self.folder / f"{name}.pid",
             orphan_signal=signal.SIGKILL,
         )
 
-    def _own_settings(self) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         return {
+            **os.environ,
+            **SETTINGS,
             "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "client"))),
             "FEWBITS_DATABASE_URL": self.postgres.url,
             "FEWBITS_BROKER_URL": self.broker.url,
@@ -206,8 +238,9 @@ def _running_child(worker: str, process: psutil.Process) -> RunningChild | None:
     with contextlib.suppress(psutil.Error):
         words = process.cmdline()
         if "workers.child" in words and _is_alive(process):
-            execution_id, _, token = Path(words[-1]).parent.name.rpartition("-")
-            return RunningChild(worker, process.pid, execution_id, int(token))
+            folder = Path(words[-1]).parent
+            execution_id, _, token = folder.name.rpartition("-")
+            return RunningChild(worker, process.pid, folder, execution_id, int(token))
     return None
 
 

@@ -1,11 +1,12 @@
 """A method whose result says under which lease it was made. Registered through FEWBITS_METHOD_MODULES.
 
 It works in small pieces, prints, measures, keeps a process of its own, goes on where an attempt that had to leave has
-stopped, and where it is asked to, it crashes, does not fit or is wrong.
+stopped, and where it is asked to, it crashes, does not fit, is wrong, or kills its worker.
 """
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ MODULE = "tests.chaos.steps"
 METHOD = "chaos"
 TESTIMONY = "made-under.json"
 CHECKPOINT = "pieces"
+LET_GO = "let-go"  # in the folder of poison: the process that it may kill, if that is still its worker
 PIECE_SECONDS = 0.1
 
 
@@ -30,7 +32,7 @@ class ChaosParams(MethodParams):
     label: str = ""
     seconds: float = 1.0
     crashes: int = 0
-    act: Literal["work", "too_large", "wrong"] = "work"
+    act: Literal["work", "too_large", "wrong", "poison"] = "work"
 
 
 class ChaosMethod(Method):
@@ -55,7 +57,8 @@ class ChaosMethod(Method):
         return Forecast(memory_bytes=1, scratch_bytes=1)
 
     def quantize(self, context: EngineContext, source: Path, params: ChaosParams) -> Mapping[str, Any]:
-        own = context.output.parent.name
+        folder = context.output.parent
+        own = folder.name
         subprocess.Popen(["sleep", "600"])  # nothing ends it but the end of the group
         total = max(1, round(params.seconds / PIECE_SECONDS))
         saved = context.checkpoint / CHECKPOINT
@@ -66,6 +69,8 @@ class ChaosMethod(Method):
             _say(f"{own} {params.label}: {done} of {total}")
             context.report(Progress(done, total, "pieces"))
             context.measure(Measurement(done, "piece", {"seconds": PIECE_SECONDS}))
+            if params.act == "poison":
+                _kill_worker(folder / LET_GO)
             if done == total // 2:
                 _act(params, token=int(own.rpartition("-")[2]))
             time.sleep(PIECE_SECONDS)
@@ -75,6 +80,12 @@ class ChaosMethod(Method):
 
 def _say(line: str) -> None:
     os.write(1, f"{line}\n".encode())
+
+
+def _kill_worker(let_go: Path) -> None:
+    worker = os.getppid()
+    if let_go.exists() and let_go.read_text() == str(worker):
+        os.kill(worker, signal.SIGKILL)
 
 
 def _act(params: ChaosParams, token: int) -> None:

@@ -70,6 +70,40 @@ def test_without_the_guard_of_states_it_finds_final_states_that_change(tmp_path:
     assert report.broken_promises()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("kind", "found"), [("pause", "claimed in a paused pool"), ("drain", "a drained worker has claimed")]
+)
+def test_without_an_operator_s_orders_it_finds_what_is_claimed_all_the_same(
+    tmp_path: Path, kind: str, found: str
+) -> None:
+    jobs = [chaos(f"chaos-{number}", number * 0.5, "cpu") for number in range(20)]
+    orders = [PlannedFault(kind, 4.0 + 2 * number, 0.0, seconds=10.0) for number in range(3)]
+    assert found in the_effect(tmp_path, "orders", Plan(0, tuple(jobs), tuple(orders)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_without_quotas_it_finds_a_team_that_runs_more_than_it_may(tmp_path: Path) -> None:
+    jobs = tuple(chaos(f"chaos-{number}", 0.0, "cpu") for number in range(4))
+    quota = PlannedFault("quota", 0.0, 0.0, seconds=20.0, jobs=jobs)
+    assert "has run more than its quota" in the_effect(tmp_path, "quotas", Plan(0, (), (quota,)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_without_the_count_of_deaths_it_finds_work_that_goes_on_killing(tmp_path: Path) -> None:
+    poison = tuple(fault for fault in plan(SEED, SHORT_JOBS).faults if fault.kind == "poison")
+    assert "workers were to die over" in the_effect(tmp_path, "deaths", Plan(0, (), poison))
+
+
+def the_effect(folder: Path, guard: str, planned: Plan) -> str:
+    report = sabotaged(folder, guard, planned, lambda witness: bool(verdict.duplicate_effects(witness)))
+    assert report.broken_promises()
+    return " ".join(report.findings.duplicate_effects)
+
+
 def chaos(name: str, at_seconds: float, pool: str, cancel_after_seconds: float | None = None) -> PlannedJob:
     recipe = {"method": "chaos", "label": name, "seconds": 7.0}
     return PlannedJob(

@@ -5,9 +5,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from core.errors import WorkerKiller
 from tests.chaos.load import Accepted
-from tests.chaos.stack import WORKERS, Stack
+from tests.chaos.stack import DEATHS_MAX, WORKERS, Stack
 from tests.chaos.steps import TESTIMONY
 from tests.chaos.witness import Row, Witness
 
@@ -21,6 +23,23 @@ OPEN = """
 TERMINAL_CHANGES = """
     SELECT kind, row_id, old_status || ' became ' || coalesce(new_status, 'nothing') FROM witness.changes
     WHERE old_status IN ('succeeded', 'failed', 'cancelled', 'skipped') AND new_status IS DISTINCT FROM old_status
+"""
+# The claims that began while an order held, with how many executions the team then ran in the pool, and the jobs that
+# came to be queued, with how many the team then had. What ends is noted before it is committed, what begins before the
+# next that is counted with it, so that no count is higher than what was there.
+OBEYING = """
+    WITH steps AS (
+        SELECT *, CASE kind WHEN 'jobs' THEN 'queued' ELSE 'running' END AS state FROM witness.changes
+        WHERE kind IN ('jobs', 'executions')
+    ), moves AS (
+        SELECT *, new_status IS NOT DISTINCT FROM state AND old_status IS DISTINCT FROM state AS enters,
+            old_status IS NOT DISTINCT FROM state AND new_status IS DISTINCT FROM state AS leaves FROM steps
+    ), counted AS (
+        SELECT *, sum(enters::int - leaves::int) OVER (PARTITION BY team_id, kind, pool ORDER BY number) AS count
+        FROM moves
+    )
+    SELECT counted.row_id, orders.subject, orders.pool, count, counted.began FROM counted JOIN witness.orders
+    ON enters AND counted.began > orders.since AND counted.began < orders.until WHERE
 """
 DUPLICATES: Mapping[str, str] = {
     "an execution has succeeded twice": """
@@ -46,7 +65,31 @@ DUPLICATES: Mapping[str, str] = {
     "a write that came too late": """
         SELECT what, execution_id, detail FROM witness.violations
     """,
+    "work was claimed in a paused pool": f"""
+        {OBEYING} what = 'paused' AND kind = 'executions' AND subject = counted.pool
+    """,
+    "a drained worker has claimed work": f"""
+        {OBEYING} what = 'drained' AND kind = 'executions' AND subject = worker_id
+    """,
+    "a team has run more than its quota": f"""
+        {OBEYING} what = 'limited' AND kind = 'executions' AND subject = team_id AND orders.pool = counted.pool
+            AND count > maximum
+    """,
+    "a team has queued more than its quota": f"""
+        {OBEYING} what = 'limited' AND kind = 'jobs' AND subject = team_id AND orders.pool IS NULL AND count > maximum
+    """,
+    "a drained worker did not finish what it ran": """
+        SELECT worker_id, execution_id, number, outcome FROM attempts JOIN witness.orders
+        ON what = 'drained' AND subject = worker_id AND ended_at > since AND ended_at < until
+        WHERE outcome IN ('lost', 'released')
+    """,
 }
+DEATHS = """
+    SELECT executions.id, executions.status, count(number)
+    FROM executions LEFT JOIN attempts ON execution_id = executions.id AND outcome = 'lost' GROUP BY executions.id
+    HAVING count(number) > %s
+        OR executions.error ->> 'code' = %s AND count(number) <> %s
+"""
 GAPS = """
     SELECT jobs.id, event_count, count(number) FROM jobs LEFT JOIN events ON job_id = jobs.id
     GROUP BY jobs.id HAVING count(number) <> event_count OR coalesce(max(number), 0) <> event_count
@@ -105,7 +148,9 @@ def judge(witness: Witness, accepted: Mapping[str, Accepted], stack: Stack) -> F
 
 def duplicate_effects(witness: Witness) -> list[str]:
     """Return what has happened twice, by what the database shows alone."""
-    return [f"{what}: {_words(row)}" for what, query in DUPLICATES.items() for row in _asked(witness, query)]
+    found = [f"{what}: {_words(row)}" for what, query in DUPLICATES.items() for row in _asked(witness, query)]
+    deadly = _asked(witness, DEATHS, DEATHS_MAX, WorkerKiller.code, DEATHS_MAX)
+    return found + [f"{DEATHS_MAX} workers were to die over a piece of work: {_words(row)}" for row in deadly]
 
 
 def terminal_changes(witness: Witness) -> list[str]:
@@ -139,11 +184,14 @@ def _lost(witness: Witness, accepted: Mapping[str, Accepted]) -> list[str]:
         status, error = ended.get(job_id, (None, None))
         if status in ("succeeded", "failed", "cancelled") and status not in job.ends:
             found.append(f"{job_id} ({job.planned.name}) has {status}, not {'/'.join(sorted(job.ends))}: {error}")
+        elif status == "failed" and (error["code"] == WorkerKiller.code) != job.planned.is_poison:
+            blamed = "not " * job.planned.is_poison + "held to kill workers"
+            found.append(f"{job_id} ({job.planned.name}) was {blamed}: {error}")
     return found
 
 
-def _asked(witness: Witness, query: str) -> Sequence[Row]:
-    rows = witness.ask(query)
+def _asked(witness: Witness, query: str, *values: Any) -> Sequence[Row]:
+    rows = witness.ask(query, *values)
     if rows is None:
         raise ConnectionError("Postgres does not answer when nothing is to hit it any more")
     return rows

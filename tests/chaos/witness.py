@@ -4,16 +4,53 @@ Postgres may be away at any moment: then there is no answer, and whoever asked a
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from tests.chaos.stack import DEATHS_MAX
+
 SQL = Path(__file__).parent / "witness.sql"
 CONNECT_SECONDS = 2
 STATEMENT_MILLISECONDS = 10_000
 
+MARKED = """
+    SELECT DISTINCT workers.pid FROM executions JOIN workers ON workers.id = worker_id
+    WHERE executions.status = 'running' AND lost_count >= %s
+      AND executions.params #>> '{recipe,act}' IS DISTINCT FROM 'poison'
+"""
+QUANTIZING = """
+    SELECT execution_id FROM steps JOIN jobs ON jobs.id = job_id
+    WHERE steps.kind = 'quantize' AND execution_id IS NOT NULL AND metadata ->> 'request' = %s
+"""
+ORDERED = """
+    INSERT INTO witness.orders (id, what, subject, pool, maximum) VALUES (%s, %s, %s, %s, %s)
+    ON CONFLICT DO NOTHING RETURNING id
+"""
+OVER = "UPDATE witness.orders SET until = clock_timestamp() WHERE id = %s AND until = 'infinity' RETURNING id"
+
 Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What an operator has ordered: a pool is ``paused``, a worker ``drained``, a team ``limited``.
+
+    Attributes:
+        id: its own.
+        what: which of these.
+        subject: the pool, the worker or the team.
+        pool: where a team may run only so many executions; None where it may queue only so many jobs.
+        maximum: how many.
+    """
+
+    id: str
+    what: str
+    subject: str
+    pool: str | None = None
+    maximum: int | None = None
 
 
 class Witness:
@@ -56,6 +93,29 @@ class Witness:
         """Return the status and the token of an execution, or None."""
         rows = self.ask("SELECT status, token FROM executions WHERE id = %s", execution_id)
         return (rows[0][0], rows[0][1]) if rows else None
+
+    def marked(self) -> set[int] | None:
+        """Return the workers, by pid, whose death would be the last that other work than poison may see; or None."""
+        rows = self.ask(MARKED, DEATHS_MAX - 1)
+        return None if rows is None else {row[0] for row in rows}
+
+    def execution(self, request: str) -> str | None:
+        """Return the execution that quantizes for a request, or None."""
+        rows = self.ask(QUANTIZING, request)
+        return rows[0][0] if rows else None
+
+    def worker(self, pid: int) -> str | None:
+        """Return the worker that a process is, or None."""
+        rows = self.ask("SELECT id FROM workers WHERE pid = %s ORDER BY started_at DESC LIMIT 1", pid)
+        return rows[0][0] if rows else None
+
+    def ordered(self, order: Order) -> bool:
+        """Note that an order holds from now on; return whether that is noted. Again changes nothing."""
+        return self.ask(ORDERED, order.id, order.what, order.subject, order.pool, order.maximum) is not None
+
+    def ends(self, order: Order) -> bool:
+        """Note that an order may not hold any more; likewise."""
+        return self.ask(OVER, order.id) is not None
 
     def close(self) -> None:
         """Close the connection."""

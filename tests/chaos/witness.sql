@@ -10,7 +10,22 @@ CREATE TABLE witness.changes (
     old_status text,
     new_status text,
     old_token bigint,
-    new_token bigint
+    new_token bigint,
+    began timestamptz NOT NULL DEFAULT now(), -- the transaction that did it
+    team_id text,
+    pool text,
+    worker_id text
+);
+
+-- What an operator has ordered, from after its command was done to before the one that ends it began.
+CREATE TABLE witness.orders (
+    id text PRIMARY KEY,
+    what text NOT NULL, -- paused, drained, limited
+    subject text NOT NULL, -- the pool, the worker, the team
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    until timestamptz NOT NULL DEFAULT 'infinity',
+    pool text, -- of a limit on what runs; without one it is on what is queued
+    maximum bigint
 );
 
 CREATE TABLE witness.violations (
@@ -26,14 +41,19 @@ DECLARE
     old_row jsonb := CASE WHEN TG_OP = 'INSERT' THEN NULL ELSE to_jsonb(OLD) END;
     new_row jsonb := CASE WHEN TG_OP = 'DELETE' THEN NULL ELSE to_jsonb(NEW) END;
 BEGIN
-    INSERT INTO witness.changes (kind, row_id, old_status, new_status, old_token, new_token)
+    INSERT INTO witness.changes (
+        kind, row_id, old_status, new_status, old_token, new_token, team_id, pool, worker_id
+    )
     VALUES (
         TG_TABLE_NAME,
         coalesce(new_row, old_row) ->> 'id',
         old_row ->> 'status',
         new_row ->> 'status',
         (old_row ->> 'token')::bigint,
-        (new_row ->> 'token')::bigint
+        (new_row ->> 'token')::bigint,
+        coalesce(new_row, old_row) ->> 'team_id',
+        coalesce(new_row, old_row) ->> 'pool',
+        new_row ->> 'worker_id'
     );
     RETURN NULL;
 END $$;
