@@ -4,6 +4,9 @@ The teams are ranked by what they have used of the pool lately and are using, ea
 row of the first team is locked, past rows that others hold, else of the next team. Locking every head, or pinning the
 row to the head's priority, would hide work from concurrent claimers.
 
+Work over which all but the last of the workers that it may lose have died is taken by an idle worker alone, and that
+worker takes nothing beside it: if it is poison, it harms no other.
+
 What is too large for what is free at the moment is passed over. Work that has been passed over for long gets the device
 that would fit it reserved: the worker claims nothing else for that device until the work fits.
 """
@@ -39,6 +42,8 @@ class Claimer:
         room: what is free there.
         capacity: what would be free if nothing else ran on the worker.
         running_max: how many executions of the pool a team may run at once, where it has no quota of its own.
+        is_idle: whether nothing runs on the worker.
+        deaths_max: how many workers may die over one piece of work.
     """
 
     worker_id: WorkerId
@@ -48,11 +53,13 @@ class Claimer:
     room: Room
     capacity: Room
     running_max: int | None = None
+    is_idle: bool = True
+    deaths_max: int = 3
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A lease and the work it is for."""
+    """A lease and the work it is for; ``need`` is all that the worker has where the work must be alone."""
 
     lease: Lease
     kind: str
@@ -62,6 +69,7 @@ class Claim:
     need: Need
 
 
+_HAS_ROOM = f"""({fits(":room_")} AND (executions.lost_count < :deaths_alone OR CAST(:is_idle AS boolean)))"""
 _READY = """executions.status = 'ready' AND executions.pool = :pool AND executions.ready_at <= clock_timestamp()"""
 
 # For each team the head of its queue for this device, had it nothing else to do, and whether that fits now; what of the
@@ -83,7 +91,7 @@ _RANKED_TEAMS = text(f"""
     ) AS reserved_id
     FROM teams
     CROSS JOIN LATERAL (
-        SELECT id, {fits(":room_")} AS has_room FROM executions
+        SELECT id, {_HAS_ROOM} AS has_room FROM executions
         WHERE {_READY} AND team_id = teams.id AND {fits(":capacity_")}
         ORDER BY priority DESC, queued_at, id LIMIT 1
     ) AS head
@@ -112,11 +120,13 @@ _TAKE = """
         INSERT INTO attempts (execution_id, number, worker_id, host, device, started_at)
         SELECT id, attempt, :worker_id, :host, :device, started_at FROM taken
     )
-    SELECT id, token, kind, attempt, params, inputs, memory_bytes, vram_bytes, scratch_bytes FROM taken
+    SELECT id, token, kind, attempt, params, inputs, memory_bytes, vram_bytes, scratch_bytes,
+        lost_count >= :deaths_alone AS is_alone
+    FROM taken
 """
 _ORIGINS = sql_list(origins(ExecutionStatus.RUNNING))
-_TAKE_HEAD = text(_TAKE.format(which=f"{_READY} AND team_id = :team_id AND {fits(':room_')}", origins=_ORIGINS))
-_TAKE_RESERVED = text(_TAKE.format(which=f"{_READY} AND id = :reserved_id AND {fits(':room_')}", origins=_ORIGINS))
+_TAKE_HEAD = text(_TAKE.format(which=f"{_READY} AND team_id = :team_id AND {_HAS_ROOM}", origins=_ORIGINS))
+_TAKE_RESERVED = text(_TAKE.format(which=f"{_READY} AND id = :reserved_id AND {_HAS_ROOM}", origins=_ORIGINS))
 
 _PASS_OVER = text("""
     WITH head AS (
@@ -152,16 +162,18 @@ def claim(session: Session, claimer: Claimer, lease_seconds: float) -> Claim | N
         "device": claimer.device,
         "quota": quotas.RUNNING[claimer.pool].value,
         "running_max": claimer.running_max,
+        "is_idle": claimer.is_idle,
         "lease_seconds": lease_seconds,
+        "deaths_alone": max(1, claimer.deaths_max - 1),
         "patience_seconds": PASSED_OVER_SECONDS,
     }
     teams = session.execute(_RANKED_TEAMS, wanted).all()
     for team in _in_turn(session, claimer.pool, sorted(teams, key=lambda team: team.reserved_id is None)):
         if team.reserved_id is not None:
-            return _take(session, _TAKE_RESERVED, {**wanted, "reserved_id": team.reserved_id})
+            return _take(session, claimer, _TAKE_RESERVED, {**wanted, "reserved_id": team.reserved_id})
         if not team.has_room and session.scalar(_PASS_OVER, {**wanted, "head_id": team.head_id}):
             return None
-        if (taken := _take(session, _TAKE_HEAD, {**wanted, "team_id": team.team_id})) is not None:
+        if (taken := _take(session, claimer, _TAKE_HEAD, {**wanted, "team_id": team.team_id})) is not None:
             return taken
     return None
 
@@ -196,7 +208,7 @@ def _in_turn(session: Session, pool: str, teams: Sequence[Row[Any]]) -> Iterator
             yield team
 
 
-def _take(session: Session, statement: TextClause, wanted: Mapping[str, Any]) -> Claim | None:
+def _take(session: Session, claimer: Claimer, statement: TextClause, wanted: Mapping[str, Any]) -> Claim | None:
     row = session.execute(statement, wanted).one_or_none()
     if row is None:
         return None
@@ -209,5 +221,5 @@ def _take(session: Session, statement: TextClause, wanted: Mapping[str, Any]) ->
         attempt=row.attempt,
         params=row.params,
         inputs=row.inputs,
-        need=Need.of(row),
+        need=claimer.capacity.whole() if row.is_alone else Need.of(row),
     )

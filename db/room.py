@@ -53,6 +53,10 @@ class Room:
             memory_bytes = min(growth * need.memory_bytes, self.memory_bytes - vram_bytes)
         return Need(memory_bytes, vram_bytes, min(growth * need.scratch_bytes, self.scratch_bytes))
 
+    def whole(self) -> Need:
+        """Return the need that leaves nothing of it."""
+        return Need(self.memory_bytes, self.vram_bytes or 0, self.scratch_bytes)
+
     def parameters(self, prefix: str) -> dict[str, int | None]:
         """Return the parameters that ``fits`` in SQL names."""
         return {f"{prefix}_{name}": value for name, value in asdict(self).items()}

@@ -127,6 +127,8 @@ class Node:
                 room=self._slots.room(device),
                 capacity=self._slots.capacity(device),
                 running_max=self._at.team_running_max,
+                is_idle=self._slots.is_idle(),
+                deaths_max=self._at.retry.deaths_max,
             )
             claimed = claim(session, claimer, self._at.leases.lease_seconds)
             if claimed is not None:

@@ -103,6 +103,11 @@ class Slots:
         with self._lock:
             self._taken.pop(execution_id, None)
 
+    def is_idle(self) -> bool:
+        """Return whether nothing is counted as taken."""
+        with self._lock:
+            return not self._taken
+
     def room(self, device: Device) -> Room:
         """Return what the work that goes on leaves free on a device."""
         with self._lock:

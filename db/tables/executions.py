@@ -65,7 +65,7 @@ class Execution(Base):
             "queued_at",
             "id",
             postgresql_where="status = 'ready'",
-            postgresql_include=["ready_at", "memory_bytes", "vram_bytes", "scratch_bytes"],
+            postgresql_include=["ready_at", "memory_bytes", "vram_bytes", "scratch_bytes", "lost_count"],
         ),
         CheckConstraint("lost_at IS NULL OR status = 'succeeded'", name="only_results_are_lost"),
         Index("ix_executions_running", "lease_expires_at", postgresql_where="status = 'running'"),

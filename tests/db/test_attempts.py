@@ -14,7 +14,7 @@ from db.claim import Claim
 from db.ending import BACKOFF_DOUBLINGS_MAX, JITTER, Retry
 from db.jobs import PlannedStep
 from db.room import Need, Room
-from tests.db.conftest import RETRY, Bench
+from tests.db.conftest import RETRY, ROOM, Bench
 
 FETCH = (PlannedStep("fetch", "cpu", (), {}),)
 REFERENCE = (PlannedStep("reference", "gpu", (), {}),)
@@ -104,6 +104,30 @@ def test_what_kills_its_workers_fails_its_own_job_alone(bench: Bench) -> None:
     assert bench.status(other) == "queued"
     assert bench.work_off() == 1
     assert bench.status(other) == "succeeded"
+
+
+def test_the_last_chance_of_what_may_be_poison_is_taken_by_an_idle_worker_alone(bench: Bench) -> None:
+    suspect = bench.submit(steps=FETCH, source="file:///suspect", priority=9)
+    bench.bind_all()
+    for _ in range(PATIENT.deaths_max - 1):
+        bench.lose(bench.must_claim(is_idle=False), PATIENT)
+    beside = bench.submit(steps=FETCH, source="file:///beside")
+    bench.bind_all()
+    taken = bench.must_claim(is_idle=False)  # smaller chances go on meanwhile
+    bench.finish(taken)
+    assert bench.status(beside) == "succeeded"
+    assert bench.claim(is_idle=False) is None
+    alone = bench.must_claim(is_idle=True)
+    assert alone.need == ROOM.whole()
+    bench.finish(alone)
+    assert bench.status(suspect) == "succeeded"
+
+
+def test_one_death_makes_work_no_suspect_unless_one_is_all_that_is_left(bench: Bench) -> None:
+    start(bench)
+    bench.lose(bench.must_claim(), PATIENT)
+    assert bench.claim(is_idle=False, deaths_max=2) is None
+    assert bench.must_claim(is_idle=False, deaths_max=3).need == Need(1, 0, 1)
 
 
 def test_failures_that_killed_no_worker_are_not_held_to_be_poison(bench: Bench) -> None:
