@@ -128,3 +128,23 @@ def test_a_worker_short_of_disk_says_so_and_claims_again_when_there_is_room(
     leave_free(10**15)
     assert claimer_of(service, waiting)
     wait_until(lambda: complaints() == [None])
+
+
+def test_what_may_be_poison_runs_alone_the_last_time(service: Service, heartbeat: Path, tmp_path: Path) -> None:
+    suspect = service.submit(begun=str(tmp_path / "begun"), until=str(tmp_path / "go"))
+    for _ in range(2):
+        start(service, heartbeat)
+        begun(tmp_path / "begun")
+        (tmp_path / "begun").unlink()
+        service.processes[-1].kill()
+        service.processes[-1].wait()
+    start(service, heartbeat)
+    begun(tmp_path / "begun")
+    before = claims(service)
+    beside = submit_light(service, tmp_path)
+    await_looks(heartbeat)
+    assert claims(service) == before
+    (tmp_path / "go").touch()
+    assert service.wait(suspect).status == "succeeded"
+    assert [attempt.outcome for attempt in service.attempts(suspect)] == ["lost", "lost", "succeeded"]
+    assert service.wait(beside).status == "failed"
