@@ -1,7 +1,7 @@
 """Rows of Postgres as the API's objects."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from api import responses
@@ -13,8 +13,8 @@ from engines.methods.base import Method
 from engines.recipe import Recipe, parse_recipe
 
 
-def job_object(job: Job) -> responses.Job:
-    """Return a job with its steps and what is known of its result."""
+def job_object(job: Job, waits_for: Sequence[str] = ()) -> responses.Job:
+    """Return a job with its steps and what is known of its result, and of why it waits."""
     recipe, parameters = _recipe(job)
     return responses.Job(
         id=job.id,
@@ -35,6 +35,7 @@ def job_object(job: Job) -> responses.Job:
         max_pending_seconds=job.max_pending_seconds,
         max_attempts=job.max_attempts,
         wait_for_capacity=job.wait_for_capacity,
+        waits_for=list(waits_for),
         error=_error(job.error),
         steps=[step_object(step) for step in job.steps],
         result=_result(job),

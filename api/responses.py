@@ -97,6 +97,9 @@ class Job(BaseModel):
     max_pending_seconds: int | None
     max_attempts: int | None = Field(description="Null where the operator's default holds")
     wait_for_capacity: bool
+    waits_for: list[str] = Field(
+        description="What keeps steps that are ready from being run, but for their turn; told where one job is read"
+    )
     error: JobError | None
     steps: list[Step]
     result: Result | None

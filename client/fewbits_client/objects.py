@@ -104,6 +104,7 @@ class Job(TypedDict):
     max_pending_seconds: int | None
     max_attempts: int | None
     wait_for_capacity: bool
+    waits_for: list[str]
     error: JobError | None
     steps: list[Step]
     result: Result | None

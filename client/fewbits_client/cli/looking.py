@@ -88,6 +88,8 @@ def show(client: Client, output: Output, job_id: str) -> Exit:
         fields["retry of"] = job["retry_of"]
     if job["error"]:
         fields["error"] = job["error"]["message"]
+    if job.get("waits_for"):
+        fields["waits"] = " ".join(job["waits_for"])
     for name, value in fields.items():
         output.line(f"{name:<11} {one_line(str(value or NOTHING))}")
     output.line("")
