@@ -1,7 +1,7 @@
 """Rows of Postgres as the API's objects."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from api import responses
@@ -14,8 +14,8 @@ from engines.methods.base import Method
 from engines.recipe import Recipe, parse_recipe
 
 
-def job_object(job: ShownJob) -> responses.Job:
-    """Return a job with its steps and what is known of its result."""
+def job_object(job: ShownJob, waits_for: Sequence[str] = ()) -> responses.Job:
+    """Return a job with its steps and what is known of its result, and of why it waits."""
     recipe, parameters = _recipe(job)
     return responses.Job(
         id=job.id,
@@ -38,6 +38,7 @@ def job_object(job: ShownJob) -> responses.Job:
         wait_for_capacity=job.wait_for_capacity,
         publish_to=job.publish_to,
         published=any(step.kind == "publish" and step.status == StepStatus.SUCCEEDED for step in job.steps),
+        waits_for=list(waits_for),
         error=_error(job.error),
         steps=[step_object(step) for step in job.steps],
         result=_result(job),

@@ -99,6 +99,9 @@ class Job(BaseModel):
     wait_for_capacity: bool
     publish_to: str | None = Field(description="Where the result goes; null where it stays in the store alone")
     published: bool = Field(description="Whether it is there")
+    waits_for: list[str] = Field(
+        description="What keeps steps that are ready from being run, but for their turn; told where one job is read"
+    )
     error: JobError | None
     steps: list[Step]
     result: Result | None

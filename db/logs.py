@@ -12,7 +12,7 @@ from db.tokens import Lease, require
 CHUNKS_AT_ONCE = 16
 
 
-def append(session: Session, lease: Lease, attempt: int, text: str, offset_bytes: int = 0) -> None:
+def append(session: Session, lease: Lease, attempt: int, text: str, offset_bytes: int) -> None:
     """Write a chunk of at most 64 KiB; nothing where the attempt has one that begins there.
 
     Args:

@@ -20,7 +20,7 @@ class NewMetric:
     values: Mapping[str, float]
 
 
-def append(session: Session, lease: Lease, attempt: int, measured: Sequence[NewMetric], first_number: int = 0) -> None:
+def append(session: Session, lease: Lease, attempt: int, measured: Sequence[NewMetric], first_number: int) -> None:
     """Write what an attempt has measured, but for what of it is written already.
 
     Args:

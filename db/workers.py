@@ -7,7 +7,7 @@ from sqlalchemy import Boolean, ColumnElement, Subquery, delete, func, literal_c
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core.errors import NotFound
+from core.errors import Conflict, NotFound
 from core.ids import WorkerId, new_id
 from db import clock
 from db.notify import WORK, notify
@@ -79,17 +79,29 @@ def stopped(session: Session, worker_id: WorkerId) -> None:
     session.execute(update(Worker).where(Worker.id == worker_id).values(stopped_at=clock.now()))
 
 
-def drain(session: Session, worker_id: str, *, claims_again: bool = False) -> None:
+def drain(session: Session, worker_id: str, *, claims_again: bool = False) -> bool:
     """Have a worker claim nothing more, or again; what it runs goes on.
+
+    Returns:
+        Whether the worker is there. One that has fallen silent is held to it should it come back.
 
     Raises:
         NotFound: there is no such worker.
+        Conflict: it has ended.
     """
     values = {"drained_at": None if claims_again else func.coalesce(Worker.drained_at, clock.now())}
-    pool = session.scalar(update(Worker).where(Worker.id == worker_id).values(values).returning(Worker.pool))
-    if pool is None:
-        raise NotFound(f"There is no worker {worker_id!r}. 'fewbitsd workers list' shows those that there are.")
+    has_not_ended = update(Worker).where(Worker.id == worker_id, Worker.stopped_at.is_(None))
+    told = session.execute(has_not_ended.values(values).returning(Worker.pool, is_live())).one_or_none()
+    if told is None:
+        if session.get(Worker, worker_id) is None:
+            raise NotFound(f"There is no worker {worker_id!r}. 'fewbitsd workers list' shows those that there are.")
+        raise Conflict(
+            f"Worker {worker_id} has ended: it runs nothing and claims nothing more. Where it was started anew it is "
+            "another one, with another id: 'fewbitsd workers list' shows it."
+        )
+    pool, is_there = told
     notify(session, WORK, pool)
+    return bool(is_there)
 
 
 def pause(session: Session, pool: str) -> None:

@@ -11,6 +11,7 @@ import click
 from core.errors import FewbitsError
 from db.states import POOLS
 from server import operating
+from server.signals import StopRequested, StopSignals, end_at_once_if_told
 
 if TYPE_CHECKING:
     from server.up import Running
@@ -72,6 +73,7 @@ def _announce(running: "Running") -> None:
 @main.command()
 def api() -> None:
     """Serve the API."""
+    end_at_once_if_told()
     from server.api import serve
 
     serve()
@@ -82,6 +84,7 @@ def api() -> None:
 @click.option("--slots", type=click.IntRange(1), help="Children at once. [default: by the machine]")
 def worker(pool: str, slots: int | None) -> None:
     """Do the work of one pool."""
+    end_at_once_if_told()
     from workers.worker import run_worker
 
     run_worker(pool, slots)
@@ -90,6 +93,7 @@ def worker(pool: str, slots: int | None) -> None:
 @main.command()
 def dispatch() -> None:
     """Tell workers that there is work."""
+    end_at_once_if_told()
     from workers.dispatch import main as run
 
     run()
@@ -98,6 +102,7 @@ def dispatch() -> None:
 @main.command()
 def rescue() -> None:
     """Give back work whose worker is gone, and end what is overdue."""
+    end_at_once_if_told()
     from workers.rescue import main as run
 
     run()
@@ -126,7 +131,6 @@ def migrate(check: bool, wait: bool) -> None:
 
 def _wait_for_schema(database_url: str) -> None:
     from server.migrate import wait_until_current
-    from server.signals import StopRequested, StopSignals
 
     with StopSignals() as signals:
         try:

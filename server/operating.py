@@ -82,10 +82,14 @@ def list_workers() -> None:
 @workers.command("drain")
 @click.argument("worker_id", metavar="ID")
 def drain(worker_id: str) -> None:
-    """Have a worker claim nothing more; what it runs goes on."""
+    """Have a worker claim nothing more; what it runs goes on.
+
+    One that is gone, since it has fallen silent, is held to it should it come back; for one that is stopped there is
+    nothing to do, and that is an error.
+    """
     from db.workers import drain
 
-    _run(lambda session: drain(session, worker_id))
+    _note_silence(worker_id, "nothing more", is_there=_run(lambda session: drain(session, worker_id)))
 
 
 @workers.command("undrain")
@@ -94,7 +98,7 @@ def undrain(worker_id: str) -> None:
     """Have a drained worker claim again."""
     from db.workers import drain
 
-    _run(lambda session: drain(session, worker_id, claims_again=True))
+    _note_silence(worker_id, "again", is_there=_run(lambda session: drain(session, worker_id, claims_again=True)))
 
 
 @click.group()
@@ -192,6 +196,15 @@ def _run(verb: "Callable[[Session], T]") -> T:
         database.dispose()
 
 
+def _note_silence(worker_id: str, what: str, *, is_there: bool) -> None:
+    if not is_there:
+        click.echo(
+            f"Worker {worker_id} is gone: it has fallen silent, and others take over what it ran. Should it come back, "
+            f"it claims {what}. One that is started in its place has another id, and claims as usual.",
+            err=True,
+        )
+
+
 def _team(session: "Session", name: str) -> "TeamId":
     from sqlalchemy import select
 
@@ -220,7 +233,7 @@ def _state(seen: "Seen") -> str:
     if seen.worker.stopped_at is not None:
         return "stopped"
     if not seen.is_live:
-        return "gone"
+        return "gone" if seen.worker.drained_at is None else "gone, drained"
     return "live" if seen.worker.drained_at is None else "drained"
 
 

@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a wish that is looked at between two steps, so that no step is torn in its middle."""
+"""Ctrl-C, SIGTERM and SIGHUP as a wish that is looked at between two steps, so that no step is torn in its middle.
+
+Before the first step they end a service at once.
+"""
 
 import math
 import os
@@ -14,6 +17,17 @@ ECHO_SECONDS = 0.3  # a closed terminal and its shell both send SIGHUP: that is 
 
 class StopRequested(Exception):
     """The person or the system that started us wants us to stop."""
+
+
+def end_at_once_if_told() -> None:
+    """Have SIGTERM and Ctrl-C end this process in good order, until what it is to run takes the signals over.
+
+    For a service alone, which is told to stop as often as not: before it has begun anything, there is nothing else to
+    do. What is to be done once, such as a migration, must not exit 0 undone.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not by an exception: what is imported may catch it, and nothing has been opened that would have to be closed.
+        signal.signal(number, lambda _number, _frame: os._exit(os.EX_OK))
 
 
 class StopSignals:

@@ -14,7 +14,7 @@ from api.portal.loss_chart import Chart, draw
 from api.presenting import artifact_object, attempt_object, job_object, step_object
 from core.errors import VerificationFailed
 from core.ids import TeamId
-from db import clock, jobs, logs, metrics
+from db import clock, jobs, logs, metrics, waiting
 from db.shown import ShownStep
 from db.states import AttemptOutcome, JobStatus, StepStatus, is_terminal
 from db.tables import LogChunk, Step
@@ -103,7 +103,7 @@ def view(session: Session, team_id: TeamId, job_id: str) -> JobView:
     job = jobs.get(session, team_id, job_id)
     now = session.scalars(select(clock.now())).one()
     return JobView(
-        job=job_object(job),
+        job=job_object(job, waiting.reasons(session, job)),
         is_over=is_terminal(JobStatus(job.status)),
         now=now,
         steps=[_step_view(step, now) for step in job.steps],

@@ -5,6 +5,7 @@ from typing import Any
 
 from apiflask import APIBlueprint
 from flask import request
+from sqlalchemy.orm import Session
 
 from api import responses
 from api.auth import team_id
@@ -15,7 +16,7 @@ from api.requests import JobQuery, JobRequest, NoQuery, OnceHeaders
 from api.services import services
 from api.submitting import retry_job, submit_request
 from core.ids import TeamId
-from db import jobs
+from db import jobs, waiting
 
 routes = APIBlueprint("jobs", __name__, url_prefix="/v1", tag="Jobs")
 
@@ -98,4 +99,8 @@ def retry_a_job(job_id: str, once: OnceHeaders, _query: NoQuery) -> Any:
 
 
 def _read(team: TeamId, job_id: str) -> responses.Job:
-    return job_object(services().database.run(lambda session: jobs.get(session, team, job_id)))
+    def whole(session: Session) -> responses.Job:
+        job = jobs.get(session, team, job_id)
+        return job_object(job, waiting.reasons(session, job))
+
+    return services().database.run(whole)

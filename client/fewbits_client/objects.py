@@ -106,6 +106,7 @@ class Job(TypedDict):
     wait_for_capacity: bool
     publish_to: str | None
     published: bool
+    waits_for: list[str]
     error: JobError | None
     steps: list[Step]
     result: Result | None

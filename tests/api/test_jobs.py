@@ -11,7 +11,7 @@ JOB_FIELDS = [
     *("id", "object", "created_at", "started_at", "finished_at", "status", "source", "method", "recipe"),
     *("parameters", "evaluation", "priority", "metadata", "labels", "retry_of"),
     *("max_runtime_seconds", "max_pending_seconds", "max_attempts", "wait_for_capacity", "publish_to", "published"),
-    *("error", "steps", "result"),
+    *("waits_for", "error", "steps", "result"),
 ]
 STEP_FIELDS = ["id", "kind", "status", "pool", "attempt", "reused", "progress", "started_at", "finished_at", "error"]
 KINDS = ["fetch", "convert", "quantize", "reference", "verify", "evaluate"]

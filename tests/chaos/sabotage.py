@@ -40,11 +40,14 @@ def forget_orders() -> None:
     """Tell an operator that pools are paused and workers drained, and do nothing of it."""
     from db import workers
 
-    def nothing(*_: Any, **__: Any) -> None:
+    def pause(*_: Any, **__: Any) -> None:
         return
 
-    workers.pause = nothing
-    workers.drain = nothing
+    def drain(*_: Any, **__: Any) -> bool:
+        return True
+
+    workers.pause = pause
+    workers.drain = drain
 
 
 def forget_quotas() -> None:

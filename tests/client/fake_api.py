@@ -171,6 +171,7 @@ def a_job(job_id: str = "job_1", status: str = "succeeded", **fields: Any) -> di
         "wait_for_capacity": False,
         "publish_to": None,
         "published": False,
+        "waits_for": [],
         "error": {"code": "source_invalid", "message": "no config.json", "param": None} if status == "failed" else None,
         "steps": [a_step("fetch", "succeeded"), a_step("quantize", "succeeded" if over else "running")],
         "result": result if status == "succeeded" else None,

@@ -152,6 +152,18 @@ def test_metrics_are_a_table_of_all_that_was_measured(api: FakeApi, fewbits: Few
     assert "after=1" in api.seen[1].path
 
 
+def test_show_says_what_a_job_waits_for(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    reason = "Fetch waits: the cpu pool is paused by its operator."
+    api.answers("GET", "/v1/jobs/job_1", a_job(status="queued", waits_for=[reason]))
+    older = a_job(status="queued")
+    del older["waits_for"]
+    api.answers("GET", "/v1/jobs/job_1", older)
+    assert fewbits("show", "job_1") == 0
+    assert f"waits       {reason}\n" in capsys.readouterr().out
+    assert fewbits("show", "job_1") == 0  # a server that is older than this client
+    assert "waits" not in capsys.readouterr().out
+
+
 def test_attempts_are_a_table_with_each_error_below(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
     lost = an_attempt(outcome="lost", error={"code": "worker_lost", "message": "It fell\nsilent.", "param": None})
     runs = an_attempt(number=2, outcome=None, ended_at=None, peak_memory_bytes=None)

@@ -105,10 +105,9 @@ class SimulatedWorker:
 
     def tell(self, claimed: Claim) -> None:
         """Write what an attempt writes on its way."""
-        self.write(claimed, lambda s: logs.append(s, claimed.lease, claimed.attempt, "text"))
-        self.write(
-            claimed, lambda s: metrics.append(s, claimed.lease, claimed.attempt, [NewMetric(0, "m", {"loss": 1})])
-        )
+        self.write(claimed, lambda s: logs.append(s, claimed.lease, claimed.attempt, "text", 0))
+        measured = [NewMetric(0, "m", {"loss": 1})]
+        self.write(claimed, lambda s: metrics.append(s, claimed.lease, claimed.attempt, measured, 0))
 
     def act(self, claimed: Claim, verb: Callable[[Session], None]) -> None:
         """Do what ends a claim."""

@@ -70,7 +70,7 @@ def test_who_has_stalled_past_the_end_of_a_lease_writes_nothing_though_nobody_to
     for write in (
         lambda s: finish(s, stalled.lease, Result({})),
         lambda s: intend(s, stalled.lease, {"a" * 64: 1}),
-        lambda s: logs.append(s, stalled.lease, 1, "text"),
+        lambda s: logs.append(s, stalled.lease, 1, "text", 0),
         lambda s: release(s, stalled.lease),
     ):
         with pytest.raises(LeaseLost):

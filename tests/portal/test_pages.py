@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from api.portal import job_view
 from core.errors import ChildCrashed
-from db import jobs, keys, quotas
+from db import jobs, keys, quotas, workers
 from db.metrics import NewMetric
 from db.session import Database
 from db.states import Quota
@@ -220,6 +220,14 @@ def test_a_failed_job_says_why_and_can_be_retried(visitor: Visitor, database: Da
     again = visitor.post(f"{job}/retry").headers["Location"]
     assert again != job
     assert f"retry of {job.rpartition('/')[2]}" in shown(visitor.get(again))
+
+
+def test_a_job_says_what_it_waits_for(visitor: Visitor, database: Database) -> None:
+    job = visitor.submit()
+    database.run(partial(workers.pause, pool="cpu"))
+    assert "Fetch waits: the cpu pool is paused by its operator." in shown(visitor.get(job))
+    database.run(partial(workers.resume, pool="cpu"))
+    assert "Fetch waits" not in shown(visitor.get(job))
 
 
 def test_what_is_not_possible_is_said_on_a_page(visitor: Visitor) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import text, update
 from core import settings
 from core.ids import WorkerId
 from db import keys, workers
+from db.renewal import renew
 from db.room import Room
 from db.session import Database
 from db.tables import Worker
@@ -73,6 +74,32 @@ def test_the_state_of_a_worker(fewbitsd: Fewbitsd, database: Database) -> None:
     assert fewbitsd("workers", "drain", drained).exit_code == 0
     assert fewbitsd("workers", "undrain", drained).exit_code == 0
     assert states(fewbitsd) == {**expected, drained: "live"}
+
+
+def test_a_silent_worker_is_drained_should_it_come_back(fewbitsd: Fewbitsd, database: Database) -> None:
+    there, silent = new_worker(database), new_worker(database)
+    assert fewbitsd("workers", "drain", there).stderr == ""
+    with database.transaction() as session:
+        session.execute(update(Worker).where(Worker.id == silent).values(seen_at=text("now() - interval '1 hour'")))
+    for verb, then in (("undrain", "claims again"), ("drain", "claims nothing more")):
+        ended = fewbitsd("workers", verb, silent)
+        assert ended.exit_code == 0
+        assert ended.stderr.startswith(f"Worker {silent} is gone: it has fallen silent")
+        assert f"Should it come back, it {then}" in ended.stderr
+    assert states(fewbitsd) == {there: "drained", silent: "gone,"}
+    database.run(lambda session: renew(session, silent, [], 60, None))
+    assert states(fewbitsd) == {there: "drained", silent: "drained"}
+
+
+@pytest.mark.parametrize("verb", ["drain", "undrain"])
+def test_a_worker_that_has_ended_cannot_be_drained(fewbitsd: Fewbitsd, database: Database, verb: str) -> None:
+    worker = new_worker(database)
+    database.run(lambda session: workers.stopped(session, worker))
+    ended = fewbitsd("workers", verb, worker)
+    assert ended.exit_code == 1
+    assert f"Worker {worker} has ended: it runs nothing" in ended.stderr
+    assert "'fewbitsd workers list' shows it" in ended.stderr
+    assert states(fewbitsd) == {worker: "stopped"}
 
 
 def test_pools_are_paused_and_resumed(fewbitsd: Fewbitsd, database: Database) -> None:

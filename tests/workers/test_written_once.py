@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import TypeVar
 
@@ -84,10 +85,10 @@ def test_a_chunk_that_is_there_is_not_written_again(bench: Bench, job_id: JobId,
     assert printed(bench, job_id) == [(1, "one\n"), (1, "two\n")]
     bench.release(claimed)
     again = bench.must_claim()
-    bench.database.run(lambda s: logs.append(s, again.lease, again.attempt, "one\n"))
+    bench.database.run(lambda s: logs.append(s, again.lease, again.attempt, "one\n", 0))
     assert printed(bench, job_id)[2:] == [(2, "one\n")]
     with pytest.raises(LeaseLost):
-        bench.database.run(partial(append, text="one\n"))
+        bench.database.run(partial(append, text="one\n", offset_bytes=0))
 
 
 def test_a_log_is_whole_though_answers_are_lost(
@@ -126,6 +127,12 @@ def test_what_was_measured_is_written_once_though_answers_are_lost(
 
 def test_a_module_may_be_measured_twice(bench: Bench, job_id: JobId, claimed: Claim) -> None:
     twice = [NewMetric(0, "mlp", {"loss": 2}), NewMetric(0, "mlp", {"loss": 1})]
-    bench.database.run(lambda s: metrics.append(s, claimed.lease, claimed.attempt, twice))
+    bench.database.run(lambda s: metrics.append(s, claimed.lease, claimed.attempt, twice, 0))
     assert measured(bench, job_id) == [0, 0]
     assert bench.database.run(lambda s: metrics.latest(s, job_id, "loss")) == [(0, "mlp", 1)]
+
+
+@pytest.mark.parametrize("append", [logs.append, metrics.append])
+def test_whoever_writes_says_where_it_belongs(append: Callable[..., None]) -> None:
+    """A writer that forgot to would have all but its first piece taken for what is there already."""
+    assert [one.name for one in signature(append).parameters.values() if one.default is not one.empty] == []

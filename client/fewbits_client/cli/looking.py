@@ -9,6 +9,7 @@ import click
 
 from fewbits_client.cli.command import job_argument, talks_to_server
 from fewbits_client.cli.exits import Exit
+from fewbits_client.cli.fitting import Fitting
 from fewbits_client.cli.following import say_how_to_go_on
 from fewbits_client.cli.output import Output, table
 from fewbits_client.cli.wording import (
@@ -25,8 +26,14 @@ from fewbits_client.client import Client
 from fewbits_client.objects import Job, Result, Step
 
 
-def results_table(jobs: Sequence[Job]) -> None:
-    """Print jobs with what was measured, perplexity with full precision's in brackets."""
+def results_table(output: Output, jobs: Sequence[Job], *, which: Sequence[str] = ()) -> None:
+    """Print jobs with what was measured, perplexity with full precision's in brackets.
+
+    Args:
+        output: is told of the columns that a narrow terminal has no room for.
+        jobs: a row for each.
+        which: columns that say which job it is; a narrow terminal shows them rather than what was measured.
+    """
     domains = domains_of(jobs)
     columns = ["job", "status", "recipe", "size", "bits/weight", *domains, "seconds", "source"]
     rows = []
@@ -35,7 +42,11 @@ def results_table(jobs: Sequence[Job]) -> None:
         measured = [perplexity(job["result"], domain) for domain in domains]
         facts = [size(result.get("size_bytes")), number(result.get("bits_per_weight"), 2), *measured]
         rows.append([job["id"], job["status"], job["recipe"], *facts, number(result.get("seconds"), 1), job["source"]])
-    table(columns, rows)
+    measured_columns = ("seconds", "bits/weight", *reversed(domains), "size")
+    gives_way = [name for name in ("source", *measured_columns) if name not in which]
+    fitting = Fitting((*gives_way, *which), cut_after=["recipe"], cut_before=["source"])
+    if left_out := table(columns, rows, fitting):
+        output.complain(f"no room for {', '.join(left_out)}: `fewbits show JOB` has them, and so has a wider terminal")
 
 
 @click.command()
@@ -52,7 +63,7 @@ def jobs(client: Client, output: Output, *, limit: int, **filters: str | None) -
     if output.as_json:
         output.page(shown, has_more=has_more)
     elif shown:
-        results_table(shown)
+        results_table(output, shown, which=["source"])
     if has_more:
         output.complain(f"there are more than {limit}; --limit shows them")
     return Exit.OK
@@ -77,6 +88,8 @@ def show(client: Client, output: Output, job_id: str) -> Exit:
         fields["retry of"] = job["retry_of"]
     if job["error"]:
         fields["error"] = job["error"]["message"]
+    if job.get("waits_for"):
+        fields["waits"] = " ".join(job["waits_for"])
     for name, value in fields.items():
         output.line(f"{name:<11} {one_line(str(value or NOTHING))}")
     output.line("")

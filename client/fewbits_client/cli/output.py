@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fewbits_client.cli.fitting import Fitting, fit
 from fewbits_client.cli.wording import printable
 from fewbits_client.errors import FewbitsError, Problem
 
@@ -51,18 +52,30 @@ class Output:
         return document
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: drawn on a terminal, aligned plain text in a pipe, where nothing is cut to a width."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], fitting: Fitting | None = None) -> Sequence[str]:
+    """Print a table: drawn on a terminal, aligned plain text in a pipe, where nothing is cut to a width.
+
+    Args:
+        columns: their heads.
+        rows: a cell for each column.
+        fitting: how a row is kept on one line of a narrow terminal; None folds its cells instead.
+
+    Returns:
+        The columns that the terminal has no room for.
+    """
     cells = [[" ".join(printable(cell).split()) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         widths = [max(len(row[index]) for row in [list(columns), *cells]) for index in range(len(columns))]
         for row in [list(columns), *cells]:
             click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        return
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column in columns:
+        return ()
+    console = Console(file=sys.stdout)
+    fitted = fit(columns, cells, fitting or Fitting(), console.width)
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for column in fitted.columns:
         drawn.add_column(column, overflow="fold")
-    for row in cells:
+    for shown in fitted.rows:
         # Text, not str: a recipe or a path with brackets is not rich's markup.
-        drawn.add_row(*(Text(cell) for cell in row))
-    Console(file=sys.stdout).print(drawn)
+        drawn.add_row(*(Text(cell) for cell in shown))
+    console.print(drawn)
+    return fitted.left_out

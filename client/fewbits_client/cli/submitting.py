@@ -126,7 +126,7 @@ def _wait_for_results(client: Client, output: Output, jobs: list[Job]) -> tuple[
     except Interrupted:
         return jobs, Exit.INTERRUPTED
     if not output.as_json:
-        results_table(jobs)
+        results_table(output, jobs)
     return jobs, exit_for_jobs(jobs)
 
 
