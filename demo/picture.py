@@ -1,19 +1,24 @@
 """`python -m demo.picture`: run one real job and take the picture of its page that the README shows.
 
-Needs Debian's chromium: apt-get install -y chromium.
+A worker is killed in the middle of it, so that the page shows an attempt that was lost, and the name of this machine:
+`sudo unshare --uts sh -c 'hostname node-1; …'` gives it another. With its colours reduced to a palette
+the file is a third as large. Needs Debian's chromium: apt-get install -y chromium.
 """
 
+import contextlib
 import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 from playwright.sync_api import sync_playwright
 
 from demo.__main__ import DOMAINS, MODEL, SOURCES, say
 from demo.stack import Stack
-from fewbits_client import Client
+from fewbits_client import Client, Updated
+from server.processes import COMMANDS
 
 CHROMIUM = "/usr/bin/chromium"
 PICTURE = SOURCES.parent / "docs" / "portal.png"
@@ -34,12 +39,25 @@ def main() -> int:
             say(f"Running {RECIPE} …")
             with Client(stack.url, stack.api_key) as client:
                 job_id = client.submit(model.as_uri(), RECIPE, domains=DOMAINS)["id"]
+                kill_worker_of(client, job_id)
                 if client.wait(job_id)["status"] != "succeeded":
                     print(f"demo: the job failed:\n{stack.complaint()}", file=sys.stderr)
                     return 1
             take(stack, f"/jobs/{job_id}")
     say(f"{PICTURE} is new.")
     return 0
+
+
+def kill_worker_of(client: Client, job_id: str) -> None:
+    """Kill the worker that quantizes, once it has got somewhere."""
+    for update in client.stream(job_id):
+        if isinstance(update, Updated) and any(one["kind"] == "quantize" and one["progress"] for one in update.steps):
+            break
+    _, *arguments = COMMANDS["worker-gpu"]
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.cmdline()[-len(arguments) :] == arguments:
+                process.kill()
 
 
 def take(stack: Stack, page_path: str) -> None:
