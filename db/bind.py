@@ -15,7 +15,6 @@ from core.ids import new_id
 from core.steps import Input, UnboundStep
 from db import flow
 from db.locks import lock_job
-from db.notify import WORK, notify
 from db.room import Need
 from db.states import ExecutionStatus, StepStatus
 from db.tables import Execution, Job
@@ -73,7 +72,10 @@ def unbound_steps(session: Session, after: str, limit: int) -> Sequence[UnboundS
 
 
 def bind(session: Session, step: UnboundStep, work: Work) -> Binding:
-    """Bind ``step`` to the one execution of ``work``; a reused result finishes the step at once."""
+    """Bind ``step`` to the one execution of ``work``; a reused result finishes the step at once.
+
+    Nobody is told: whoever listens for work was when the step became ready.
+    """
     started, execution = _find_or_start(session, step, work)
     if execution.stop_requested_at is not None:
         return Binding.POSTPONED
@@ -91,7 +93,6 @@ def bind(session: Session, step: UnboundStep, work: Work) -> Binding:
     if execution.status == ExecutionStatus.RUNNING:
         message = f"{name} runs already for another job; its result will be shared."
         flow.begin(session, execution.id, message, details)
-    notify(session, WORK, step.pool)
     return Binding.STARTED if started else Binding.JOINED
 
 

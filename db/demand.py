@@ -2,27 +2,29 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import func, select
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import clock
-from db.states import POOLS, ExecutionStatus, StepStatus
-from db.tables import Execution, Step
+from db.states import POOLS
 
 COUNT_MAX = 1000  # more than any pool's free slots, so counting further would tell nothing
+
+_READY = text(f"""
+    SELECT pools.name, (
+        SELECT count(*) FROM (
+            SELECT FROM executions
+            WHERE status = 'ready' AND pool = pools.name AND ready_at <= clock_timestamp() LIMIT {COUNT_MAX}
+        ) AS claimable
+    ) + (
+        SELECT count(*) FROM (
+            SELECT FROM steps
+            WHERE status = 'ready' AND execution_id IS NULL AND pool = pools.name LIMIT {COUNT_MAX}
+        ) AS unbound
+    ) AS count
+    FROM (VALUES {", ".join(f"('{pool}')" for pool in POOLS)}) AS pools (name)
+""")
 
 
 def ready(session: Session) -> Mapping[str, int]:
     """Return how many executions could be claimed or steps bound in each pool, counted up to ``COUNT_MAX`` of each."""
-    return {pool: _ready_in(session, pool) for pool in POOLS}
-
-
-def _ready_in(session: Session, pool: str) -> int:
-    claimable = select(Execution.id).where(
-        Execution.status == ExecutionStatus.READY.value, Execution.pool == pool, Execution.ready_at <= clock.now()
-    )
-    unbound = select(Step.id).where(
-        Step.status == StepStatus.READY.value, Step.execution_id.is_(None), Step.pool == pool
-    )
-    rows = claimable.limit(COUNT_MAX).union_all(unbound.limit(COUNT_MAX)).subquery()
-    return session.scalar(select(func.count()).select_from(rows)) or 0
+    return {row["name"]: row["count"] for row in session.execute(_READY).mappings()}
