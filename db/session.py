@@ -26,6 +26,7 @@ USED_AT = "fewbits_used_at"
 _OPTIONS = {
     "timezone": "UTC",
     "lock_timeout": "10s",
+    "jit": "off",  # it took longer to compile a page of jobs than to read it
     "idle_in_transaction_session_timeout": f"{STALLED_SECONDS}s",
 }
 # serialization_failure, deadlock_detected, idle_in_transaction_session_timeout
