@@ -24,7 +24,7 @@ from tests.db.plans import Plan, explain
 TEAMS = 20
 MONTHS_OF_USE = Bulk(finished=1_000_000, ready=10_000, unbound=500, running=200)
 BUFFERS_MAX = 3000
-QUEUE_BUFFERS_MAX = 20_000  # most of a queue, and the page of each row that was changed lately
+QUEUE_BUFFERS_MAX = 25_000  # most of a queue, and the page of each row that was changed lately
 PER_ROW = 12  # to find, join and delete one
 DAY = 86400.0
 HOUR = 3600.0
