@@ -3,7 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 from core.errors import DestinationRefused
-from pipeline.file_urls import file_path, is_under
+from pipeline.file_urls import file_path, follow, is_under
 
 PARAM = "publish_to"
 
@@ -40,8 +40,8 @@ def destination_folder(destination: str, roots: tuple[Path, ...]) -> Path:
     """
     check_destination(destination, roots)
     try:
-        folder = Path(_path(destination)).resolve()
-    except (OSError, RuntimeError) as error:  # Python 3.11 and 3.12 say RuntimeError of a loop
+        folder = follow(_path(destination))
+    except OSError as error:
         raise DestinationRefused(f"{destination} cannot be followed to a folder: {error}.", param=PARAM) from None
     if not is_under(folder, roots) or folder in roots:
         raise DestinationRefused(

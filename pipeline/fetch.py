@@ -1,21 +1,17 @@
 """``fetch``: copy a source's model files, once they are known to be a complete, safe model, into a snapshot."""
 
 import dataclasses
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from core.errors import DoesNotFit, SourceInvalid
+from core.errors import SourceInvalid
 from core.steps import UnboundStep
 from engines import source
-from engines.context import EngineContext, Progress
 from engines.methods.base import Forecast
 from engines.source import ModelFacts
+from pipeline.copying import copy_files
 from pipeline.sources import local_folder
 from pipeline.step_kind import MIB, Facts, Outcome, Output, StepContext, StepKind
-
-PIECE_BYTES = 16 * MIB
 
 
 class Fetch(StepKind):
@@ -48,25 +44,10 @@ class Fetch(StepKind):
         """Check the folder, then copy its model files."""
         folder = local_folder(context.params["source"], context.source_roots)
         facts = source.inspect(folder, context.source_roots)
-        names = source.model_files(folder, context.source_roots)
-        _copy(folder, names, context.engine)
+        files = {name: folder / name for name in source.model_files(folder, context.source_roots)}
+        output = context.engine.output
+        copy_files(files, output, context.engine, what="model", disk="worker's scratch disk")
         # Read again what was copied: the folder may have changed under our hands.
-        if source.inspect(context.engine.output) != facts:
+        if source.inspect(output) != facts:
             raise SourceInvalid("The source changed while it was being read. Submit the job again.")
         return Outcome(facts={"model": dataclasses.asdict(facts)})
-
-
-def _copy(folder: Path, names: list[str], engine: EngineContext) -> None:
-    total_bytes = sum((folder / name).stat().st_size for name in names)
-    free_bytes = shutil.disk_usage(engine.output).free
-    if total_bytes > free_bytes:
-        raise DoesNotFit(
-            f"The model has {total_bytes / 1e6:,.0f} MB, and the worker's scratch disk {free_bytes / 1e6:,.0f} MB free."
-        )
-    done_bytes = 0
-    for name in names:
-        with (folder / name).open("rb") as reader, (engine.output / name).open("wb") as writer:
-            while piece := reader.read(PIECE_BYTES):
-                writer.write(piece)
-                done_bytes += len(piece)
-                engine.report(Progress(done_bytes, total_bytes, "bytes", name))

@@ -38,3 +38,15 @@ def file_path(url: str, *, what: str, param: str) -> PurePosixPath:
 def is_under(path: PurePath, roots: tuple[Path, ...]) -> bool:
     """Return whether a path lies under one of the folders that an operator allows."""
     return any(path.is_relative_to(root) for root in roots)
+
+
+def follow(path: PurePosixPath) -> Path:
+    """Return where a path leads on this machine, links followed; it need not be there.
+
+    Raises:
+        OSError: links go round in a loop.
+    """
+    try:
+        return Path(path).resolve()
+    except RuntimeError as error:  # so Python 3.11 and 3.12 say of a loop
+        raise OSError(str(error)) from None

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.errors import DestinationRefused, DoesNotFit
+from core.durable import sync
+from core.errors import DestinationRefused
 from core.steps import UnboundStep
-from engines.context import EngineContext, Progress
+from engines.context import EngineContext
 from engines.methods.base import Forecast
+from pipeline.copying import copy_files
 from pipeline.destinations import PARAM, destination_folder
 from pipeline.step_kind import MIB, Facts, Outcome, StepContext, StepKind
 
-PIECE_BYTES = 16 * MIB
 MARKER = ".fewbits-job"  # in a published folder: whose it is
 ARRIVING = ".fewbits-arriving"  # the end of the name of a folder that is not whole yet
 
@@ -99,26 +100,14 @@ def _remove_leftovers(folder: Path, job_id: str) -> None:
 
 
 def _copy(source: Path, arriving: Path, engine: EngineContext) -> None:
-    files = sorted(path for path in source.rglob("*") if path.is_file())
-    total_bytes = sum(path.stat().st_size for path in files)
-    free_bytes = shutil.disk_usage(arriving.parent).free
-    if total_bytes > free_bytes:
-        raise DoesNotFit(
-            f"The result has {total_bytes / 1e6:,.0f} MB, and the destination's disk {free_bytes / 1e6:,.0f} MB free."
-        )
+    files = {str(path.relative_to(source)): path for path in sorted(source.rglob("*")) if path.is_file()}
     arriving.mkdir()
-    done_bytes = 0
-    for path in files:
-        name = path.relative_to(source)
-        for above in list(name.parents)[-2::-1]:
-            (arriving / above).mkdir(exist_ok=True)
-        with path.open("rb") as reader, (arriving / name).open("wb") as writer:
-            while piece := reader.read(PIECE_BYTES):
-                writer.write(piece)
-                done_bytes += len(piece)
-                engine.report(Progress(done_bytes, total_bytes, "bytes", str(name)))
-            writer.flush()
-            os.fsync(writer.fileno())
+    for name in files:
+        for above in list(Path(name).parents)[-2::-1]:
+            (arriving / above).mkdir(exist_ok=True)  # its parents never: `arriving` may have been moved away
+    copy_files(files, arriving, engine, what="result", disk="destination's disk")
+    for name in files:
+        sync(arriving / name)
 
 
 def _make_visible(arriving: Path, folder: Path, job_id: str) -> None:
@@ -130,15 +119,7 @@ def _make_visible(arriving: Path, folder: Path, job_id: str) -> None:
         if os.path.lexists(folder):
             raise _taken(folder) from error
         raise
-    _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder.parent)
 
 
 def _taken(folder: Path) -> DestinationRefused:

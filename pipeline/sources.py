@@ -3,7 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 from core.errors import SourceInvalid, SourceRefused
-from pipeline.file_urls import file_path, is_under
+from pipeline.file_urls import file_path, follow, is_under
 
 
 def check_source(source: str, roots: tuple[Path, ...]) -> str:
@@ -40,8 +40,8 @@ def local_folder(source: str, roots: tuple[Path, ...]) -> Path:
     """
     check_source(source, roots)
     try:
-        folder = Path(_path(source)).resolve()
-    except (OSError, RuntimeError) as error:  # Python 3.11 and 3.12 say RuntimeError of a loop
+        folder = follow(_path(source))
+    except OSError as error:
         raise SourceInvalid(f"{source} cannot be followed to a folder: {error}.") from None
     if not is_under(folder, roots):
         raise SourceRefused(f"{source} leads to {folder}, which is not under a folder that the operator allows.")

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from core.durable import sync
 from core.errors import BlobLost, FewbitsError, StoreFailed, os_error
 from store.port import CHUNK_BYTES, Check, go_on
 
@@ -30,15 +31,15 @@ class DirectoryStore:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._arriving.mkdir(parents=True, exist_ok=True)
             path.chmod(READ_ONLY)
-            _sync(path)
+            sync(path)
             try:
                 path.rename(target)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
                 self._copy(path, target)
-            _sync(target.parent)
-            _sync(self._blobs)  # which may have got a new folder
+            sync(target.parent)
+            sync(self._blobs)  # which may have got a new folder
         except OSError as error:
             raise _store_error(f"{path.name} could not be stored", error) from error
 
@@ -91,18 +92,10 @@ class DirectoryStore:
         try:
             shutil.copyfile(source, arriving)
             arriving.chmod(READ_ONLY)
-            _sync(arriving)
+            sync(arriving)
             arriving.rename(target)
         finally:
             arriving.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _store_error(what: str, error: OSError) -> FewbitsError:
