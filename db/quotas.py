@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import Row, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -11,8 +11,8 @@ from core.errors import QuotaExceeded
 from core.ids import TeamId
 from db import locks
 from db.locks import Purpose
-from db.states import ExecutionStatus, JobStatus, Quota
-from db.tables import Execution, Job, TeamQuota
+from db.states import ExecutionStatus, Quota
+from db.tables import Execution, TeamQuota
 
 RUNNING: Mapping[str, Quota] = {"cpu": Quota.RUNNING_CPU, "gpu": Quota.RUNNING_GPU}
 CLOSE = 500  # more than Postgres answers at once: further from its limit than this a team's requests need no turns
@@ -30,8 +30,7 @@ class Share:
 def shares(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None]) -> list[Share]:
     """Return every limit of a team."""
     limits = _limits(session, team_id, defaults)
-    queued = select(func.count()).where(Job.team_id == team_id, Job.status == JobStatus.QUEUED.value)
-    used = {Quota.QUEUED_JOBS: session.scalar(queued) or 0}
+    used = {Quota.QUEUED_JOBS: _queued(session, team_id, defaults).used}
     running = select(Execution.pool, func.count()).where(
         Execution.team_id == team_id, Execution.status == ExecutionStatus.RUNNING.value
     )
@@ -46,12 +45,11 @@ def require_place(session: Session, team_id: TeamId, defaults: Mapping[Quota, in
     Raises:
         QuotaExceeded: it has as many as it may.
     """
-    wanted = {"team_id": team_id, "default_maximum": defaults.get(Quota.QUEUED_JOBS)}
-    place = session.execute(_QUEUED, wanted).one()
+    place = _queued(session, team_id, defaults)
     if place.maximum is None or place.used + CLOSE < place.maximum:
         return
     locks.wait_for(session, Purpose.QUOTA, f"{team_id} {Quota.QUEUED_JOBS}")
-    place = session.execute(_QUEUED, wanted).one()  # read anew: what the last holder of the lock has committed counts
+    place = _queued(session, team_id, defaults)  # read anew: what the last holder of the lock has committed counts
     if place.maximum is not None and place.used >= place.maximum:
         raise QuotaExceeded(
             f"Your team has {place.used} queued jobs, and may have {place.maximum}. Wait until some have started, or "
@@ -101,3 +99,8 @@ def _limits(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | No
     own = session.execute(select(TeamQuota.name, TeamQuota.maximum).where(TeamQuota.team_id == team_id))
     limits = {quota: defaults.get(quota) for quota in Quota}
     return limits | {Quota(name): maximum for name, maximum in own}
+
+
+def _queued(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None]) -> Row[int, int | None]:
+    """Return how many queued jobs a team has, ``used``, and may have, ``maximum``."""
+    return session.execute(_QUEUED, {"team_id": team_id, "default_maximum": defaults.get(Quota.QUEUED_JOBS)}).one()

@@ -3,14 +3,15 @@
 Refuses to know: the team's quota, which it sees by itself, and what a worker complains of, which is its operator's.
 """
 
-from sqlalchemy import Row, select, text
+from collections.abc import Sequence
+
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
+from db import workers
 from db.room import Need, Room
 from db.shown import ShownJob
 from db.states import StepStatus
-from db.tables import Worker
-from db.workers import is_live, paused
 
 _READY = text("""
     SELECT steps.kind, steps.pool, steps.execution_id, memory_bytes, vram_bytes, scratch_bytes
@@ -20,24 +21,24 @@ _READY = text("""
 
 
 def reasons(session: Session, job: ShownJob) -> list[str]:
-    """Return a sentence for each ready step of a job that no worker takes, as things are now; two look-ups for each."""
+    """Return a sentence for each ready step of a job that no worker takes, as things are now."""
     if all(step.status != StepStatus.READY for step in job.steps):
         return []
     ready = session.execute(_READY, {"job_id": job.id}).all()
-    return [reason for step in ready if (reason := _reason(session, step)) is not None]
+    paused, rooms = workers.paused(session), workers.claiming_rooms(session)
+    said = (_reason(step, is_paused=step.pool in paused, rooms=rooms.get(step.pool, ())) for step in ready)
+    return [reason for reason in said if reason is not None]
 
 
-def _reason(session: Session, step: Row[str, str, str | None, int, int, int]) -> str | None:
+def _reason(step: Row[str, str, str | None, int, int, int], *, is_paused: bool, rooms: Sequence[Room]) -> str | None:
     kind = step.kind.capitalize()
-    if step.pool in paused(session):
+    if is_paused:
         return f"{kind} waits: the {step.pool} pool is paused by its operator."
-    capacity = select(Worker.memory_bytes, Worker.vram_bytes, Worker.scratch_bytes).distinct()
-    rows = session.execute(capacity.where(Worker.pool == step.pool, is_live(), Worker.drained_at.is_(None))).all()
-    if not rows:
+    if not rooms:
         return f"{kind} waits for a {step.pool} worker: none is there that takes work."
     if step.execution_id is None:
         return None  # what it needs is not known yet
     need = Need.of(step)
-    if any(Room(memory, vram or None, scratch).fits(need) for memory, vram, scratch in rows):
+    if any(room.fits(need) for room in rooms):
         return None
     return f"{kind} waits for a larger {step.pool} worker: it needs {need}."

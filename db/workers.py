@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Boolean, ColumnElement, Subquery, delete, func, literal_column, select, text, update
+from sqlalchemy import Boolean, ColumnElement, Subquery, TextClause, delete, func, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -21,15 +21,11 @@ IS_LIVE = f"""
     workers.stopped_at IS NULL AND workers.seen_at > clock_timestamp() - make_interval(secs => {SEEN_WITHIN_SECONDS})
 """
 # What the live workers of each pool have, the largest first; as with ``Room``, without a GPU ``vram_bytes`` is NULL.
-ROOMS = f"""
-    SELECT DISTINCT pool, memory_bytes, nullif(vram_bytes, 0) AS vram_bytes, scratch_bytes
-    FROM workers WHERE {IS_LIVE} ORDER BY memory_bytes DESC, vram_bytes DESC NULLS LAST, scratch_bytes DESC
-"""
-_REGISTERED_ROOMS = text(f"""
-    SELECT DISTINCT pool, memory_bytes, nullif(vram_bytes, 0) AS vram_bytes, scratch_bytes
-    FROM workers WHERE seen_at > clock_timestamp() - make_interval(secs => {REGISTERED_SECONDS})
-""")
-_ROOMS_OF_POOL = text(f"SELECT * FROM ({ROOMS}) AS rooms WHERE pool = :pool")
+_ROOMS = "SELECT DISTINCT pool, memory_bytes, nullif(vram_bytes, 0) AS vram_bytes, scratch_bytes FROM workers"
+ROOMS = f"{_ROOMS} WHERE {IS_LIVE} ORDER BY memory_bytes DESC, vram_bytes DESC NULLS LAST, scratch_bytes DESC"
+_LIVE_ROOMS = text(ROOMS)
+_CLAIMING_ROOMS = text(f"{_ROOMS} WHERE {IS_LIVE} AND drained_at IS NULL")
+_REGISTERED_ROOMS = text(f"{_ROOMS} WHERE seen_at > clock_timestamp() - make_interval(secs => {REGISTERED_SECONDS})")
 
 
 @dataclass(frozen=True)
@@ -147,22 +143,29 @@ def free_slots(session: Session) -> Mapping[str, int]:
 
 def registered_rooms(session: Session) -> Mapping[str, Sequence[Room]]:
     """Return, for each pool, what the workers have that were there within a week, if they do nothing else."""
-    rooms: dict[str, list[Room]] = {}
-    for row in session.execute(_REGISTERED_ROOMS):
-        rooms.setdefault(row.pool, []).append(Room(row.memory_bytes, row.vram_bytes, row.scratch_bytes))
-    return rooms
+    return _rooms(session, _REGISTERED_ROOMS)
+
+
+def claiming_rooms(session: Session) -> Mapping[str, Sequence[Room]]:
+    """Return likewise what the workers have that are there and not drained."""
+    return _rooms(session, _CLAIMING_ROOMS)
 
 
 def largest_room(session: Session, pool: str, need: Need) -> Room | None:
     """Return what the largest live worker has among those that have room for work."""
-    rows = session.execute(_ROOMS_OF_POOL, {"pool": pool})
-    rooms = (Room(row.memory_bytes, row.vram_bytes, row.scratch_bytes) for row in rows)
-    return next((room for room in rooms if room.fits(need)), None)
+    return next((room for room in _rooms(session, _LIVE_ROOMS).get(pool, ()) if room.fits(need)), None)
 
 
 def is_live() -> ColumnElement[bool]:
     """Return the condition that a worker is there."""
     return literal_column(f"({IS_LIVE})", Boolean)
+
+
+def _rooms(session: Session, statement: TextClause) -> Mapping[str, Sequence[Room]]:
+    rooms: dict[str, list[Room]] = {}
+    for row in session.execute(statement):
+        rooms.setdefault(row.pool, []).append(Room(row.memory_bytes, row.vram_bytes, row.scratch_bytes))
+    return rooms
 
 
 def _is_registered() -> ColumnElement[bool]:
