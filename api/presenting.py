@@ -10,8 +10,8 @@ from db.quotas import Share
 from db.shown import ShownJob, ShownStep
 from db.states import AttemptOutcome, StepStatus
 from db.tables import Artifact, Attempt, Event, LogChunk, Metric, Step
-from engines.methods.base import Method
-from engines.recipe import Recipe, parse_recipe
+from engines.methods.base import Method, Preset
+from engines.recipe import Recipe, parse_recipe, preset_recipe
 
 
 def job_object(job: ShownJob, waits_for: Sequence[str] = ()) -> responses.Job:
@@ -131,15 +131,23 @@ def artifact_object(artifact: Artifact) -> responses.Artifact:
 
 def method_object(method: Method) -> responses.Method:
     """Return a method with the JSON Schema of its parameters."""
+    default = parse_recipe(method.name)
     return responses.Method(
         name=method.name,
         summary=method.summary,
         pool=method.pool,
-        engine=method.engine,
-        needs_calibration=method.needs_calibration,
-        default=parse_recipe(method.name).short,
+        engine=method.engine(default.params),
+        format=method.writes(default.params),
+        needs_calibration="samples" in method.material(default.params),
+        default=default.short,
+        presets=[_preset(method, preset) for preset in method.presets],
         parameters=method.Params.model_json_schema(),
     )
+
+
+def _preset(method: Method, preset: Preset) -> responses.Preset:
+    name, params = preset_recipe(method, preset)
+    return responses.Preset(recipe=name, parameters=params.model_dump(mode="json"), why=preset.why)
 
 
 def _recipe(job: ShownJob) -> tuple[str, Mapping[str, Any]]:

@@ -187,6 +187,14 @@ class Artifact(BaseModel):
     files: list[ArtifactFile]
 
 
+class Preset(BaseModel):
+    """A recipe that many would choose."""
+
+    recipe: str = Field(description="In short form")
+    parameters: dict[str, Any]
+    why: str
+
+
 class Method(BaseModel):
     """A way to quantize."""
 
@@ -194,9 +202,11 @@ class Method(BaseModel):
     object: Literal["method"] = "method"
     summary: str
     pool: str
-    engine: str
-    needs_calibration: bool
+    engine: str = Field(description="The library that does the work, with the default parameters")
+    format: str = Field(description="What is written, with the default parameters")
+    needs_calibration: bool = Field(description="Whether the default parameters have it look at text")
     default: str = Field(description="The recipe that the bare name stands for, in short form")
+    presets: list[Preset]
     parameters: dict[str, Any] = Field(description="JSON Schema")
 
 

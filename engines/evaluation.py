@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from core.errors import InvalidRequest, ModelUnsupported
 from engines.context import Progress
 from engines.methods.base import Forecast
-from engines.runtimes import CONTEXT_TOKENS, SCORED_TOKENS, WINDOW_TOKENS, Format, Runtime
+from engines.runtimes import CONTEXT_TOKENS, SCORED_TOKENS, WINDOW_TOKENS, Judged, Runtime
 from engines.source import ModelFacts
 from engines.tokenizer import encode, leading_bos, load_tokenizer
 
@@ -69,7 +69,7 @@ def forecast_reference(facts: ModelFacts) -> Forecast:
     return Forecast(memory_bytes=PROCESS_BYTES, vram_bytes=weights + _window_bytes(facts), scratch_bytes=2**20)
 
 
-def forecast_result(facts: ModelFacts, written: Format, result_bytes: int) -> Forecast:
+def forecast_result(facts: ModelFacts, written: Judged, result_bytes: int) -> Forecast:
     """Return what running a result will need.
 
     Args:

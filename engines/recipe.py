@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from core.errors import InvalidRequest
 from engines import methods
-from engines.methods.base import Method, MethodParams
+from engines.methods.base import Method, MethodParams, Preset
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,9 @@ class Recipe:
 
     @property
     def short(self) -> str:
-        """The short form, such as ``gguf:Q4_K_M``."""
-        return self.method.short(self.params)
+        """The short form, such as ``gguf:Q4_K_M``; a preset's where it is one."""
+        presets = (preset_recipe(self.method, preset) for preset in self.method.presets)
+        return next((name for name, params in presets if params == self.params), self.method.short(self.params))
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -36,6 +37,12 @@ class Recipe:
     def document(self) -> dict[str, Any]:
         """Return the long form: ``{"method": …}`` and every parameter."""
         return {"method": self.method.name, **self.parameters}
+
+
+def preset_recipe(method: Method, preset: Preset) -> tuple[str, MethodParams]:
+    """Return a preset's short form and its parameters, defaults included."""
+    name = f"{method.name}:{preset.name}" if preset.name else method.name
+    return name, method.Params.model_validate(preset.parameters)
 
 
 def parse_recipe(value: str | Mapping[str, Any]) -> Recipe:
@@ -50,7 +57,7 @@ def parse_recipe(value: str | Mapping[str, Any]) -> Recipe:
     if isinstance(value, str):
         name, _, text = value.strip().partition(":")
         method = methods.get(name.lower())
-        given: dict[str, Any] = method.parse_short(text)
+        given = _parse_short(method, text)
     elif isinstance(value, Mapping):
         given = dict(value)
         name = given.pop("method", None)
@@ -67,3 +74,10 @@ def parse_recipe(value: str | Mapping[str, Any]) -> Recipe:
         known = ", ".join(method.Params.model_fields) or "none"
         extra = f" {method.name} takes: {known}." if first["type"] == "extra_forbidden" else ""
         raise InvalidRequest(f"{field}: {first['msg']}.{extra}", param=field) from None
+
+
+def _parse_short(method: Method, text: str) -> dict[str, Any]:
+    for preset in method.presets:
+        if text.lower() == preset.name.lower():
+            return dict(preset.parameters)
+    return method.parse_short(text)

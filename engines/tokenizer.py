@@ -5,6 +5,8 @@ from typing import Any
 
 from core.errors import ModelUnsupported
 
+TRANSFORMERS = "transformers 5.17.0"
+
 
 def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer in ``folder`` as a ``transformers`` object.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from pipeline.calibrate import Calibrate
 from pipeline.convert import Convert
 from pipeline.evaluate import Evaluate
 from pipeline.fetch import Fetch
@@ -11,5 +12,5 @@ from pipeline.reference import Reference
 from pipeline.step_kind import StepKind
 from pipeline.verify import Verify
 
-_ALL = (Fetch(), Convert(), Quantize(), Reference(), Verify(), Evaluate(), Publish())
+_ALL = (Fetch(), Convert(), Calibrate(), Quantize(), Reference(), Verify(), Evaluate(), Publish())
 KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in _ALL}

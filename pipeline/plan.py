@@ -1,10 +1,19 @@
 """From a recipe to the steps of a job."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from db.jobs import PlannedStep
+from engines.methods.base import Material
 from engines.recipe import Recipe
+
+# Which step makes what a method reads, and what that step needs itself; in the order in which they can be made.
+MADE_BY: Mapping[Material, str] = {"snapshot": "fetch", "gguf": "convert", "samples": "calibrate", "imatrix": "imatrix"}
+NEEDS: Mapping[Material, tuple[str, ...]] = {
+    "gguf": ("fetch",),
+    "samples": ("fetch",),
+    "imatrix": ("convert", "calibrate"),
+}
 
 
 def plan(recipe: Recipe, evaluation: Mapping[str, Any], publish_to: str | None = None) -> tuple[PlannedStep, ...]:
@@ -15,20 +24,31 @@ def plan(recipe: Recipe, evaluation: Mapping[str, Any], publish_to: str | None =
         evaluation: ``domains`` and ``windows``, as in the request.
         publish_to: where the result goes, once it is verified and judged; None where it stays in the store alone.
     """
-    method = recipe.method
-    made_from = ("fetch", "convert") if method.reads == "gguf" else ("fetch",)
-    wanted = {"recipe": recipe.document()}
     judged = dict(evaluation)
-    result_pool = "cpu" if method.writes == "gguf" else "gpu"
-    steps = [PlannedStep("fetch", "cpu", (), {})]
-    if method.reads == "gguf":
-        steps.append(PlannedStep("convert", "cpu", ("fetch",), {}))
-    steps += [
-        PlannedStep("quantize", method.pool, made_from, wanted),
+    wanted = {"recipe": recipe.document()}
+    written = recipe.method.writes(recipe.params)
+    result_pool = "cpu" if written == "gguf" else "gpu"
+    making = [*_material(recipe, evaluation)]
+    made_from = tuple(MADE_BY[name] for name in recipe.method.material(recipe.params))
+    seen = tuple(step.kind for step in making if step.kind in ("fetch", "convert"))
+    steps = [
+        *making,
+        PlannedStep("quantize", recipe.method.pool, tuple(dict.fromkeys(("fetch", *made_from))), wanted),
         PlannedStep("reference", "gpu", ("fetch",), judged),
-        PlannedStep("verify", result_pool, (*made_from, "quantize", "reference"), wanted),
-        PlannedStep("evaluate", result_pool, ("fetch", "quantize", "verify"), {**judged, "format": method.writes}),
+        PlannedStep("verify", result_pool, (*seen, "quantize", "reference"), wanted),
+        PlannedStep("evaluate", result_pool, ("fetch", "quantize", "verify"), {**judged, "format": written}),
     ]
     if publish_to is not None:
         steps.append(PlannedStep("publish", "cpu", ("quantize", "verify", "evaluate"), {"to": publish_to}))
     return tuple(steps)
+
+
+def _material(recipe: Recipe, evaluation: Mapping[str, Any]) -> Iterator[PlannedStep]:
+    """Yield the steps that make what a recipe's method reads; the source comes first, whatever it reads."""
+    yield PlannedStep("fetch", "cpu", (), {})
+    asked = recipe.method.material(recipe.params)
+    for name, needs in NEEDS.items():
+        if name in asked:
+            # Calibration text is compared with what the result will be judged on.
+            beside = evaluation if name == "samples" else {}
+            yield PlannedStep(MADE_BY[name], "cpu", needs, {**asked[name], **beside})

@@ -7,20 +7,20 @@ from core.steps import UnboundStep
 from engines.methods.base import Forecast
 from engines.recipe import parse_recipe
 from engines.source import ModelFacts
+from pipeline.plan import MADE_BY
 from pipeline.step_kind import Facts, Outcome, Output, StepContext, StepKind, input_facts, model_facts
-
-INPUT_OF = {"snapshot": "fetch", "gguf": "convert"}  # which step makes what a method reads
 
 
 class Quantize(StepKind):
     """The result is the job's artifact."""
 
     name = "quantize"
-    version = 1
+    version = 2
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the version of the method's library."""
-        return parse_recipe(params["recipe"]).method.engine
+        recipe = parse_recipe(params["recipe"])
+        return recipe.method.engine(recipe.params)
 
     def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return the method's own forecast."""
@@ -40,10 +40,11 @@ class Quantize(StepKind):
 
     def output(self, params: Mapping[str, Any]) -> Output:
         """Return that the files are the result, in the method's format."""
-        return Output(role="result", format=parse_recipe(params["recipe"]).method.writes)
+        recipe = parse_recipe(params["recipe"])
+        return Output(role="result", format=recipe.method.writes(recipe.params))
 
     def run(self, context: StepContext) -> Outcome:
         """Quantize what the method reads."""
         recipe = parse_recipe(context.params["recipe"])
-        source = context.inputs[INPUT_OF[recipe.method.reads]]
-        return Outcome(facts=recipe.method.quantize(context.engine, source, recipe.params))
+        material = {name: context.inputs[MADE_BY[name]] for name in recipe.method.material(recipe.params)}
+        return Outcome(facts=recipe.method.quantize(context.engine, material, recipe.params))

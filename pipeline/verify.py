@@ -23,18 +23,20 @@ class Verify(StepKind):
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the version of the library that runs the result."""
-        return runtimes.ENGINES[parse_recipe(params["recipe"]).method.writes]
+        recipe = parse_recipe(params["recipe"])
+        return runtimes.ENGINES[recipe.method.writes(recipe.params)]
 
     def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return what the result needs to be run, with one tensor of the source beside it."""
-        written = parse_recipe(params["recipe"]).method.writes
+        recipe = parse_recipe(params["recipe"])
+        written = recipe.method.writes(recipe.params)
         return evaluation.forecast_result(model_facts(facts), written, facts[VERIFIED]["size_bytes"])
 
     def run(self, context: StepContext) -> Outcome:
         """Look at everything, print it, and let the result pass only if all is well."""
         recipe = parse_recipe(context.params["recipe"])
         subject = Subject(
-            written=recipe.method.writes,
+            written=recipe.method.writes(recipe.params),
             result=context.inputs[VERIFIED],
             source=context.inputs["fetch"],
             lossless=context.inputs.get("convert"),

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from core.errors import DoesNotFit
 from engines.context import EngineContext, Measurement, Progress, Suspended
-from engines.methods.base import Forecast, Method, MethodParams, register
+from engines.methods.base import Forecast, Format, Material, Method, MethodParams, register
 from engines.source import ModelFacts
 from workers.protocol import MESSAGES_FD
 
@@ -44,10 +44,15 @@ class SyntheticMethod(Method):
     summary = "For tests."
     Params = SyntheticParams
     pool = "cpu"
-    engine = "synthetic 1"
-    reads = "snapshot"
-    writes = "gguf"
-    needs_calibration = False
+
+    def engine(self, params: Any) -> str:
+        return "synthetic 1"
+
+    def material(self, params: Any) -> Mapping[Material, Mapping[str, Any]]:
+        return {"snapshot": {}}
+
+    def writes(self, params: Any) -> Format:
+        return "gguf"
 
     def parse_short(self, text: str) -> dict[str, Any]:
         return {"label": text}
@@ -58,7 +63,9 @@ class SyntheticMethod(Method):
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         return Forecast(memory_bytes=1, scratch_bytes=1)
 
-    def quantize(self, context: EngineContext, source: Path, params: SyntheticParams) -> Mapping[str, Any]:
+    def quantize(
+        self, context: EngineContext, material: Mapping[Material, Path], params: SyntheticParams
+    ) -> Mapping[str, Any]:
         found = _files(context.checkpoint)
         if params.act in ("save", "stay"):
             context.must_leave()  # from now on SIGTERM does not end this process
@@ -72,7 +79,7 @@ class SyntheticMethod(Method):
         if params.act != "no_output":
             seen = {
                 "environment": dict(os.environ),
-                "files": sorted(path.name for path in source.iterdir()),
+                "files": sorted(path.name for path in material["snapshot"].iterdir()),
                 "checkpoint": found,
                 "first_piece": first,
             }

@@ -44,7 +44,8 @@ def test_no_tensors_behind_the_light_processes(module: str) -> None:
 )
 def test_the_versions_in_content_keys_are_those_that_are_pinned(engine: str, package: str) -> None:
     """A new version of an engine must not reuse the results of the old one."""
-    pins = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]["cpu"]
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    pins = [*extras["cpu"], *extras["gpu"]]
     version = next(pin.removeprefix(f"{package}==") for pin in pins if pin.startswith(f"{package}=="))
     assert f"{package} {version}" in engine
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.queue.marks import Marker
 from engines.context import EngineContext
-from engines.methods.base import Forecast, Method, MethodParams, register
+from engines.methods.base import Forecast, Format, Material, Method, MethodParams, register
 from engines.source import ModelFacts
 
 
@@ -24,10 +24,18 @@ class NullMethod(Method):
     summary = "For measuring."
     Params = NullParams
     pool = "cpu"
-    engine = "null 1"
-    reads = "snapshot"
-    writes = "gguf"
-    needs_calibration = False
+
+    def engine(self, params: Any) -> str:
+        """Return a name."""
+        return "null 1"
+
+    def material(self, params: Any) -> Mapping[Material, Mapping[str, Any]]:
+        """Return that the model is read."""
+        return {"snapshot": {}}
+
+    def writes(self, params: Any) -> Format:
+        """Return a format."""
+        return "gguf"
 
     def parse_short(self, text: str) -> dict[str, Any]:
         """Return the parameters that ``text`` stands for."""
@@ -42,7 +50,7 @@ class NullMethod(Method):
         """Return that next to nothing is needed."""
         return Forecast(memory_bytes=1, scratch_bytes=1)
 
-    def quantize(self, context: EngineContext, source: Path, params: Any) -> Mapping[str, Any]:
+    def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
         """Tell, and be done."""
         Marker(Path(params.marks)).mark()
         (context.output / "empty").touch()

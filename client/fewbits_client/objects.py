@@ -192,6 +192,14 @@ class Artifact(TypedDict):
     files: list[ArtifactFile]
 
 
+class Preset(TypedDict):
+    """A recipe that many would choose."""
+
+    recipe: str
+    parameters: dict[str, Any]
+    why: str
+
+
 class Method(TypedDict):
     """A way to quantize, with the JSON Schema of its parameters."""
 
@@ -200,8 +208,10 @@ class Method(TypedDict):
     summary: str
     pool: str
     engine: str
+    format: str
     needs_calibration: bool
     default: str
+    presets: list[Preset]
     parameters: dict[str, Any]
 
 

@@ -5,15 +5,19 @@ imported inside functions, so that the API can read every method's parameters wi
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from engines.calibration import Calibration, CalibrationText
 from engines.context import EngineContext
 from engines.source import ModelFacts
+
+Material = Literal["snapshot", "gguf", "samples", "imatrix"]
+Format = Literal["gguf", "gptq", "awq", "compressed-tensors"]
 
 
 class MethodParams(BaseModel):
@@ -27,6 +31,35 @@ class MethodParams(BaseModel):
     def _whole(cls, value: Any) -> Any:
         """Return 5 for 5.0, which JSON Schema takes for an integer, too."""
         return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class CalibratedParams(MethodParams):
+    """The parameters of a method that looks at text, beside its own."""
+
+    calibration_text: CalibrationText = Field(default="mixed", description="The built-in text that is looked at")
+    calibration_samples: int = Field(default=128, ge=1, le=4096, description="Samples of the calibration text")
+    calibration_tokens: int = Field(default=512, ge=16, le=8192, description="Tokens of each sample")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Chooses the samples")
+
+    @property
+    def calibration(self) -> Calibration:
+        """The samples that are asked for."""
+        return Calibration(self.calibration_text, self.calibration_samples, self.calibration_tokens, self.seed)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe that a practitioner would choose.
+
+    Attributes:
+        name: what follows the method's name and a colon; empty where the bare name stands for it.
+        parameters: those that are not the method's defaults.
+        why: what it is good for, in a sentence.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+    why: str
 
 
 @dataclass(frozen=True)
@@ -52,20 +85,31 @@ class Method(abc.ABC):
         summary: one sentence for people.
         Params: the parameters; becomes the API's JSON Schema and the CLI's options.
         pool: which workers run it, ``cpu`` or ``gpu``.
-        engine: the library that does the work, with its version; a new version means new results.
-        reads: what it takes: the model's ``snapshot``, or its lossless conversion to ``gguf``.
-        writes: the format of the result, which decides the runtime that judges it.
-        needs_calibration: whether it looks at text.
+        presets: recipes that people would choose, by the names that the short form knows them by.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     Params: ClassVar[type[MethodParams]]
     pool: ClassVar[Literal["cpu", "gpu"]]
-    engine: ClassVar[str]
-    reads: ClassVar[Literal["snapshot", "gguf"]]
-    writes: ClassVar[Literal["gguf", "gptq"]]
-    needs_calibration: ClassVar[bool]
+    presets: ClassVar[Sequence[Preset]] = ()
+
+    @abc.abstractmethod
+    def engine(self, params: Any) -> str:
+        """Return the library that does the work, with its version; a new version means new results."""
+
+    @abc.abstractmethod
+    def material(self, params: Any) -> Mapping[Material, Mapping[str, Any]]:
+        """Return all that the work is made of, each with how it is to be made.
+
+        ``snapshot`` is the model as it was fetched, ``gguf`` its lossless conversion, ``samples`` are ids of text
+        (parameters as ``CalibratedParams.calibration`` has them), ``imatrix`` is how much each column of a ``gguf``
+        matters for ``samples``.
+        """
+
+    @abc.abstractmethod
+    def writes(self, params: Any) -> Format:
+        """Return the format of the result, which decides the runtime that judges it."""
 
     @abc.abstractmethod
     def parse_short(self, text: str) -> dict[str, Any]:
@@ -96,12 +140,12 @@ class Method(abc.ABC):
         return facts.weight_bytes
 
     @abc.abstractmethod
-    def quantize(self, context: EngineContext, source: Path, params: Any) -> Mapping[str, Any]:
-        """Quantize ``source`` into ``context.output``.
+    def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
+        """Quantize a model into ``context.output``.
 
         Args:
             context: folders, device and progress.
-            source: the snapshot's folder or the converted file, as ``reads`` says; never written to.
+            material: the folders of all that ``self.material`` names; never written to.
             params: validated parameters.
 
         Returns:

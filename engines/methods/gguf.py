@@ -13,7 +13,7 @@ from pydantic import Field
 from engines.context import EngineContext, Progress
 from engines.gguf_file import gguf_in, read_gguf_facts
 from engines.llama_cpp import VERSION, run_tool
-from engines.methods.base import Forecast, Method, MethodParams, register
+from engines.methods.base import Forecast, Format, Material, Method, MethodParams, Preset, register
 from engines.source import ModelFacts
 
 GgufType = Literal[
@@ -57,10 +57,19 @@ class GgufMethod(Method):
     summary = "GGUF for llama.cpp and what is built on it, from about 2.6 to 16 bits per weight; runs on the CPU."
     Params = GgufParams
     pool = "cpu"
-    engine = VERSION
-    reads = "gguf"
-    writes = "gguf"
-    needs_calibration = False
+    presets = (Preset("Q4_K_M", {}, "The usual choice: a good third of the size, and hardly anything lost."),)
+
+    def engine(self, params: Any) -> str:
+        """Return llama.cpp's version."""
+        return VERSION
+
+    def material(self, params: Any) -> Mapping[Material, Mapping[str, Any]]:
+        """Return that the lossless conversion is quantized."""
+        return {"gguf": {}}
+
+    def writes(self, params: Any) -> Format:
+        """Return that it is GGUF."""
+        return "gguf"
 
     def parse_short(self, text: str) -> dict[str, Any]:
         """Return the type named by ``text``, in either case; the default where it is empty."""
@@ -81,8 +90,8 @@ class GgufMethod(Method):
         """Return what the result's weights will hardly exceed."""
         return int(facts.parameter_count * _bits_bound(facts, params.type) / 8)
 
-    def quantize(self, context: EngineContext, source: Path, params: Any) -> Mapping[str, Any]:
-        """Write ``model-<type>.gguf``; ``source`` is the converted file or the folder that holds it alone.
+    def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
+        """Write ``model-<type>.gguf``.
 
         Raises:
             ToolFailed: llama-quantize refused or failed.
@@ -98,7 +107,7 @@ class GgufMethod(Method):
         try:
             run_tool(
                 "llama-quantize",
-                [gguf_in(source), target, params.type, str(context.threads)],
+                [gguf_in(material["gguf"]), target, params.type, str(context.threads)],
                 cwd=context.scratch,
                 on_line=follow,
             )

@@ -8,6 +8,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +16,9 @@ from pydantic import Field
 
 from core.errors import InvalidRequest, ToolFailed
 from engines import calibration, gptqmodel
-from engines.calibration import CalibrationText
 from engines.context import EngineContext, Progress
 from engines.gptq_files import keep_companions, keep_precision, read_gptq_facts
-from engines.methods.base import Forecast, Method, MethodParams, register
+from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
 from engines.source import ModelFacts, inspect_snapshot
 
 SHORT = re.compile(
@@ -30,7 +30,7 @@ BATCH_TOKENS = 4096  # what is computed at once
 PROCESS_BYTES = 2 * 2**30  # torch, transformers, GPTQModel
 
 
-class GptqParams(MethodParams):
+class GptqParams(CalibratedParams):
     """What can be chosen."""
 
     bits: Literal[2, 3, 4, 8] = Field(default=4, description="Bits of a weight")
@@ -44,10 +44,6 @@ class GptqParams(MethodParams):
         default=False, description="Round the columns that matter most first: often a little better, slower to serve"
     )
     sym: bool = Field(default=True, description="Scales around zero; without, each group has a zero point of its own")
-    calibration_text: CalibrationText = Field(default="mixed", description="The built-in text that is looked at")
-    calibration_samples: int = Field(default=128, ge=1, le=4096, description="Samples of the calibration text")
-    calibration_tokens: int = Field(default=512, ge=16, le=8192, description="Tokens of each sample")
-    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Chooses the samples")
 
 
 class GptqMethod(Method):
@@ -57,10 +53,19 @@ class GptqMethod(Method):
     summary = "GPTQ in AutoGPTQ's format, 2 to 8 bits, for vLLM, SGLang and transformers; best on a GPU."
     Params = GptqParams
     pool = "gpu"
-    engine = gptqmodel.VERSION
-    reads = "snapshot"
-    writes = "gptq"
-    needs_calibration = True
+    presets = (Preset("4bit-g128", {}, "What vLLM and SGLang serve fastest on a GPU, at little loss."),)
+
+    def engine(self, params: Any) -> str:
+        """Return GPTQModel's version."""
+        return gptqmodel.VERSION
+
+    def material(self, params: Any) -> Mapping[Material, Mapping[str, Any]]:
+        """Return that the model itself is quantized, by samples of text."""
+        return {"snapshot": {}, "samples": asdict(params.calibration)}
+
+    def writes(self, params: Any) -> Format:
+        """Return that it is AutoGPTQ's format."""
+        return "gptq"
 
     def parse_short(self, text: str) -> dict[str, Any]:
         """Return what ``4bit-g128``, ``8bit-row`` or ``4bit-g128-desc_act-asym`` stands for; the defaults if empty.
@@ -125,18 +130,18 @@ class GptqMethod(Method):
             scratch_bytes=2 * facts.weight_bytes + 4 * facts.parameter_count,
         )
 
-    def quantize(self, context: EngineContext, source: Path, params: Any) -> Mapping[str, Any]:
+    def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
         """Write a folder as ``save_pretrained`` does, with ``quantization_config``.
 
         Raises:
-            ModelUnsupported: GPTQModel does not know the architecture, or the calibration text is too short.
+            ModelUnsupported: GPTQModel does not know the architecture.
             InvalidRequest: the group size does not divide.
             ToolFailed: GPTQModel left a layer as it was.
         """
+        source = material["snapshot"]
         facts = inspect_snapshot(source)
         self.check(facts, params)
-        text = params.calibration_text
-        rows = calibration.samples(source, text, params.calibration_samples, params.calibration_tokens, params.seed)
+        rows = calibration.read_samples(material["samples"])
         dtype = "float32" if context.device == "cpu" else facts.dtype  # 16-bit arithmetic is slow on CPUs
         model = gptqmodel.load_to_quantize(source, _config(context, params), context.device, dtype)
         follower = _Follower(context, facts.layer_count)
@@ -152,7 +157,7 @@ class GptqMethod(Method):
         if written["quantized_modules"] != follower.measured or not follower.measured:
             count = written["quantized_modules"]
             raise ToolFailed(f"GPTQModel worked on {follower.measured} modules and wrote {count} quantized ones.")
-        return {**written, "calibration_sha256": calibration.text_digest(text), "device": context.device}
+        return {**written, "device": context.device}
 
 
 class _Follower:

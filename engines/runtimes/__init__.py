@@ -1,6 +1,6 @@
 """What runs a model so that it can be judged: one small port, one file for each library behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from engines import gptqmodel, llama_cpp
 from engines.context import EngineContext
 from engines.gguf_file import gguf_in
+from engines.methods.base import Format
+from engines.tokenizer import TRANSFORMERS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Format = Literal["gguf", "gptq", "safetensors"]
+Judged = Format | Literal["safetensors"]
 
 # llama-perplexity's window: its first half is context alone, its second half is scored but for the last prediction,
 # whose answer lies in the next window.
@@ -22,8 +24,8 @@ CONTEXT_TOKENS = 257
 SCORED_TOKENS = WINDOW_TOKENS - CONTEXT_TOKENS
 
 # What judges each format, with its version: part of the key under which a score is kept.
-_TRANSFORMERS = "transformers 5.17.0 on torch 2.13.0"
-ENGINES = {
+_TRANSFORMERS = f"{TRANSFORMERS} on torch 2.13.0"
+ENGINES: Mapping[Judged, str] = {
     "gguf": llama_cpp.VERSION,
     "gptq": f"{gptqmodel.VERSION}, {_TRANSFORMERS}",
     "safetensors": _TRANSFORMERS,
@@ -61,7 +63,7 @@ class Runtime(Protocol):
         ...
 
 
-def open_runtime(written: Format, model: Path, context: EngineContext) -> AbstractContextManager[Runtime]:
+def open_runtime(written: Judged, model: Path, context: EngineContext) -> AbstractContextManager[Runtime]:
     """Return the runtime that judges a format, to be entered with ``with``.
 
     Args:

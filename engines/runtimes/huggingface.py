@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from core.errors import DoesNotFit, ModelUnsupported, SourceInvalid
 from engines.context import EngineContext
 from engines.runtimes import CONTEXT_TOKENS, SCORED_TOKENS
-from engines.source import require_no_code
+from engines.source import inspect_snapshot, require_no_code
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,7 +111,10 @@ def _load(folder: Path) -> Any:
         if isinstance(error, RuntimeError) and _is_memory_error(error):
             raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelUnsupported(f"transformers cannot load this model without code of its own ({reason}).") from error
+        architecture = inspect_snapshot(folder).architecture
+        raise ModelUnsupported(
+            f"transformers cannot load {architecture} without code of its own ({reason})."
+        ) from error
     # transformers fills what is missing with random numbers and only warns.
     wrong = [*report.get("missing_keys", ()), *report.get("mismatched_keys", ())]
     if wrong:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines.runtimes import Format
+from engines.methods.base import Format
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from core.errors import DoesNotFit, RequestError
 from engines.context import EngineContext, Measurement, Progress, Suspended
-from engines.methods.base import Forecast, Method, MethodParams, register
+from engines.methods.base import Forecast, Format, Material, Method, MethodParams, register
 from engines.source import ModelFacts
 
 MODULE = "tests.chaos.steps"
@@ -42,10 +42,15 @@ class ChaosMethod(Method):
     summary = "For tests."
     Params = ChaosParams
     pool = "cpu"
-    engine = "chaos 1"
-    reads = "snapshot"
-    writes = "gguf"
-    needs_calibration = False
+
+    def engine(self, params: Any) -> str:
+        return "chaos 1"
+
+    def material(self, params: Any) -> Mapping[Material, Mapping[str, Any]]:
+        return {"snapshot": {}}
+
+    def writes(self, params: Any) -> Format:
+        return "gguf"
 
     def parse_short(self, text: str) -> dict[str, Any]:
         return {"label": text}
@@ -56,7 +61,9 @@ class ChaosMethod(Method):
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         return Forecast(memory_bytes=1, scratch_bytes=1)
 
-    def quantize(self, context: EngineContext, source: Path, params: ChaosParams) -> Mapping[str, Any]:
+    def quantize(
+        self, context: EngineContext, material: Mapping[Material, Path], params: ChaosParams
+    ) -> Mapping[str, Any]:
         folder = context.output.parent
         own = folder.name
         subprocess.Popen(["sleep", "600"])  # nothing ends it but the end of the group

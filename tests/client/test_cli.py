@@ -102,7 +102,8 @@ def test_every_command_writes_one_json_document_and_plain_text(
     job = a_job(status="cancelled") if arguments[0] == "cancel" else a_job()
     piece = {"id": 1, "object": "job.log", "step": "quantize", "attempt": 1, "created_at": "", "text": "a\x1b[2Jb\r\n"}
     metric = {"id": 1, "step": "quantize", "attempt": 1, "layer": 0, "module": "q\x1b[2J", "values": {"loss": 0.5}}
-    method = {"name": "gguf", "object": "method", "summary": "s", "pool": "cpu", "default": "gguf:Q4_K_M"}
+    presets = [{"recipe": "gguf:Q4_K_M", "why": "because"}]
+    method = {"name": "gguf", "object": "method", "summary": "s", "pool": "cpu", "format": "gguf", "presets": presets}
     api.answers("GET", "/v1/jobs", {"object": "list", "data": [job], "has_more": False})
     api.answers("GET", "/v1/jobs/job_1", job)
     api.answers("POST", "/v1/jobs/job_1/cancel", job)

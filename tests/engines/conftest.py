@@ -84,7 +84,7 @@ def quantized(converted: Path, make_context: MakeContext) -> Quantize:
     def quantize(short: str) -> Path:
         if short not in made:
             context, recipe = make_context(), parse_recipe(short)
-            recipe.method.quantize(context, converted, recipe.params)
+            recipe.method.quantize(context, {"gguf": converted.parent}, recipe.params)
             made[short] = context.output
         return made[short]
 

@@ -46,7 +46,7 @@ def test_each_type_is_written_as_it_says(
 ) -> None:
     reports: list[Progress] = []
     context, recipe = make_context(reports), parse_recipe(f"gguf:{name}")
-    facts = recipe.method.quantize(context, converted, recipe.params)
+    facts = recipe.method.quantize(context, {"gguf": converted.parent}, recipe.params)
     (file,) = context.output.iterdir()
     main_type, bits = WRITTEN[name]
     assert file.name == f"model-{name}.gguf"
@@ -62,7 +62,7 @@ def test_the_tools_output_is_the_log(
     converted: Path, make_context: conftest.MakeContext, capfd: pytest.CaptureFixture[str]
 ) -> None:
     recipe = parse_recipe("gguf:Q4_0")
-    recipe.method.quantize(make_context(), converted.parent, recipe.params)  # the folder serves as well
+    recipe.method.quantize(make_context(), {"gguf": converted.parent}, recipe.params)
     assert "[  56/  56] blk.5.ffn_up.weight" in capfd.readouterr().out
 
 
@@ -71,7 +71,7 @@ def test_a_broken_file_gives_the_tools_own_words(tmp_path: Path, make_context: c
     broken.write_bytes(b"not a GGUF file")
     context = make_context()
     with pytest.raises(ToolFailed, match=r"llama-quantize ended with status 1: .*failed to load model"):
-        methods.get("gguf").quantize(context, broken, GgufParams())
+        methods.get("gguf").quantize(context, {"gguf": tmp_path}, GgufParams())
     assert list(context.output.iterdir()) == []
 
 
@@ -79,7 +79,7 @@ def test_a_full_disk_does_not_fit_and_leaves_nothing(converted: Path, make_conte
     context = make_context()
     (context.output / "model-Q8_0.gguf").symlink_to("/dev/full")
     with pytest.raises(DoesNotFit, match="disk is full"):
-        methods.get("gguf").quantize(context, converted, GgufParams(type="Q8_0"))
+        methods.get("gguf").quantize(context, {"gguf": converted.parent}, GgufParams(type="Q8_0"))
     assert list(context.output.iterdir()) == []
 
 
@@ -91,7 +91,7 @@ def test_the_tool_dies_with_whoever_follows_it(converted: Path, make_context: co
 
     stopping = dataclasses.replace(context, report=stop)
     with pytest.raises(KeyboardInterrupt):
-        methods.get("gguf").quantize(stopping, converted, GgufParams(type="Q2_K"))
+        methods.get("gguf").quantize(stopping, {"gguf": converted.parent}, GgufParams(type="Q2_K"))
     children = subprocess.run(
         ["ps", "-o", "comm=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=True
     )

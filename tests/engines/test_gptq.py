@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core.errors import InvalidRequest, ModelUnsupported
+from core.errors import InvalidRequest
 from demo.expected import CLASSIC, LOSS_MAX, PERPLEXITY
-from engines import calibration, evaluation, source
+from engines import evaluation, source
 from engines.context import Measurement, Progress
 from engines.methods.gptq import GptqParams
 from engines.recipe import parse_recipe
 from engines.runtimes import open_runtime
-from tests.engines import conftest
+from tests.engines import conftest, making
 from tests.engines.gptq_layout import dequantize
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def two_layers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def quantize(recipe: dict[str, Any] | str, model: Path, make_context: conftest.MakeContext) -> Path:
     parsed, context = parse_recipe(recipe), make_context()
-    parsed.method.quantize(context, conftest.linked(model, context.scratch / "input"), parsed.params)
+    making.quantize(parsed, context, model, make_context)
     return conftest.linked(context.output, context.scratch / "result")
 
 
@@ -95,32 +95,11 @@ def test_whole_rows_always_divide(tiny: Path) -> None:
     recipe.method.check(source.inspect(tiny), recipe.params)
 
 
-@pytest.mark.parametrize("name", ["mixed", "prose", "code"])
-def test_calibration_samples_have_one_length(name: Any, tiny: Path) -> None:
-    rows = calibration.samples(tiny, name, 32, 128, seed=0)
-    assert {len(row) for row in rows} == {128}
-    assert len({tuple(row) for row in rows}) == 32
-    assert rows == calibration.samples(tiny, name, 32, 128, seed=0)
-    assert rows != calibration.samples(tiny, name, 32, 128, seed=1)
-
-
-def test_each_calibration_sample_begins_as_a_text_does(tiny_copy: Path) -> None:
-    conftest.add_bos_and_chat_template(tiny_copy)
-    rows = calibration.samples(tiny_copy, "prose", 8, 64, seed=0)
-    assert {(row[0], len(row)) for row in rows} == {(0, 64)}
-
-
-def test_a_text_that_is_too_short_is_said(tiny: Path) -> None:
-    with pytest.raises(ModelUnsupported, match="28 samples of 8192 tokens") as refused:
-        calibration.samples(tiny, "prose", 4096, 8192, seed=0)
-    assert refused.value.param == "recipe.calibration_samples"
-
-
 def test_progress_and_losses_come_as_it_goes(two_layers: Path, make_context: conftest.MakeContext) -> None:
     reports: list[Progress] = []
     measured: list[Measurement] = []
     context, recipe = make_context(reports, measured), parse_recipe(QUICK)
-    facts = recipe.method.quantize(context, two_layers, recipe.params)
+    facts = making.quantize(recipe, context, two_layers, make_context)
     done = [progress.done for progress in reports]
     assert done == sorted(done)
     assert (done[-1], reports[-1].total, reports[-1].unit) == (2, 2, "layers")

@@ -78,7 +78,7 @@ def test_a_model_of_another_shape_goes_all_the_way(
     _make(tmp_path, kind, tiny)
     first, second, recipe = make_context(), make_context(), parse_recipe("gguf:Q4_K_M")
     convert.convert(first, tmp_path)
-    facts = recipe.method.quantize(second, first.output, recipe.params)
+    facts = recipe.method.quantize(second, {"gguf": first.output}, recipe.params)
     assert sum(facts["tensor_types"].values()) >= 20
     (file,) = second.output.iterdir()
     with open_runtime("gguf", file, make_context()) as runtime:

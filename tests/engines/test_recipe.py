@@ -9,7 +9,7 @@ import pytest
 from core.errors import InvalidRequest
 from engines import methods
 from engines.methods.base import register
-from engines.methods.gguf import GgufMethod
+from engines.methods.gguf import GgufMethod, GgufParams
 from engines.recipe import parse_recipe
 
 
@@ -61,7 +61,7 @@ def test_a_duplicate_method_is_refused() -> None:
 def test_loading_twice_is_harmless() -> None:
     methods.load()
     methods.load(["engines.methods.gguf"])
-    assert methods.get("gguf").engine.startswith("llama.cpp (llama-cpp-python ")
+    assert methods.get("gguf").engine(GgufParams()).startswith("llama.cpp (llama-cpp-python ")
 
 
 def test_the_schema_lists_every_type_and_the_default() -> None:

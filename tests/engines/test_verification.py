@@ -15,7 +15,7 @@ from engines.recipe import parse_recipe
 from engines.runtimes import open_runtime
 from engines.verification import Check, behaviour
 from engines.verification.subject import Fault, Subject, error_bound
-from tests.engines import conftest
+from tests.engines import conftest, making
 
 # GPTQModel takes a warning that is raised for a failure, and goes another way then.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -50,7 +50,7 @@ def results(model: Path, lossless: Path, make_context: conftest.MakeContext) -> 
     made = {}
     for name, recipe in RECIPES.items():
         context, parsed = make_context(), parse_recipe(recipe)  # type: ignore[arg-type]
-        parsed.method.quantize(context, lossless if parsed.method.reads == "gguf" else model, parsed.params)
+        making.quantize(parsed, context, model, make_context, lossless)
         made[name] = context.output
     return made
 
@@ -65,7 +65,7 @@ def verify(model: Path, lossless: Path, full_precision: Answers, make_context: c
         context = make_context()
         folders = {"result": result, "source": model, "lossless": lossless}
         inputs = {kind: conftest.linked(folder, context.scratch / kind) for kind, folder in folders.items()}
-        subject = Subject(written=recipe.method.writes, parameters=recipe.parameters, **inputs)
+        subject = Subject(written=recipe.method.writes(recipe.params), parameters=recipe.parameters, **inputs)
         return verification.verify(context, subject, full_precision)
 
     return verify
@@ -241,7 +241,7 @@ def test_another_type_than_was_asked_for_is_caught(
     lossless: Path, verify: Verify, make_context: conftest.MakeContext
 ) -> None:
     context, recipe = make_context(), parse_recipe("gguf:Q8_0")
-    recipe.method.quantize(context, lossless, recipe.params)
+    recipe.method.quantize(context, {"gguf": lossless}, recipe.params)
     failed = {check.name: check.detail for check in verify("gguf", context.output) if not check.passed}
     assert "general.file_type is 7, and 2 stands for" in failed["tensors"]
 

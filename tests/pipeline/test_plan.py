@@ -48,7 +48,7 @@ def quantize(**changes: Any) -> UnboundStep:
     ("recipe", "kinds"),
     [
         ("gguf:Q4_K_M", ["fetch", "convert", "quantize", "reference", "verify", "evaluate"]),
-        ("gptq:4bit-g128", ["fetch", "quantize", "reference", "verify", "evaluate"]),
+        ("gptq:4bit-g128", ["fetch", "calibrate", "quantize", "reference", "verify", "evaluate"]),
     ],
 )
 def test_a_plan_is_a_chain_that_can_be_worked_off(recipe: str, kinds: list[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from engines.context import EngineContext
-from engines.methods.base import Forecast, Method, MethodParams, register
+from engines.methods.base import Forecast, Format, Material, Method, MethodParams, register
 from engines.source import ModelFacts
 
 
@@ -34,10 +34,15 @@ class OddMethod(Method):
     summary = "For tests of the form."
     Params = OddParams
     pool = "cpu"
-    engine = "odd 1"
-    reads = "snapshot"
-    writes = "gguf"
-    needs_calibration = True
+
+    def engine(self, params: Any) -> str:
+        return "odd 1"
+
+    def material(self, params: Any) -> Mapping[Material, Mapping[str, Any]]:
+        return {"snapshot": {}}
+
+    def writes(self, params: Any) -> Format:
+        return "gguf"
 
     def parse_short(self, text: str) -> dict[str, Any]:
         return {"bits": int(text)} if text else {}
@@ -48,7 +53,7 @@ class OddMethod(Method):
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         return Forecast(memory_bytes=1, scratch_bytes=1)
 
-    def quantize(self, context: EngineContext, source: Path, params: Any) -> Mapping[str, Any]:
+    def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
         raise NotImplementedError
 
 

@@ -190,7 +190,10 @@ def methods(client: Client, output: Output) -> Exit:
         output.page(found)
         return Exit.OK
     table(
-        ["method", "for example", "pool", "summary"],
-        [[method["name"], method["default"], method["pool"], method["summary"]] for method in found],
+        ["method", "pool", "writes", "summary"],
+        [[method["name"], method["pool"], method["format"], method["summary"]] for method in found],
     )
+    if presets := [preset for method in found for preset in method["presets"]]:
+        output.line("")
+        table(["recipe", "why"], [[preset["recipe"], preset["why"]] for preset in presets])
     return Exit.OK

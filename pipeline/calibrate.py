@@ -1,0 +1,48 @@
+"""``calibrate``: the samples of text that a method will look at, checked before any GPU is asked for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.steps import UnboundStep
+from engines import calibration, evaluation, tokenizer
+from engines.calibration import Calibration
+from engines.methods.base import Forecast
+from pipeline.step_kind import MIB, Facts, Outcome, Output, StepContext, StepKind
+
+PROCESS_BYTES = 1024 * MIB  # transformers, a large tokenizer and its encoding of a text
+
+
+class Calibrate(StepKind):
+    """Done once for all the recipes that look at the same samples."""
+
+    name = "calibrate"
+    version = 1
+
+    def engine(self, params: Mapping[str, Any]) -> str:
+        """Return the library that tokenizes."""
+        return tokenizer.TRANSFORMERS
+
+    def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
+        """Return what the tokenizer needs, and the samples."""
+        size_bytes = 64 * params["samples"] * params["tokens"]  # ids a few times over, their text, hashes of runs
+        return Forecast(memory_bytes=PROCESS_BYTES + size_bytes, scratch_bytes=MIB + size_bytes)
+
+    def output(self, params: Mapping[str, Any]) -> Output:
+        """Return that the files are read by later steps only."""
+        return Output(role="intermediate", format="samples")
+
+    def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
+        """Return what is asked for, with the texts themselves: another text gives other samples."""
+        return {
+            **step.params,
+            "text_sha256": calibration.text_digest(step.params["text"]),
+            "texts": {domain: evaluation.text_digest(domain) for domain in step.params["domains"]},
+        }
+
+    def run(self, context: StepContext) -> Outcome:
+        """Draw the samples and look at them beside the text that the result will be judged on."""
+        params, source = context.params, context.inputs["fetch"]
+        wanted = Calibration(*(params[name] for name in ("text", "samples", "tokens", "seed")))
+        judged = {domain: evaluation.read_windows(source, domain, params["windows"]) for domain in params["domains"]}
+        facts = calibration.write_samples(context.engine.output, source, wanted, judged)
+        return Outcome(facts, warnings=facts["warnings"])
