@@ -4,16 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from db.jobs import PlannedStep
-from engines.methods.base import Material
 from engines.recipe import Recipe
-
-# Which step makes what a method reads, and what that step needs itself; in the order in which they can be made.
-MADE_BY: Mapping[Material, str] = {"snapshot": "fetch", "gguf": "convert", "samples": "calibrate", "imatrix": "imatrix"}
-NEEDS: Mapping[Material, tuple[str, ...]] = {
-    "gguf": ("fetch",),
-    "samples": ("fetch",),
-    "imatrix": ("convert", "calibrate"),
-}
+from pipeline.material import MADE_BY, NEEDS
 
 
 def plan(recipe: Recipe, evaluation: Mapping[str, Any], publish_to: str | None = None) -> tuple[PlannedStep, ...]:
@@ -45,8 +37,7 @@ def plan(recipe: Recipe, evaluation: Mapping[str, Any], publish_to: str | None =
 
 def _material(recipe: Recipe, evaluation: Mapping[str, Any]) -> Iterator[PlannedStep]:
     """Yield the steps that make what a recipe's method reads; the source comes first, whatever it reads."""
-    yield PlannedStep("fetch", "cpu", (), {})
-    asked = recipe.method.material(recipe.params)
+    asked = {"snapshot": {}, **recipe.method.material(recipe.params)}
     for name, needs in NEEDS.items():
         if name in asked:
             # Calibration text is compared with what the result will be judged on.

@@ -7,7 +7,7 @@ from core.steps import UnboundStep
 from engines.methods.base import Forecast
 from engines.recipe import parse_recipe
 from engines.source import ModelFacts
-from pipeline.plan import MADE_BY
+from pipeline.material import MADE_BY
 from pipeline.step_kind import Facts, Outcome, Output, StepContext, StepKind, input_facts, model_facts
 
 
