@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     )
     cache_root: Path = Field(
         default=Path("/var/tmp/fewbits-cache"),  # noqa: S108
-        description="Where the workers of a machine keep copies of what is in an s3:// store",
+        description="Where the workers of a machine keep copies of what is in an s3:// store, and compiled kernels",
     )
     cache_bytes_max: int = Field(
         default=100 * 10**9, ge=1, description="How large those copies may be together; the inputs of a step must fit"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,19 @@ PIECES = "pieces"  # of the checkpoint: how many are done
 LAST_PIECE = "layers/last"
 
 Act = Literal[
-    "nothing", "crash", "exit", "garble", "chatter", "full", "raise", "no_output", "link", "measure", "save", "stay"
+    "nothing",
+    "linger",
+    "crash",
+    "exit",
+    "garble",
+    "chatter",
+    "full",
+    "raise",
+    "no_output",
+    "link",
+    "measure",
+    "save",
+    "stay",
 ]
 
 
@@ -105,6 +118,8 @@ def _files(folder: Path) -> dict[str, str]:
 
 
 def _act(act: Act, context: EngineContext) -> None:
+    if act == "linger":
+        threading.Thread(target=time.sleep, args=[600]).start()
     if act == "crash":
         os.abort()
     if act == "exit":

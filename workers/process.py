@@ -32,6 +32,15 @@ ENVIRONMENT_ALLOWED = (
     "NVIDIA_VISIBLE_DEVICES",
     "NVIDIA_DRIVER_CAPABILITIES",
 )
+# Where engines keep what they compile at first use, beneath a folder that a machine's children share. Each sees to it
+# that two may compile at once.
+KERNEL_FOLDERS = {
+    "GPTQMODEL_TORCH_EXTENSIONS_DIR": "gptqmodel",
+    "TORCH_EXTENSIONS_DIR": "torch",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+    "CUDA_CACHE_PATH": "cuda",
+}
 GPTQMODEL_WORKERS_MIN = 2  # with fewer its loader of models refuses to start
 POLL_SECONDS = 0.5
 READ_BYTES = 1 << 16
@@ -103,7 +112,10 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def wait(self, on_tick: Callable[[], None]) -> Outcome | ErrorDocument | Left:
-        """Wait for the child to end, and return what came of it.
+        """Wait for the child's result, end what is left of it, and return what came of it.
+
+        Libraries leave threads behind that would keep a process for ever; once its result is in, there is nothing to
+        wait for.
 
         Args:
             on_tick: called about twice a second.
@@ -115,6 +127,8 @@ class Child:
             on_tick()
 
         self._listen(tick)
+        if self._last is not None:
+            self.kill()
         while self._process.poll() is None:
             tick()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -129,12 +143,12 @@ class Child:
         return self._last.error if isinstance(self._last, Failure) else self._last
 
     def _listen(self, on_tick: Callable[[], None]) -> None:
-        """Take messages until the child closes its end."""
+        """Take messages until the last, or until the child closes its end."""
         rest = b""
         next_tick = time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(self._messages, selectors.EVENT_READ)
-            while True:
+            while self._last is None:
                 if time.monotonic() >= next_tick:
                     on_tick()
                     next_tick = time.monotonic() + POLL_SECONDS
@@ -173,7 +187,10 @@ def end_leftover(folder: Path) -> None:
 
 def _environment(spec: ChildSpec) -> dict[str, str]:
     allowed = {name: os.environ[name] for name in ENVIRONMENT_ALLOWED if name in os.environ}
-    return allowed | {
+    kernels = {name: str(Path(spec.kernels, folder)) for name, folder in KERNEL_FOLDERS.items()}
+    return {
+        **allowed,
+        **kernels,
         "HOME": str(spec.scratch),
         "TMPDIR": str(spec.scratch),
         "OMP_NUM_THREADS": str(spec.threads),

@@ -31,7 +31,8 @@ class ChildSpec:
         kind: the step kind.
         params: the execution's parameters.
         inputs: a folder for each input artifact.
-        folder: the child's own folder, the only place it may write to.
+        folder: the child's own folder, the only place it may write to beside ``kernels``.
+        kernels: where what engines compile is kept for the next child.
         threads: CPU threads to use.
         device: ``cpu`` or ``cuda:N``.
         source_roots: folders that a fetch may read.
@@ -43,6 +44,7 @@ class ChildSpec:
     params: Mapping[str, Any]
     inputs: Mapping[str, str]
     folder: str
+    kernels: str
     threads: int
     device: str
     source_roots: Sequence[str]

@@ -44,6 +44,7 @@ class Workplace:
         database: where claims come from and results go.
         store: where blobs are.
         folder: the worker's own folder on the scratch disk.
+        kernels: where the children of this machine keep what engines compile.
         leases: keeps the worker's leases alive.
         retry: how often failed work is tried.
         team_running_max: how many executions of its pool a team may run at once, unless it has a quota.
@@ -58,6 +59,7 @@ class Workplace:
     database: Database
     store: BlobStore
     folder: Path
+    kernels: Path
     leases: LeaseBook
     retry: Retry
     team_running_max: int | None
@@ -213,6 +215,7 @@ class _Run:
             params=self._claim.params,
             inputs={kind: str(self._folder / "inputs" / kind) for kind in inputs},
             folder=str(self._folder),
+            kernels=str(self._at.kernels),
             threads=self._at.threads,
             device=self._device,
             source_roots=[str(root) for root in self._at.source_roots],

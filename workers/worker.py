@@ -27,6 +27,7 @@ from workers.scratch import OwnFolder, own_folder
 from workers.slots import ScratchDisk, Slots
 from workers.supervisor import Workplace, supervise
 
+KERNELS = "kernels"  # a folder beside the cache's own
 CONNECTIONS_PER_SLOT = 2  # its claims and commits, its log
 CONNECTIONS_BESIDE = 3  # the renewal of all leases, and what looks for work
 
@@ -76,6 +77,7 @@ def _workplace(here: Settings, own: OwnFolder, pool: str, slots: Slots, departur
         database=database,
         store=open_store(here),
         folder=own.path,
+        kernels=here.cache_root / KERNELS,
         leases=LeaseBook(database, worker_id, here.lease_seconds, departure),
         retry=retry,
         team_running_max=here.team_running_max,

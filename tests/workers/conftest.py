@@ -37,6 +37,7 @@ class Service:
         self.folder = folder
         self.store = folder / "store"
         self.scratch = folder / "scratch"
+        self.cache = folder / "cache"
         _, key = database.run(lambda s: keys.create_key(s, "one", ""))
         self.team: TeamId = database.run(lambda s: keys.authenticate(s, key))
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -46,6 +47,7 @@ class Service:
             "FEWBITS_BROKER_URL": broker_url,
             "FEWBITS_STORE_URL": self.store.as_uri(),
             "FEWBITS_SCRATCH_ROOT": str(self.scratch),
+            "FEWBITS_CACHE_ROOT": str(self.cache),
             "FEWBITS_SOURCE_ROOTS": f"{TINY_LLAMA.parent}:{folder}",
             "FEWBITS_PUBLISH_ROOTS": str(folder / "published"),
             "FEWBITS_METHOD_MODULES": MODULE,

@@ -36,6 +36,7 @@ def test_a_job_is_done_and_nothing_is_left_behind(service: Service) -> None:
         "tokenizer_config.json",
     ]
     assert not [name for name in seen["environment"] if name.startswith("FEWBITS") or "SECRET" in name]
+    assert seen["environment"]["TRITON_CACHE_DIR"] == str(service.cache / "kernels" / "triton")
     rows, more = service.database.run(lambda s: logs.page(s, job_id, "quantize", 0, 100))
     text = "".join(chunk.text for _, chunk in rows)
     assert not more
@@ -67,6 +68,14 @@ def test_a_child_that_goes_wrong_is_a_failed_attempt(service: Service, act: str,
     assert job.steps[1].execution is not None
     assert job.steps[1].execution.attempt == attempts
     assert worker.poll() is None
+
+
+def test_a_child_that_does_not_exit_is_ended_once_its_result_is_in(service: Service, tmp_path: Path) -> None:
+    service.start("worker", "--pool", "cpu", FEWBITS_POLL_SECONDS="0.2")
+    job = service.wait(service.submit(act="linger", begun=str(tmp_path / "begun")))
+    assert job.status == "succeeded", job.error
+    for pid in begun(tmp_path / "begun").values():
+        wait_until(lambda p=pid: is_gone(p), seconds=5)  # type: ignore[misc]
 
 
 def test_a_killed_worker_leaves_no_child_and_its_job_succeeds(service: Service, tmp_path: Path) -> None:
