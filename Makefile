@@ -9,7 +9,7 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo up test test-slow chaos bench-queue check pins clean
+.PHONY: help setup demo up test test-slow chaos bench-queue check docs pins clean
 
 help: ## List what can be done
 	grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -41,6 +41,9 @@ check: setup ## Lint, check types and layers, and compare the migrations with th
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/fewbitsd migrate --check
+
+docs: setup ## Write docs/methods.md anew, after a method was changed
+	.venv/bin/python -m engines.methods_page > docs/methods.md
 
 pins: ## Renew constraints.txt after a dependency was changed in pyproject.toml
 	$(PYTHON) -I setup pins

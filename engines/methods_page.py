@@ -1,0 +1,101 @@
+"""``docs/methods.md``, made of what the methods say of themselves: ``python -m engines.methods_page``."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from engines import methods
+from engines.methods.base import CalibratedParams, Method, registered
+from engines.recipe import parse_recipe, preset_recipe
+
+HEADER = """\
+# Methods
+
+What can be asked for, and with what. This page is printed by `python -m engines.methods_page` (`make docs`) from the
+methods themselves; `fewbits methods` and `GET /v1/methods` say the same of the server that you ask.
+
+A recipe is a short form, such as `gguf:Q4_K_M`, or JSON with the method and any of its parameters, such as
+`{"method": "gptq", "bits": 8, "group_size": -1}`.
+"""
+
+WORDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "a text",
+    "boolean": "`true` or `false`",
+    "null": "`null`",
+}
+LIMITS = {
+    "minimum": "from {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "to {}",
+    "exclusiveMaximum": "below {}",
+    "maxLength": "of at most {} characters",
+}
+
+
+def page() -> str:
+    """Return the page's text."""
+    methods.load()
+    known = sorted(registered().values(), key=lambda method: method.name)
+    return "\n".join([HEADER, *(line for method in known for line in _section(method))])
+
+
+def _section(method: Method) -> Iterator[str]:
+    default = parse_recipe(method.name)
+    yield f"## {method.name}\n"
+    yield f"{method.summary}\n"
+    yield f"- Done by {method.engine(default.params)}, in the `{method.pool}` pool"
+    yield f"- Writes {method.writes(default.params)}"
+    yield f"- The bare name stands for `{default.short}`\n"
+    if method.presets:
+        yield "| preset | why |\n|---|---|"
+        for preset in method.presets:
+            yield f"| `{preset_recipe(method, preset)[0]}` | {preset.why} |"
+        yield ""
+    yield "| parameter | values | default | meaning |\n|---|---|---|---|"
+    schema = method.Params.model_json_schema()
+    # A base's fields, which are those of calibration, come first in the schema; a reader wants the method's own first.
+    for name, field in sorted(schema["properties"].items(), key=lambda item: item[0] in CalibratedParams.model_fields):
+        values = _cell(_values(field, schema.get("$defs", {})))
+        yield f"| `{name}` | {values} | {_default(field)} | {_cell(field.get('description', ''))} |"
+    yield ""
+
+
+def _values(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """Return in words which values a JSON Schema takes."""
+    match field:
+        case {"$ref": reference}:
+            words = _values(definitions[reference.rpartition("/")[2]], definitions)
+        case {"anyOf": choices}:
+            words = " or ".join(_values(choice, definitions) for choice in choices)
+        case {"const": value}:
+            words = _value(value)
+        case {"enum": values}:
+            words = ", ".join(_value(value) for value in values)
+        case {"type": "array", "items": items}:
+            words = f"a list of: {_values(items, definitions)}"
+        case {"type": "object", "properties": inner}:
+            words = "an object with " + "; ".join(f"`{key}`: {_values(inner[key], definitions)}" for key in inner)
+        case {"type": "object", "additionalProperties": inner}:
+            words = f"an object, each value {_values(inner, definitions)}"
+        case _:
+            limits = [words.format(field[name]) for name, words in LIMITS.items() if name in field]
+            words = " ".join([WORDS[field["type"]], *limits])
+    return words
+
+
+def _value(value: Any) -> str:
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def _default(field: Mapping[str, Any]) -> str:
+    return _value(field["default"]) if "default" in field else "required"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    print(page(), end="")  # noqa: T201 - a program whose output is printed text
