@@ -1,9 +1,11 @@
 """``quantize``: run the recipe's method."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from core.steps import UnboundStep
+from engines.gpu import peak_vram_bytes
 from engines.methods.base import Forecast
 from engines.recipe import parse_recipe
 from engines.source import ModelFacts
@@ -47,4 +49,7 @@ class Quantize(StepKind):
         """Quantize what the method reads."""
         recipe = parse_recipe(context.params["recipe"])
         material = {name: context.inputs[MADE_BY[name]] for name in recipe.method.material(recipe.params)}
-        return Outcome(facts=recipe.method.quantize(context.engine, material, recipe.params))
+        began = time.monotonic()
+        facts = recipe.method.quantize(context.engine, material, recipe.params)
+        spent = {"engine_seconds": round(time.monotonic() - began, 3), "peak_vram_bytes": peak_vram_bytes()}
+        return Outcome(facts={**facts, "device": context.engine.device, **spent})

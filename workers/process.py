@@ -78,7 +78,7 @@ class Child:
                     stdout=log,
                     stderr=log,
                     pass_fds=[their_end],
-                    env=_environment(spec),
+                    env=environment_of(spec),
                     start_new_session=True,
                 )
         finally:
@@ -111,6 +111,16 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
+    def memory_bytes(self) -> int:
+        """Return what the child and all that it has started take of the memory, as far as they can be asked."""
+        total = 0
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self._process.pid)
+            for one in [process, *process.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):
+                    total += one.memory_info().rss
+        return total
+
     def wait(self, on_tick: Callable[[], None]) -> Outcome | ErrorDocument | Left:
         """Wait for the child's result, end what is left of it, and return what came of it.
 
@@ -123,7 +133,7 @@ class Child:
         killed_before = _out_of_memory_kills()
 
         def tick() -> None:
-            self.peak_memory_bytes = max(self.peak_memory_bytes, _memory_bytes(self._process.pid))
+            self.peak_memory_bytes = max(self.peak_memory_bytes, self.memory_bytes())
             on_tick()
 
         self._listen(tick)
@@ -185,7 +195,8 @@ def end_leftover(folder: Path) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _environment(spec: ChildSpec) -> dict[str, str]:
+def environment_of(spec: ChildSpec) -> dict[str, str]:
+    """Return all the variables that a child is given."""
     allowed = {name: os.environ[name] for name in ENVIRONMENT_ALLOWED if name in os.environ}
     kernels = {name: str(Path(spec.kernels, folder)) for name, folder in KERNEL_FOLDERS.items()}
     return {
@@ -209,17 +220,6 @@ def _explain_exit(code: int, *, out_of_memory: bool) -> FewbitsError:
     if code < 0:
         return ChildCrashed(f"The step's process was ended by {signal.Signals(-code).name}. Its log has the details.")
     return ChildCrashed(f"The step's process ended with exit code {code} and no result. Its log has the details.")
-
-
-def _memory_bytes(pid: int) -> int:
-    """Return what a process and all that it has started take of the memory, as far as they can be asked."""
-    total = 0
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for one in [process, *process.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                total += one.memory_info().rss
-    return total
 
 
 def _out_of_memory_kills() -> int:

@@ -157,7 +157,7 @@ class GptqMethod(Method):
         if written["quantized_modules"] != follower.measured or not follower.measured:
             count = written["quantized_modules"]
             raise ToolFailed(f"GPTQModel worked on {follower.measured} modules and wrote {count} quantized ones.")
-        return {**written, "device": context.device}
+        return written
 
 
 class _Follower:

@@ -1,0 +1,1 @@
+"""What the engines do on an NVIDIA GPU: quality, time, memory, and the whole stack."""

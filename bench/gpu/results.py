@@ -1,0 +1,60 @@
+"""The rows that have been measured, kept in one Markdown file: a table for each section, and all of them as JSON."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "```json\n", "\n```\n"
+HEADER = "# Measured on a GPU\n\nPrinted by `python -m bench.gpu`. A row is written as soon as it is measured.\n"
+
+Row = dict[str, Any]
+
+
+class Results:
+    """Rows by section and name.
+
+    Args:
+        path: the file; what is in it already is not measured again.
+        machine: what the new rows are measured on.
+    """
+
+    def __init__(self, path: Path, machine: str) -> None:
+        self._path = path
+        self._machine = machine
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        _, found, rest = text.partition(BEGIN)
+        self._rows: list[Row] = json.loads(rest.partition(END)[0]) if found else []
+
+    def has(self, section: str, name: str) -> bool:
+        """Return whether a row has been measured."""
+        return any((row["section"], row["name"]) == (section, name) for row in self._rows)
+
+    def add(self, section: str, name: str, measured: Mapping[str, Any]) -> None:
+        """Write a row down, and print it."""
+        row = {"section": section, "name": name, **measured, "machine": self._machine}
+        self._rows.append(row)
+        self._path.write_text(self.page(), encoding="utf-8")
+        print(json.dumps(row), flush=True)
+
+    def page(self) -> str:
+        """Return the whole file."""
+        sections = dict.fromkeys(row["section"] for row in self._rows)
+        tables = [_table(section, [row for row in self._rows if row["section"] == section]) for section in sections]
+        rows = ",\n".join(json.dumps(row) for row in self._rows)
+        return "\n".join([HEADER, *tables, "## As JSON\n", f"{BEGIN}[\n{rows}\n]{END}"])
+
+
+def _table(section: str, rows: list[Row]) -> str:
+    machines = dict.fromkeys(str(row["machine"]) for row in rows)
+    names = list(dict.fromkeys(name for row in rows for name in row if name not in ("section", "machine")))
+    lines = [f"## {section}\n", f"On {'; '.join(machines)}.\n", _line(names), _line(["---"] * len(names))]
+    return "\n".join([*lines, *(_line([_cell(row.get(name)) for name in names]) for row in rows)]) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:,.4g}" if isinstance(value, float) else str(value)

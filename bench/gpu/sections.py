@@ -1,0 +1,135 @@
+"""What is measured, section by section; each yields the names of its rows, and how each is measured."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.gpu import shapes
+from bench.gpu.steps import Bench, Ran
+from demo.__main__ import MODEL
+from engines import methods
+from engines.calibration import IDS_NAME
+from engines.methods.base import registered
+from engines.recipe import parse_recipe, preset_recipe
+from pipeline.plan import plan
+from workers.process import environment_of
+
+GIB = 2**30
+Measured = dict[str, Any]
+Section = Iterator[tuple[str, Callable[[], Measured]]]
+Recipe = str | Mapping[str, Any]
+MakeModel = Callable[[], Path]
+
+JUDGED = {"domains": ["prose", "code"], "windows": 40}
+NOT_JUDGED = {"domains": ["prose"], "windows": 1}
+BESIDE_PRESETS = ("gguf:Q8_0", "gptq:8bit-row", "gptq:3bit-g128", "gptq:2bit-g64")
+LONG = {"calibration_samples": 128, "calibration_tokens": 2048}
+SHORT = {"calibration_samples": 128, "calibration_tokens": 512}
+
+
+def tiny(bench: Bench, _: Path) -> Section:
+    """Every method and preset on tiny-llama-6m, beside full precision."""
+    methods.load()
+    presets = [preset_recipe(method, preset)[0] for method in registered().values() for preset in method.presets]
+    recipes = [parse_recipe(recipe) for recipe in (*presets, *registered(), *BESIDE_PRESETS)]
+    for name, recipe in {recipe.short: recipe.document() for recipe in recipes}.items():
+        yield name, partial(_judge, bench, recipe)
+
+
+def _judge(bench: Bench, recipe: Recipe) -> Measured:
+    ran = bench.run(recipe, MODEL, JUDGED)
+    facts = ran["quantize"].outcome.facts
+    scores = {row.domain: row.perplexity for row in ran["evaluate"].outcome.evaluations}
+    full = {row.domain: row.perplexity for row in ran["reference"].outcome.evaluations}
+    checks = {check["name"]: check["passed"] for check in ran["verify"].outcome.facts["checks"]}
+    return {
+        "prose": scores["prose"],
+        "code": scores["code"],
+        "prose in full": full["prose"],
+        "code in full": full["code"],
+        "bytes": facts["size_bytes"],
+        "bits/weight": facts["bits_per_weight"],
+        "engine s": facts["engine_seconds"],
+        "wall s": ran["quantize"].wall_seconds,
+        "device": facts["device"],
+        "loads and generates": checks["loads"] and checks["generation"],
+    }
+
+
+def eight_layers(bench: Bench, folder: Path) -> Section:
+    """8 layers of Llama-3-8B's shape: GPTQModel bare and through us, in turn, and every other engine."""
+    model = partial(shapes.model_of, folder / "llama-3-8b", shapes.LLAMA_3_8B, 8)
+    yield "bare GPTQModel, cold", partial(_bare, bench, model)
+    yield "gptq", partial(_quantize, bench, model, {"method": "gptq", **LONG})
+    yield "bare GPTQModel", partial(_bare, bench, model)
+    yield "gptq again", partial(_quantize, bench, model, {"method": "gptq", **LONG, "seed": 1})
+    yield "bare GPTQModel again", partial(_bare, bench, model)
+    yield "int4, llm-compressor's GPTQ", partial(_quantize, bench, model, {"method": "int4", **LONG})
+    yield "fp8", partial(_quantize, bench, model, "fp8")
+    yield "int8", partial(_quantize, bench, model, {"method": "int8", **LONG})
+    yield "awq", partial(_quantize, bench, model, {"method": "awq", **LONG})
+
+
+def deep(bench: Bench, folder: Path) -> Section:
+    """2, 4 and 8 layers of Llama-3-70B's shape: the peak of the GPU's memory must not grow."""
+    for layers in (2, 4, 8):
+        model = partial(shapes.model_of, folder / "llama-3-70b", shapes.LLAMA_3_70B, layers)
+        yield f"gptq, {layers} layers", partial(_quantize, bench, model, {"method": "gptq", **SHORT})
+
+
+def _quantize(bench: Bench, model: MakeModel, recipe: Recipe) -> Measured:
+    ran = _quantized(bench, model(), recipe)
+    facts = ran.outcome.facts
+    measured = {
+        "engine s": facts["engine_seconds"],
+        "start-up s": ran.wall_seconds - facts["engine_seconds"],
+        "s a layer, warm": median(after - before for before, after in pairwise(ran.layers_at)),
+        "peak VRAM GiB": (facts["peak_vram_bytes"] or 0) / GIB,
+        "peak RAM GiB": max(ran.memory_bytes.values()) / GIB,
+        "peak scratch GiB": max(ran.scratch_bytes.values()) / GIB,
+        "RAM by phase": {phase: round(amount / GIB, 2) for phase, amount in ran.memory_bytes.items()},
+        "scratch by phase": {phase: round(amount / GIB, 2) for phase, amount in ran.scratch_bytes.items()},
+        "bytes": facts["size_bytes"],
+    }
+    shutil.rmtree(ran.output.parent)  # the next would find the disk full
+    return measured
+
+
+def _quantized(bench: Bench, model: Path, recipe: Recipe) -> Ran:
+    done = {"fetch": shapes.fetched(model)}
+    for planned in plan(parse_recipe(recipe), NOT_JUDGED):
+        if planned.kind in ("convert", "calibrate", "quantize"):
+            done[planned.kind] = bench.step(planned, model, done)
+    return done["quantize"]
+
+
+def _bare(bench: Bench, make_model: MakeModel) -> Measured:
+    model = make_model()
+    recipe = parse_recipe({"method": "gptq", **LONG})
+    calibrate = next(planned for planned in plan(recipe, NOT_JUDGED) if planned.kind == "calibrate")
+    samples = bench.step(calibrate, model, {"fetch": shapes.fetched(model)})
+    spec = bench.spec("bare", "gptq", {}, {})
+    command = [sys.executable, "-m", "bench.gpu.bare", str(model), str(samples.output / IDS_NAME), spec.folder]
+    environment = {**environment_of(spec), "PYTHONPATH": os.pathsep.join(sys.path)}
+    with spec.log.open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        output, _ = process.communicate()
+    spec.log.write_text(output)
+    if process.returncode != 0:
+        raise RuntimeError(f"bare GPTQModel failed; its log is {spec.log}")
+    times = json.loads(output.strip().splitlines()[-1])
+    shutil.rmtree(spec.folder)
+    return {
+        "engine s": times["load_seconds"] + times["quantize_seconds"] + times["save_seconds"],
+        "start-up s": times["startup_seconds"],
+        "peak VRAM GiB": times["peak_vram_bytes"] / GIB,
+        "of that": {name: round(value, 1) for name, value in times.items() if name.endswith("seconds")},
+    }
