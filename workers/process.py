@@ -208,6 +208,7 @@ def environment_of(spec: ChildSpec) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",  # children share cores; threads that spin take them from others
         "GPTQMODEL_CPU_WORKERS": str(max(spec.threads, GPTQMODEL_WORKERS_MIN)),
         "LOGBAR_PROGRESS_OUTPUT_INTERVAL": "1000000",  # GPTQModel draws its progress bars into a log, too
+        "HF_HOME": str(spec.scratch),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",

@@ -21,6 +21,7 @@ from bench.gpu import stack
 from bench.gpu.results import Results
 from bench.gpu.sections import Section, deep, eight_layers, tiny
 from bench.gpu.steps import Bench
+from engines import methods
 from workers.devices import devices
 
 SECTIONS: Mapping[str, Callable[[Bench, Path], Section]] = {
@@ -41,6 +42,7 @@ RESULTS = Path(__file__).parents[1] / "results" / "gpu.md"
 def main(sections: tuple[str, ...], results: Path, folder: Path | None, seconds: float) -> None:
     """Measure all rows of the sections that are not in the results yet."""
     began = time.monotonic()
+    methods.load()
     kept = Results(results, description())
     failed = 0
     with tempfile.TemporaryDirectory(prefix="fewbits-gpu-", dir=folder) as place:

@@ -15,7 +15,6 @@ from typing import Any
 from bench.gpu import shapes
 from bench.gpu.steps import Bench, Ran
 from demo.__main__ import MODEL
-from engines import methods
 from engines.calibration import IDS_NAME
 from engines.methods.base import registered
 from engines.recipe import parse_recipe, preset_recipe
@@ -37,7 +36,6 @@ SHORT = {"calibration_samples": 128, "calibration_tokens": 512}
 
 def tiny(bench: Bench, _: Path) -> Section:
     """Every method and preset on tiny-llama-6m, beside full precision."""
-    methods.load()
     presets = [preset_recipe(method, preset)[0] for method in registered().values() for preset in method.presets]
     recipes = [parse_recipe(recipe) for recipe in (*presets, *registered(), *BESIDE_PRESETS)]
     for name, recipe in {recipe.short: recipe.document() for recipe in recipes}.items():
