@@ -17,6 +17,7 @@ from core.errors import NoCapacity, RequestError
 from db import jobs
 from engines import methods
 from engines.methods.base import registered
+from engines.recipe import parse_recipe, preset_recipe
 
 FIRST_METHOD = "gguf"  # runs on every machine
 
@@ -27,6 +28,7 @@ class NewJobQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: str | None = Field(default=None, max_length=64)
+    recipe: str | None = Field(default=None, max_length=256, description="A recipe to begin with, in short form")
     source: str | None = Field(default=None, max_length=4096)
     like: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]{1,64}$", description="A job to begin with")
 
@@ -34,11 +36,14 @@ class NewJobQuery(BaseModel):
 @routes.get("/jobs/new")
 @routes.input(NewJobQuery, location="query", arg_name="wanted")
 def new_job(wanted: NewJobQuery) -> Any:
-    """Show the form with defaults, or with what another job asked for."""
+    """Show the form with defaults, with a recipe's parameters, or with what another job asked for."""
     given: dict[str, Any] = {}
     if wanted.like is not None:
         like, team = wanted.like, team_id()
         given = job_object(services().database.run(lambda session: jobs.get(session, team, like))).model_dump()
+    if wanted.recipe is not None:
+        recipe = parse_recipe(wanted.recipe)
+        given |= {"method": recipe.method.name, "parameters": recipe.parameters}
     form = RequestForm.of(methods.get(wanted.method or given.get("method", FIRST_METHOD)))
     parameters = given.get("parameters", {}) if form.method.name == given.get("method") else {}
     if wanted.source is not None:
@@ -69,6 +74,15 @@ def _page(form: RequestForm, texts: Texts, errors: Errors, wanted: NewJobQuery, 
     known = sorted(registered().values(), key=lambda method: method.name)
     labels = {field.name: field.label for field in form.each()}
     shown = {name: errors[name] for name in ("", *labels) if name in errors}  # in the order of the page
+    presets = [(preset_recipe(form.method, preset)[0], preset.why) for preset in form.method.presets]
     return page(
-        "new_job.html", status, form=form, methods=known, texts=texts, errors=shown, labels=labels, wanted=wanted
+        "new_job.html",
+        status,
+        form=form,
+        methods=known,
+        presets=presets,
+        texts=texts,
+        errors=shown,
+        labels=labels,
+        wanted=wanted,
     )

@@ -18,6 +18,7 @@ from db.metrics import NewMetric
 from db.session import Database
 from db.states import Quota
 from db.tables import Worker
+from engines import methods
 from store.directory import DirectoryStore
 from tests.api.work import Workers
 from tests.portal.conftest import Visitor, shown
@@ -53,6 +54,15 @@ def test_the_list_is_filtered_and_paged(visitor: Visitor) -> None:
     assert "status=queued" in older[1]
     assert found("limit=3") == addresses[:0:-1]
     assert visitor.get("/jobs?label=a%20b").status_code == 422
+
+
+def test_a_preset_fills_the_form_and_says_why(visitor: Visitor) -> None:
+    text = visitor.get("/jobs/new?method=gguf").text
+    assert "/jobs/new?recipe=gguf:Q4_K_M" in text
+    assert escape(next(preset.why for preset in methods.get("gguf").presets if preset.name == "Q4_K_M")) in text
+    text = visitor.get("/jobs/new?recipe=gguf:Q8_0").text
+    assert re.search(r'<option value="Q8_0"\s+selected', text)
+    assert visitor.get("/jobs/new?recipe=gguf:Q99").status_code == 422
 
 
 def test_a_form_that_is_wrong_keeps_what_was_typed(visitor: Visitor) -> None:
