@@ -1,7 +1,7 @@
-"""A GPTQ checkpoint as it lies on the disk: what it holds, and what of it must be the source's own.
+"""A GPTQ or AWQ checkpoint as it lies on the disk: what it holds, and what of it must be the source's own.
 
-The layout is AutoGPTQ's: for each quantized layer ``qweight``, ``qzeros``, ``scales`` and ``g_idx`` in place of
-``weight``. Headers alone tell the facts.
+The layouts are AutoGPTQ's and AutoAWQ's: for each quantized layer ``qweight``, ``qzeros``, ``scales`` and, for GPTQ,
+``g_idx`` in place of ``weight``. Headers alone tell the facts.
 """
 
 import json
@@ -11,14 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-from engines.source import ANYWHERE, CONFIG_NAME, companions, weight_tensors
+from core.errors import SourceInvalid
+from engines.module_rules import packing
+from engines.source import ANYWHERE, CONFIG_NAME, LAYER, OUTPUT_HEADS, companions, weight_tensors
 from engines.weights import StoredTensor, read_json_object
 
 PACKED = ("qweight", "qzeros", "scales", "g_idx")
 NAMES_BY_DTYPE = {"F16": "f16", "BF16": "bf16", "F32": "f32"}
+WORD_BITS = 32
+ROUTER = "gate"  # chooses experts; it is left as it is
 
 
-class GptqFacts(TypedDict):
+class PackedFacts(TypedDict):
     """What was written.
 
     Attributes:
@@ -34,36 +38,59 @@ class GptqFacts(TypedDict):
     quantized_modules: int
 
 
-def read_gptq_facts(folder: Path) -> GptqFacts:
+def read_packed_facts(folder: Path) -> PackedFacts:
     """Return the facts of the checkpoint in ``folder``.
 
     Raises:
-        SourceInvalid: a shard is missing, or a file is damaged.
+        SourceInvalid: a shard is missing, a file is damaged, or a module is packed of which the configuration says that
+            it is not.
     """
     tensors = weight_tensors(folder, ANYWHERE)
-    bits = read_bits(folder)
+    config = read_quantization_config(folder)
     types: Counter[str] = Counter()
-    elements = 0
+    elements = quantized = 0
     for name, tensor in tensors.items():
-        kind = name.rpartition(".")[2]
+        module, _, kind = name.rpartition(".")
         if kind == "qweight":
-            types[f"gptq{bits}"] += 1
-            elements += tensor.element_count * 32 // bits
+            stored_as = packing(config, module)
+            if stored_as is None:
+                raise SourceInvalid(f"{module} is packed, and the result's configuration says that it was skipped.")
+            types[f"{config['quant_method']}{stored_as.bits}"] += 1
+            elements += tensor.element_count * WORD_BITS // stored_as.bits
+            quantized += 1
         elif kind not in PACKED:
             types[NAMES_BY_DTYPE.get(tensor.dtype, tensor.dtype.lower())] += 1
             elements += tensor.element_count
     stored = sum(tensor.end - tensor.begin for tensor in tensors.values())
-    return GptqFacts(
+    return PackedFacts(
         size_bytes=sum(path.stat().st_size for path in folder.iterdir()),
         bits_per_weight=round(8 * stored / elements, 4),
         tensor_types=dict(sorted(types.items())),
-        quantized_modules=types[f"gptq{bits}"],
+        quantized_modules=quantized,
     )
 
 
-def read_bits(folder: Path) -> int:
-    """Return the bits of a quantized weight, as the checkpoint's configuration says."""
-    return int(read_json_object(folder / CONFIG_NAME)["quantization_config"]["bits"])
+def read_quantization_config(folder: Path) -> Mapping[str, Any]:
+    """Return what the checkpoint says of its own format; empty if nothing."""
+    config: Mapping[str, Any] = read_json_object(folder / CONFIG_NAME).get("quantization_config") or {}
+    return config
+
+
+def matrices(tensors: Mapping[str, StoredTensor], *, output_head: bool) -> dict[str, tuple[int, int]]:
+    """Return what is quantized where no rule says otherwise: rows and columns, by the module's whole name.
+
+    Args:
+        tensors: the source's.
+        output_head: whether it is one of them.
+    """
+    heads = OUTPUT_HEADS if output_head else frozenset[str]()
+    return {
+        name.removesuffix(".weight"): (tensor.shape[0], tensor.shape[1])
+        for name, tensor in tensors.items()
+        if len(tensor.shape) == 2  # noqa: PLR2004 - a matrix
+        and name.endswith(".weight")
+        and (name in heads or (LAYER.search(name) and not name.endswith(f".{ROUTER}.weight")))
+    }
 
 
 def keep_companions(folder: Path, source: Path) -> None:
@@ -78,7 +105,9 @@ def keep_companions(folder: Path, source: Path) -> None:
 
 
 def keep_precision(folder: Path, source: Path) -> None:
-    """Put the source's own bits in place of what was computed in another precision but not quantized.
+    """Put what was computed in another precision but not quantized back into the source's.
+
+    What has not changed becomes the source's own bits. Scales become float16, as all readers of the formats expect.
 
     Args:
         folder: the checkpoint; files that are right already are left as they are.
@@ -96,15 +125,23 @@ def keep_precision(folder: Path, source: Path) -> None:
 
 
 def _keep_precision_of(path: Path, source: Path, originals: Mapping[str, StoredTensor]) -> None:
+    import torch
     from safetensors import safe_open
     from safetensors.torch import save_file
 
     with safe_open(path, "pt") as file:
         tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         metadata = file.metadata()
-    kept = tensors.keys() & originals.keys()
-    ours = read_tensors(source, kept)
-    replaced = {name: tensor for name, tensor in ours.items() if tensor.dtype != tensors[name].dtype}
+    replaced = {
+        name: ours if torch.equal(ours.to(tensors[name].dtype), tensors[name]) else tensors[name].to(ours.dtype)
+        for name, ours in read_tensors(source, tensors.keys() & originals.keys()).items()
+        if ours.dtype != tensors[name].dtype
+    }
+    replaced |= {
+        name: tensor.half()
+        for name, tensor in tensors.items()
+        if name.endswith(".scales") and tensor.dtype != torch.float16
+    }
     if replaced:
         save_file({**tensors, **replaced}, path, metadata)
 

@@ -1,49 +1,93 @@
-"""GPTQModel as it is used here: its version, how a GPTQ checkpoint is opened, and what it says of its losses.
+"""GPTQModel as it is used here: its version, how it quantizes, and how its checkpoints are opened.
 
-It is the successor of AutoGPTQ, and reads and writes the same files. The one module that knows its interface; refuses
-to know recipes. Its automatic choice of kernels for a checkpoint downloads and compiles, so the portable one is always
-named; while it quantizes on CUDA it compiles one extension all the same.
+It is the successor of AutoGPTQ and AutoAWQ, and reads and writes the same files. The one module that knows its
+interface; refuses to know recipes. Its automatic choice of kernels for a checkpoint downloads and compiles, so the
+portable one is always named; while it quantizes GPTQ on CUDA it compiles one extension all the same.
 """
 
+import contextlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from core.errors import ModelUnsupported
 from engines.context import Measurement
 
 VERSION = "gptqmodel 7.6.0"
 
+Kind = Literal["gptq", "awq"]
+
+_CONFIGS: Mapping[Kind, str] = {"gptq": "GPTQConfig", "awq": "AWQConfig"}
+_BACKENDS: Mapping[Kind, str] = {"gptq": "GPTQ_TORCH", "awq": "AWQ_TORCH"}
 # What its log calls a module's loss, the damping that was used, and the seconds that it took.
 _LOGGED = {"loss": "loss", "damp": "damp_percent", "time": "seconds"}
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
+# What it raises of a model or a configuration that it cannot do, and Python where it has not foreseen one. Other errors
+# come from the machine, and may not come again.
+_REFUSALS = (NotImplementedError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 
 
-def load_to_quantize(folder: Path, config: Mapping[str, Any], device: str, dtype: str) -> Any:
+def load_to_quantize(folder: Path, kind: Kind, config: Mapping[str, Any], device: str, dtype: str) -> Any:
     """Return a full-precision model that GPTQModel can quantize.
 
     Args:
         folder: the source.
-        config: arguments of its ``GPTQConfig``.
+        kind: what it will become.
+        config: arguments of its ``GPTQConfig`` or ``AWQConfig``.
         device: where to compute.
         dtype: in what to compute, as torch names it.
 
     Raises:
-        ModelUnsupported: it does not know the architecture.
+        ModelUnsupported: it does not know the architecture, or refuses the model or the configuration.
     """
     import torch
     from gptqmodel import GPTQModel
-    from gptqmodel.quantization.config import GPTQConfig
+    from gptqmodel.quantization import config as configs
+    from gptqmodel.utils.logger import setup_logger
 
+    setup_logger().setLevel("WARN")  # it draws a table for each module; what it says there is measured here
+    with _refusals():
+        made = getattr(configs, _CONFIGS[kind])(**config)
+        return GPTQModel.load(str(folder), made, device=device, dtype=getattr(torch, dtype))
+
+
+def quantize(model: Any, kind: Kind, samples: Sequence[Sequence[int]], batch_size: int) -> Sequence[Mapping[str, Any]]:
+    """Quantize a model that ``load_to_quantize`` returned.
+
+    Args:
+        model: the model; it becomes the result, to be saved.
+        kind: as it was loaded for.
+        samples: ids, of one length.
+        batch_size: how many samples are computed at once.
+
+    Returns:
+        its log, which ``measurements`` understands.
+
+    Raises:
+        ModelUnsupported: it cannot quantize such a model.
+    """
+    from gptqmodel import BACKEND
+
+    given = [{"input_ids": list(row), "attention_mask": [1] * len(row)} for row in samples]
+    # AWQ's portable kernel writes the same files as the others; GPTQ's packer is chosen by ``pack_impl``.
+    backend = BACKEND.AWQ_TORCH if kind == "awq" else BACKEND.AUTO
+    with _refusals():
+        logged: Sequence[Mapping[str, Any]] = model.quantize(given, batch_size=batch_size, backend=backend)[kind]
+    return logged
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
     try:
-        return GPTQModel.load(str(folder), GPTQConfig(**config), device=device, dtype=getattr(torch, dtype))
-    except TypeError as error:  # "… isn't supported yet."
-        raise ModelUnsupported(f"GPTQModel cannot quantize this model: {error}") from error
+        yield
+    except _REFUSALS as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelUnsupported(f"GPTQModel cannot quantize this model: {reason}") from error
 
 
-def load_quantized(folder: Path) -> Any:
+def load_quantized(folder: Path, kind: Kind) -> Any:
     """Return a transformers model on the CPU whose quantized layers are GPTQModel's, still packed.
 
     Its scales are the file's own, which are float16; the rest is rounded to that, too.
@@ -56,7 +100,11 @@ def load_quantized(folder: Path) -> Any:
 
     try:
         loaded = GPTQModel.load(
-            str(folder), backend=BACKEND.GPTQ_TORCH, device="cpu", dtype=torch.float16, trust_remote_code=False
+            str(folder),
+            backend=getattr(BACKEND, _BACKENDS[kind]),
+            device="cpu",
+            dtype=torch.float16,
+            trust_remote_code=False,
         )
     except (MemoryError, torch.OutOfMemoryError):
         raise
@@ -78,7 +126,13 @@ def packed_layers(model: Any) -> Iterator[tuple[str, Any]]:
 
 def unpacked_weight(layer: Any) -> Any:
     """Return a quantized layer's weight as a float32 tensor of shape ``[out_features, in_features]``."""
-    layer.scales = layer.scales.float()  # the codes are exact, and so is their product then
+    from gptqmodel.nn_modules.qlinear import AWQuantLinear
+    from gptqmodel.quantization.awq.utils.packing_utils import dequantize_gemm
+
+    scales = layer.scales.float()  # the codes are exact, and so is their product then
+    if isinstance(layer, AWQuantLinear):
+        return dequantize_gemm(layer.qweight, layer.qzeros, scales, layer.bits, layer.group_size).T.contiguous()
+    layer.scales = scales
     # The class's own method: the layer's is wrapped to be compiled at its first call, which takes seconds a shape.
     return type(layer).dequantize_weight(layer).T.float().contiguous()
 

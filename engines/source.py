@@ -20,6 +20,7 @@ INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 SIZE_MAX = 2**31
 ANYWHERE = (Path("/"),)  # where links may lead in a folder that we made ourselves, of links into the store
+OUTPUT_HEADS = frozenset({"lm_head.weight", "embed_out.weight"})
 LAYER = re.compile(r"\.\d+\.")  # "model.layers.0.mlp.up_proj.weight"
 
 TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
@@ -49,6 +50,8 @@ class ModelFacts:
         layer_count: hidden layers.
         vocabulary_size: rows of the embedding.
         row_lengths: the different lengths of the rows of the layers' weights, ascending.
+        tied_embeddings: whether the embedding is the output head, too; unknown of a model that was fetched before this
+            was looked at, which counts as no.
     """
 
     architecture: str
@@ -59,6 +62,7 @@ class ModelFacts:
     layer_count: int
     vocabulary_size: int
     row_lengths: Sequence[int]
+    tied_embeddings: bool = False
 
     @property
     def largest_tensor_elements(self) -> int:
@@ -95,6 +99,7 @@ def inspect(folder: Path, roots: Sequence[Path] = ()) -> ModelFacts:
         layer_count=_size(sizes, "num_hidden_layers", "n_layer", "num_layers", "n_layers"),
         vocabulary_size=_size(sizes, "vocab_size"),
         row_lengths=_row_lengths(tensors),
+        tied_embeddings=config.get("tie_word_embeddings") is True or not OUTPUT_HEADS & tensors.keys(),
     )
     _require_agreement(facts, tensor_count=len(tensors))
     return facts

@@ -4,37 +4,57 @@ Each row of a layer's weights is rounded column by column, and the error of each
 still to come, by the inverse Hessian of the layer's inputs on calibration text.
 """
 
-import contextlib
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from core.errors import InvalidRequest, ToolFailed
-from engines import calibration, gptqmodel
-from engines.context import EngineContext, Progress
-from engines.gptq_files import keep_companions, keep_precision, read_gptq_facts
+from core.errors import InvalidRequest
+from engines import gptqmodel, gptqmodel_work
+from engines.context import EngineContext
+from engines.gptq_files import WORD_BITS, matrices
+from engines.gptqmodel_work import Work
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
-from engines.source import ModelFacts, inspect_snapshot
+from engines.module_rules import (
+    CHANGE,
+    OUTPUT_HEAD,
+    RULES_MAX,
+    SkipRule,
+    dynamic,
+    packing,
+    require_distinct,
+    require_matches,
+    whole_name,
+)
+from engines.source import ANYWHERE, ModelFacts, inspect_snapshot, weight_tensors
 
 SHORT = re.compile(
     r"(?P<bits>[0-9]{1,4})bit(-g(?P<group>[0-9]{1,4})|-(?P<whole>row))?(?P<act>-desc_act)?(?P<asym>-asym)?"
 )
 WHOLE_ROW = -1
-WORD_BITS = 32
-BATCH_TOKENS = 4096  # what is computed at once
 PROCESS_BYTES = 2 * 2**30  # torch, transformers, GPTQModel
+
+Bits = Literal[2, 3, 4, 8]
+GroupSize = Literal[-1, 16, 32, 64, 128, 256, 512, 1024]
+
+
+class GptqRule(SkipRule):
+    """What holds for some modules in place of what the recipe says of all."""
+
+    bits: Bits | None = Field(default=None, description="Bits of a weight")
+    group_size: GroupSize | None = Field(default=None, description="Weights of a row that share a scale")
+    sym: bool | None = Field(default=None, description="Scales around zero")
+    desc_act: bool | None = Field(default=None, description="Round the columns that matter most first")
 
 
 class GptqParams(CalibratedParams):
     """What can be chosen."""
 
-    bits: Literal[2, 3, 4, 8] = Field(default=4, description="Bits of a weight")
-    group_size: Literal[-1, 16, 32, 64, 128, 256, 512, 1024] = Field(
+    bits: Bits = Field(default=4, description="Bits of a weight")
+    group_size: GroupSize = Field(
         default=128, description="Weights of a row that share a scale; must divide the rows. -1: the whole row"
     )
     damp_percent: float = Field(
@@ -44,6 +64,42 @@ class GptqParams(CalibratedParams):
         default=False, description="Round the columns that matter most first: often a little better, slower to serve"
     )
     sym: bool = Field(default=True, description="Scales around zero; without, each group has a zero point of its own")
+    static_groups: bool = Field(
+        default=False,
+        description="With desc_act: choose all scales before the first column is rounded, so that groups stay in order "
+        "and the result is served as fast as one without desc_act",
+    )
+    true_sequential: bool = Field(
+        default=True,
+        description="Let the later parts of a layer see what the rounding of the earlier ones did: better, and slower",
+    )
+    mse: float = Field(
+        default=0,
+        ge=0,
+        le=4,
+        description="Look for the scales at which the errors, raised to this power, are least; 2.4 is usual, and 0 "
+        "takes each scale from the largest weight. Much slower",
+    )
+    lm_head: bool = Field(
+        default=False, description="Quantize the output head, too; a model that shares it with its embedding cannot"
+    )
+    modules: tuple[GptqRule, ...] = Field(
+        default=(),
+        strict=False,  # JSON has no tuples
+        max_length=RULES_MAX,
+        description="Rules for single modules, by regular expressions for whole names: bits, group_size, sym, "
+        "desc_act, or skip. A rule that skips holds before all others, then the first that matches. vLLM and SGLang "
+        "make q, k and v one module qkv_proj, and gate and up gate_up_proj: let a rule match all of these, or none",
+    )
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        require_distinct(self.modules)
+        if self.static_groups and not (self.desc_act and self.group_size != WHOLE_ROW):
+            raise ValueError("static_groups needs desc_act and a group_size: without, groups are in order anyway")
+        if 0 < self.mse < 1:
+            raise ValueError("mse is 0, or a power from 1 to 4")
+        return self
 
 
 class GptqMethod(Method):
@@ -94,27 +150,31 @@ class GptqMethod(Method):
         return f"{self.name}:{params.bits}bit-{group}{flags}"
 
     def check(self, facts: ModelFacts, params: Any) -> None:
-        """Refuse rows that do not fill words of 32 bits, and a group size that does not divide them.
+        """Refuse bits that do not fill words, group sizes that do not divide, and an output head that is the embedding.
+
+        Which modules a rule is for is known only once their names are, so here each of several group sizes must divide
+        some rows; ``quantize`` looks at the rows that it is for.
 
         Raises:
             InvalidRequest: naming the field and the row length.
         """
-        for length in facts.row_lengths:
-            if length * params.bits % WORD_BITS:
-                raise InvalidRequest(
-                    f"{params.bits} bits do not pack this model's rows of {length} weights into words of {WORD_BITS}. "
-                    "Choose 8 bits, or another method.",
-                    param="recipe.bits",
-                )
-        if params.group_size == WHOLE_ROW:
-            return
-        for length in facts.row_lengths:
-            if length % params.group_size:
-                raise InvalidRequest(
-                    f"group_size {params.group_size} does not divide this model's rows of {length} weights. "
-                    f"Choose one that divides {', '.join(map(str, facts.row_lengths))}, or -1 for whole rows.",
-                    param="recipe.group_size",
-                )
+        given = [params, *(rule for rule in params.modules if not rule.skip)]
+        for bits in {one.bits or params.bits for one in given}:
+            for length in facts.row_lengths:
+                _require_words(f"this model's rows of {length} weights", length, bits)
+        sizes = {one.group_size or params.group_size for one in given} - {WHOLE_ROW}
+        for size in sizes:
+            wrong = [length for length in facts.row_lengths if length % size]
+            if wrong and (not params.modules or len(wrong) == len(facts.row_lengths)):
+                known = ", ".join(map(str, facts.row_lengths))
+                raise _undivided(f"this model's rows of {wrong[0]} weights", size, known)
+        if params.lm_head and facts.tied_embeddings:
+            raise InvalidRequest(
+                "This model's output head is its embedding, which cannot be quantized. Leave lm_head out.",
+                param="recipe.lm_head",
+            )
+        if params.lm_head:
+            _require_words(f"an output head of {facts.vocabulary_size} tokens", facts.vocabulary_size, params.bits)
 
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         """Return what GPTQModel needs: embeddings, a layer in float32 with its Hessians, the samples' activations."""
@@ -134,82 +194,103 @@ class GptqMethod(Method):
         """Write a folder as ``save_pretrained`` does, with ``quantization_config``.
 
         Raises:
-            ModelUnsupported: GPTQModel does not know the architecture.
-            InvalidRequest: the group size does not divide.
-            ToolFailed: GPTQModel left a layer as it was.
+            ModelUnsupported: GPTQModel does not know the architecture, or cannot do it.
+            InvalidRequest: a group size does not divide, or a rule is for no module.
+            ToolFailed: GPTQModel left a module as it was.
         """
         source = material["snapshot"]
         facts = inspect_snapshot(source)
         self.check(facts, params)
-        rows = calibration.read_samples(material["samples"])
-        dtype = "float32" if context.device == "cpu" else facts.dtype  # 16-bit arithmetic is slow on CPUs
-        model = gptqmodel.load_to_quantize(source, _config(context, params), context.device, dtype)
-        follower = _Follower(context, facts.layer_count)
-        model.subset_callback = follower
-        samples = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows]
-        with contextlib.chdir(context.scratch):  # where it leaves a log of its own
-            model.quantize(samples, batch_size=max(1, BATCH_TOKENS // params.calibration_tokens))
-            model.save(str(context.output))
-        _tidy(context.output)
-        keep_companions(context.output, source)
-        keep_precision(context.output, source)
-        written = read_gptq_facts(context.output)
-        if written["quantized_modules"] != follower.measured or not follower.measured:
-            count = written["quantized_modules"]
-            raise ToolFailed(f"GPTQModel worked on {follower.measured} modules and wrote {count} quantized ones.")
-        return written
+        told = stored_config(params.model_dump(mode="json"))
+        _require_fit(told, matrices(weight_tensors(source, ANYWHERE), output_head=params.lm_head))
+        work = Work(
+            kind="gptq",
+            config=_config(params),
+            told=told,
+            dtype="float32" if context.device == "cpu" else facts.dtype,  # 16-bit arithmetic is slow on CPUs
+            steps=facts.layer_count + params.lm_head,
+        )
+        return gptqmodel_work.make(context, source, material["samples"], work)
 
 
-class _Follower:
-    """Hears from GPTQModel as it goes through the parts of each layer."""
+def stored_config(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the ``quantization_config`` of a result says, to be read by servers.
 
-    def __init__(self, context: EngineContext, layer_count: int) -> None:
-        self._context = context
-        self._layer_count = layer_count
-        self.measured = 0
-
-    def subset_event(self, *, stage: str, layer_idx: int, subset_index: int, subset_total: int, **event: Any) -> None:
-        """Report what is finished; the event's ``processor`` is a bound method of the object that keeps the log."""
-        if stage == "quant_complete":
-            for one in gptqmodel.measurements(event["processor"].__self__.log[self.measured :]):
-                self._context.measure(one)
-                self.measured += 1
-        done = layer_idx + (subset_index + (stage == "quant_complete")) / subset_total
-        names = ", ".join(event["module_names"])
-        self._context.report(Progress(round(done, 3), self._layer_count, "layers", f"layer {layer_idx}: {names}"))
+    Args:
+        parameters: the recipe's, as plain data.
+    """
+    config = {name: parameters[name] for name in ("bits", "group_size", "desc_act", "sym", "lm_head")}
+    rules = _rules(parameters)
+    if parameters["static_groups"]:
+        # The groups are in order, and what believes so is faster.
+        config["desc_act"] = False
+        rules = {key: {**rule, "desc_act": False} if "desc_act" in rule else rule for key, rule in rules.items()}
+    return {**config, **({"dynamic": rules} if rules else {})}
 
 
-def _config(context: EngineContext, params: Any) -> dict[str, Any]:
-    whole_row = params.group_size == WHOLE_ROW
-    return {
-        "bits": params.bits,
-        "group_size": params.group_size,
-        "damp_percent": params.damp_percent,
-        "desc_act": params.desc_act,
-        # Orders the groups by what matters and needs no order of columns at serving; it has no meaning for one group.
-        "act_group_aware": not params.desc_act and not whole_row,
-        "sym": params.sym,
-        "offload_to_disk": True,
-        "offload_to_disk_path": str(context.scratch / "layers"),
-        "pack_impl": "original" if context.device == "cpu" else "gpu",  # the default compiles an extension at first use
+def _rules(parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the recipe's rules, with one for an output head, for which GPTQModel would make up its own."""
+    rules = dynamic(parameters["modules"])
+    if parameters["lm_head"]:
+        rules[CHANGE + whole_name(OUTPUT_HEAD)] = {name: parameters[name] for name in ("bits", "group_size")}
+    return rules
+
+
+def _config(params: GptqParams) -> dict[str, Any]:
+    """Return the arguments of GPTQModel's configuration."""
+    names = (
+        "bits",
+        "group_size",
+        "sym",
+        "desc_act",
+        "damp_percent",
+        "static_groups",
+        "true_sequential",
+        "mse",
+        "lm_head",
+    )
+    config = {name: getattr(params, name) for name in names}
+    rules = {
+        key: {**rule, "act_group_aware": _is_group_aware({**config, **rule})} if key.startswith(CHANGE) else rule
+        for key, rule in _rules(params.model_dump(mode="json")).items()
     }
+    return {**config, "act_group_aware": _is_group_aware(config), "dynamic": rules or None}
 
 
-def _tidy(folder: Path) -> None:
-    """Leave what is of this machine and this run out of the result."""
-    (folder / "quant_log.csv").unlink(missing_ok=True)
-    for name in ("config.json", "quantize_config.json"):
-        path = folder / name
-        document = json.loads(path.read_text(encoding="utf-8"))
-        for config in _quantization_configs(document):
-            config["meta"].pop("offload_to_disk_path", None)
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+def _is_group_aware(config: Mapping[str, Any]) -> bool:
+    """Return whether groups are ordered by what matters, which needs no order of columns at serving.
+
+    It has no meaning for one group, and goes wrong with groups whose scales were chosen before.
+    """
+    return not config["desc_act"] and not config["static_groups"] and config["group_size"] != WHOLE_ROW
 
 
-def _quantization_configs(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for config in (document, document.get("quantization_config")):
-        if isinstance(config, dict) and isinstance(config.get("meta"), dict):
-            yield config
+def _require_fit(told: Mapping[str, Any], meant: Mapping[str, tuple[int, int]]) -> None:
+    """Refuse what does not go with the modules that it is for.
+
+    Raises:
+        InvalidRequest: naming the module.
+    """
+    require_matches(told, meant)
+    for name, (_, columns) in meant.items():
+        stored_as = packing(told, name)
+        if stored_as is not None and stored_as.group_size != WHOLE_ROW and columns % stored_as.group_size:
+            raise _undivided(f"the rows of {columns} weights of {name}", stored_as.group_size, str(columns))
+
+
+def _require_words(what: str, count: int, bits: int) -> None:
+    if count * bits % WORD_BITS:
+        raise InvalidRequest(
+            f"{bits} bits do not pack {what} into words of {WORD_BITS}. Choose 8 bits, or another method.",
+            param="recipe.bits",
+        )
+
+
+def _undivided(what: str, group_size: int, known: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"group_size {group_size} does not divide {what}. Choose one that divides {known}, or -1 for whole rows.",
+        param="recipe.group_size",
+    )
 
 
 register(GptqMethod())

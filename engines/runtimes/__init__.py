@@ -28,6 +28,7 @@ _TRANSFORMERS = f"{TRANSFORMERS} on torch 2.13.0"
 ENGINES: Mapping[Judged, str] = {
     "gguf": llama_cpp.VERSION,
     "gptq": f"{gptqmodel.VERSION}, {_TRANSFORMERS}",
+    "awq": f"{gptqmodel.VERSION}, {_TRANSFORMERS}",
     "safetensors": _TRANSFORMERS,
 }
 
@@ -67,8 +68,8 @@ def open_runtime(written: Judged, model: Path, context: EngineContext) -> Abstra
     """Return the runtime that judges a format, to be entered with ``with``.
 
     Args:
-        written: the format: ``gguf`` goes to llama.cpp, ``safetensors`` to transformers in float32, ``gptq`` there by
-            way of GPTQModel.
+        written: the format: ``gguf`` goes to llama.cpp, ``safetensors`` to transformers in float32, ``gptq`` and
+            ``awq`` there by way of GPTQModel.
         model: the folder; for ``gguf`` it holds one ``.gguf`` file, or is that file.
         context: threads and device.
     """
@@ -76,10 +77,10 @@ def open_runtime(written: Judged, model: Path, context: EngineContext) -> Abstra
         from engines.runtimes.llama_cpp import LlamaCppRuntime
 
         return LlamaCppRuntime(gguf_in(model), context)
-    if written == "gptq":
-        from engines.runtimes.gptq import GptqRuntime
+    if written in ("gptq", "awq"):
+        from engines.runtimes.packed import PackedRuntime
 
-        return GptqRuntime(model, context)
+        return PackedRuntime(model, written, context)
     from engines.runtimes.huggingface import HuggingFaceRuntime
 
     return HuggingFaceRuntime(model, context)

@@ -150,6 +150,16 @@ def shard(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(document), encoding="utf-8")
 
 
+def untie(folder: Path) -> None:
+    """Give a model folder an output head of its own, a copy of its embedding."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    edit_json(folder / "config.json", tie_word_embeddings=False)
+
+
 def add_bos_and_chat_template(folder: Path) -> None:
     """Give the tokenizer what most instruction models have: a token that begins each text, and a chat template."""
     template = {

@@ -29,7 +29,13 @@ def test_facts_of_a_model(tiny: Path) -> None:
         layer_count=6,
         vocabulary_size=4096,
         row_lengths=(256, 768),
+        tied_embeddings=True,
     )
+
+
+def test_an_output_head_of_its_own_is_known(tiny_copy: Path) -> None:
+    conftest.untie(tiny_copy)
+    assert not source.inspect(tiny_copy).tied_embeddings
 
 
 @pytest.mark.parametrize(("dtype", "width"), [("float32", 4), ("float16", 2)])

@@ -1,4 +1,4 @@
-"""GPTQ checkpoints: opened by GPTQModel, its packed layers unpacked once, then run as the reference is, in float32.
+"""GPTQ and AWQ checkpoints: opened by GPTQModel, their layers unpacked once, then run as the reference is, in float32.
 
 Thus what is judged is the weights and not one of many kernels; on a CPU, GPTQModel's portable kernel unpacks every
 layer at every window, a hundred times slower.
@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ModelUnsupported
+from engines.context import EngineContext
 from engines.gptq_files import PACKED, read_tensors
-from engines.gptqmodel import load_quantized, packed_layers, unpacked_weight
+from engines.gptqmodel import Kind, load_quantized, packed_layers, unpacked_weight
 from engines.runtimes.huggingface import HuggingFaceRuntime
 from engines.source import ANYWHERE, weight_tensors
 
 
-class GptqRuntime(HuggingFaceRuntime):
-    """A GPTQ checkpoint's folder, loaded for as long as the ``with`` block lasts."""
+class PackedRuntime(HuggingFaceRuntime):
+    """A GPTQ or AWQ checkpoint's folder, loaded for as long as the ``with`` block lasts."""
+
+    def __init__(self, folder: Path, kind: Kind, context: EngineContext) -> None:
+        super().__init__(folder, context)
+        self._kind = kind
 
     def load(self, folder: Path) -> Any:
         """Return the model with dense layers in float32, on the CPU.
@@ -27,7 +32,7 @@ class GptqRuntime(HuggingFaceRuntime):
         import torch
 
         names = {name for name in weight_tensors(folder, ANYWHERE) if name.rpartition(".")[2] not in PACKED}
-        model = load_quantized(folder)
+        model = load_quantized(folder, self._kind)
         for name, layer in packed_layers(model):
             weight = unpacked_weight(layer)
             dense = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")

@@ -1,0 +1,144 @@
+"""Whether a layer whose tensors were scaled is still the same function.
+
+AWQ multiplies the columns of a matrix and divides what feeds them by as much: a norm, whose ratio to its original then
+says the factors, or the rows of another matrix. So each matrix must be its original with factors for rows and columns,
+but for rounding, and each factor must be met by its inverse in the same layer. What feeds what is not asked: factors of
+different origin do not look alike.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engines.verification.subject import Fault
+
+if TYPE_CHECKING:
+    import torch
+
+SWEEPS = 3  # of the alternating least squares that find factors for rows and columns
+EXPLAINED_MAX = 1.1  # how much more of the error's square than the best factors leave, known ones may
+EXACT = 1e-5  # the error's square that rounding of what is not quantized leaves
+# How far estimated factors may be from what they must be. Rounding and clipping move them by up to 6 %.
+TOLERANCE = 0.25
+OTHERS_MAX = 0.01  # which part of a row's or column's factors may be further: clipping moves those of outliers more
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Factors of a matrix.
+
+    Attributes:
+        rows: for each, if the columns have those that a vector, or nothing, says.
+        columns: for each, if the rows have none.
+        is_fed: whether the columns have those that a vector, or nothing, says.
+    """
+
+    rows: "torch.Tensor"
+    columns: "torch.Tensor"
+    is_fed: bool
+
+
+class Folds:
+    """The factors in one layer; vectors are added before matrices."""
+
+    def __init__(self) -> None:
+        self._ratios: dict[str, list[torch.Tensor]] = {}
+        self._fits: dict[str, _Fit] = {}
+        self.worst = (0.0, "")
+
+    def add_vector(self, name: str, found: "torch.Tensor", original: "torch.Tensor") -> None:
+        """Take a vector's ratio to its original for factors of columns.
+
+        Some norms multiply by one more than they store, so the ratio of that is kept, too.
+        """
+        import torch
+
+        if not torch.equal(found, original):
+            self._ratios[name] = [_ratio(original, found), _ratio(1 + original, 1 + found)]
+
+    def add_matrix(self, name: str, found: "torch.Tensor", original: "torch.Tensor", error_max: float) -> None:
+        """Find a matrix's factors.
+
+        Args:
+            name: of the tensor.
+            found: what it stands for, dense; ``[rows, columns]``.
+            original: the source's.
+            error_max: the bound of its error, as a part of its norm, beside the factors.
+
+        Raises:
+            Fault: it is too far from its original, whatever the factors.
+        """
+        import torch
+
+        if torch.equal(found, original):
+            self._fits[name] = _Fit(torch.ones(len(original)), torch.ones(original.shape[-1]), is_fed=True)
+            return
+        if found.ndim != 2:  # noqa: PLR2004 - a matrix
+            raise Fault(f"{name} is not quantized, and yet not the source's own.")
+        least = _least_error(found, original)
+        if not least <= error_max:
+            raise Fault(f"{name} differs from its original by {least:.1%}, and {error_max:.1%} would be much.")
+        self.worst = max(self.worst, (least, name))
+        ones = torch.ones(original.shape[1])
+        ratios = [ratio for one in self._ratios.values() for ratio in one if len(ratio) == len(ones)]
+        tried = [_row_factors(found, original * columns) for columns in (ones, *ratios)]
+        rows, error = min(tried, key=lambda one: one[1])
+        columns, _ = _row_factors(found.T, original.T)
+        self._fits[name] = _Fit(rows, columns, is_fed=error**2 <= EXPLAINED_MAX * least**2 + EXACT)
+
+    def require_cancelled(self) -> None:
+        """Compare all factors of the layer.
+
+        Raises:
+            Fault: one has nothing that makes up for it.
+        """
+        fits = self._fits.values()
+        for name, ratios in self._ratios.items():
+            of_matrix = self._fits.get(name.removesuffix("bias") + "weight") if name.endswith(".bias") else None
+            met = [of_matrix.rows.reciprocal()] if of_matrix else [fit.columns for fit in fits]
+            if not any(_are_alike(ratio, one) for ratio in ratios for one in met):
+                raise Fault(f"{name} is not the source's own, and no matrix makes up for it.")
+        for name, fit in self._fits.items():
+            if not fit.is_fed and not any(_are_alike(one.rows.reciprocal(), fit.columns) for one in fits):
+                raise Fault(f"The columns of {name} are scaled, and nothing in the layer makes up for it.")
+            is_scaled = fit.is_fed and not _are_alike(fit.rows, fit.rows.new_ones(()))
+            if is_scaled and not any(_are_alike(fit.rows.reciprocal(), one.columns) for one in fits):
+                raise Fault(f"The rows of {name} are scaled, and nothing in the layer makes up for it.")
+
+
+def _ratio(original: "torch.Tensor", found: "torch.Tensor") -> "torch.Tensor":
+    """Return the ratio of each pair; one where there is nothing to divide."""
+    return (original / found).nan_to_num(nan=1.0, posinf=1.0, neginf=1.0)
+
+
+def _row_factors(found: "torch.Tensor", original: "torch.Tensor") -> tuple["torch.Tensor", float]:
+    """Return the factor of each row that brings the original nearest, one for a row of zeros, and the error then."""
+    import torch
+
+    power = original.square().sum(dim=1)
+    factors = torch.where(power > 0, (found * original).sum(dim=1) / power, 1.0)
+    return factors, _error(found, original * factors[:, None])
+
+
+def _least_error(found: "torch.Tensor", original: "torch.Tensor") -> float:
+    """Return the error that the best factors of rows and columns together leave."""
+    scaled, error = original, _error(found, original)
+    for _ in range(SWEEPS):
+        scaled = scaled * _row_factors(found.T, scaled.T)[0]
+        factors, error = _row_factors(found, scaled)
+        scaled = scaled * factors[:, None]
+    return error
+
+
+def _error(found: "torch.Tensor", expected: "torch.Tensor") -> float:
+    """Return the norm of the difference as a part of what was found; NaN where a number is."""
+    norm = float(found.norm())
+    return float((found - expected).norm()) / norm if norm != 0 else float(expected.norm() > 0)
+
+
+def _are_alike(one: "torch.Tensor", other: "torch.Tensor") -> bool:
+    """Return whether nearly all factors are the same within the tolerance; of parts stored as one, the last counts."""
+    if one.ndim and other.ndim:
+        if len(one) < len(other):
+            return False
+        one = one[len(one) - len(other) :]
+    return float(((one / other - 1).abs() <= TOLERANCE).float().mean()) >= 1 - OTHERS_MAX
