@@ -9,8 +9,9 @@ from typing import Any
 
 from core.errors import ToolFailed
 from engines import calibration, gptqmodel
+from engines.checkpoints import keep_companions, keep_precision
 from engines.context import EngineContext, Progress
-from engines.gptq_files import keep_companions, keep_precision, read_packed_facts
+from engines.gptq_files import as_stored, read_packed_facts
 from engines.gptqmodel import Kind
 from engines.source import CONFIG_NAME
 
@@ -66,7 +67,7 @@ def make(context: EngineContext, source: Path, samples: Path, work: Work) -> Map
     follower.measure(logged)
     _tidy(context.output, work.told)
     keep_companions(context.output, source)
-    keep_precision(context.output, source)
+    keep_precision(context.output, source, as_stored)
     written = read_packed_facts(context.output)
     if written["quantized_modules"] != len(logged) or not logged:
         raise ToolFailed(f"GPTQModel worked on {len(logged)} modules and wrote {written['quantized_modules']}.")

@@ -111,6 +111,14 @@ class Method(abc.ABC):
     def writes(self, params: Any) -> Format:
         """Return the format of the result, which decides the runtime that judges it."""
 
+    def promises(self, params: Any) -> Mapping[str, Any]:
+        """Return what verification is to find, in the words that its format's reader knows; the parameters as a rule.
+
+        A format that several methods write has words of its own.
+        """
+        plain: dict[str, Any] = params.model_dump(mode="json")
+        return plain
+
     @abc.abstractmethod
     def parse_short(self, text: str) -> dict[str, Any]:
         """Return the parameters that the short form ``name:text`` stands for, not yet validated.

@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 
 from core.errors import InvalidRequest
 from engines import gptqmodel, gptqmodel_work
+from engines.checkpoints import matrices
 from engines.context import EngineContext
-from engines.gptq_files import WORD_BITS, matrices
+from engines.gptq_files import WORD_BITS
 from engines.gptqmodel_work import Work
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
 from engines.module_rules import (

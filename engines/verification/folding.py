@@ -1,25 +1,81 @@
 """Whether a layer whose tensors were scaled is still the same function.
 
-AWQ multiplies the columns of a matrix and divides what feeds them by as much: a norm, whose ratio to its original then
-says the factors, or the rows of another matrix. So each matrix must be its original with factors for rows and columns,
-but for rounding, and each factor must be met by its inverse in the same layer. What feeds what is not asked: factors of
-different origin do not look alike.
+AWQ and SmoothQuant multiply the columns of a matrix and divide what feeds them by as much: a norm, whose ratio to its
+original then says the factors, or the rows of another matrix. So each matrix must be its original with factors for rows
+and columns, but for rounding, and each factor must be met by its inverse in the same layer. What feeds what is not
+asked: factors of different origin do not look alike.
 """
 
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engines.verification.subject import Fault
+from engines.checkpoints import read_tensors
+from engines.verification.subject import Fault, Subject
 
 if TYPE_CHECKING:
     import torch
 
+LAYER_PREFIX = re.compile(r".*?\.\d+\.")
+KEPT_ERROR_MAX = 0.01  # of what is scaled and not quantized; bfloat16 rounds to 0.004
 SWEEPS = 3  # of the alternating least squares that find factors for rows and columns
 EXPLAINED_MAX = 1.1  # how much more of the error's square than the best factors leave, known ones may
 EXACT = 1e-5  # the error's square that rounding of what is not quantized leaves
 # How far estimated factors may be from what they must be. Rounding and clipping move them by up to 6 %.
 TOLERANCE = 0.25
 OTHERS_MAX = 0.01  # which part of a row's or column's factors may be further: clipping moves those of outliers more
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A quantized module.
+
+    Attributes:
+        weight: returns what it stands for, in float32.
+        error_max: how far that may be from its original, as a part of the original's norm.
+    """
+
+    weight: Callable[[], "torch.Tensor"]
+    error_max: float
+
+
+def require_same_layers(subject: Subject, names: Iterable[str], dense: Mapping[str, Dense]) -> tuple[float, str]:
+    """Compare tensors with the source's, up to factors that cancel within their layer.
+
+    Args:
+        subject: the result and its source.
+        names: the source's tensors that lie in layers.
+        dense: for each quantized module what it stands for, and how far that may be from its original.
+
+    Returns:
+        the largest error of a matrix beside its factors, as a part of its norm, and the matrix that has it.
+
+    Raises:
+        Fault: a tensor is too far from its original, or scaled by what nothing makes up for.
+    """
+    layers: dict[str, list[str]] = {}
+    for name in names:
+        if prefix := LAYER_PREFIX.match(name):
+            layers.setdefault(prefix[0], []).append(name)
+    return max((_check_layer(subject, of_layer, dense) for of_layer in layers.values()), default=(0.0, ""))
+
+
+def _check_layer(subject: Subject, names: Sequence[str], dense: Mapping[str, Dense]) -> tuple[float, str]:
+    folds = Folds()
+    originals = read_tensors(subject.source, set(names))
+    kept = read_tensors(subject.result, {name for name in names if name.removesuffix(".weight") not in dense})
+    # Vectors first: they say what matrices must show.
+    for name, original in sorted(originals.items(), key=lambda item: (item[1].ndim, item[0])):
+        module = name.removesuffix(".weight")
+        if module in dense:
+            folds.add_matrix(name, dense[module].weight(), original.float(), dense[module].error_max)
+        elif original.ndim == 1:
+            folds.add_vector(name, kept[name].float(), original.float())
+        else:
+            folds.add_matrix(name, kept[name].float(), original.float(), KEPT_ERROR_MAX)
+    folds.require_cancelled()
+    return folds.worst
 
 
 @dataclass(frozen=True)
