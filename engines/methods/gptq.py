@@ -90,7 +90,8 @@ class GptqParams(CalibratedParams):
         max_length=RULES_MAX,
         description="Rules for single modules, by regular expressions for whole names: bits, group_size, sym, "
         "desc_act, or skip. A rule that skips holds before all others, then the first that matches. vLLM and SGLang "
-        "make q, k and v one module qkv_proj, and gate and up gate_up_proj: let a rule match all of these, or none",
+        "make q, k and v one module qkv_proj, and gate and up gate_up_proj: let a rule match all of these, or none. "
+        "transformers reads no rules, nor a quantized output head",
     )
 
     @model_validator(mode="after")

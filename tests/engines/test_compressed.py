@@ -13,7 +13,7 @@ from engines.context import Measurement, Progress
 from engines.recipe import parse_recipe
 from engines.runtimes import open_runtime
 from tests.engines import compressed_layout, conftest, making
-from tests.engines.test_gptq import with_weights
+from tests.engines.making import with_weights
 
 pytestmark = pytest.mark.filterwarnings("default")  # the library's own, of many kinds
 
