@@ -29,6 +29,11 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 _REFUSALS = (NotImplementedError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 
 
+def start() -> None:
+    """Import the library, which takes some seconds."""
+    import gptqmodel  # noqa: F401
+
+
 def load_to_quantize(folder: Path, kind: Kind, config: Mapping[str, Any], device: str, dtype: str) -> Any:
     """Return a full-precision model that GPTQModel can quantize.
 

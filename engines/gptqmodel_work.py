@@ -57,6 +57,8 @@ def make(context: EngineContext, source: Path, samples: Path, work: Work) -> Map
         "offload_to_disk_path": str(context.scratch / "layers"),
         "pack_impl": "original" if context.device == "cpu" else "gpu",  # the default compiles an extension at first use
     }
+    gptqmodel.start()
+    context.report(Progress(0, work.steps, "layers", "loading"))
     model = gptqmodel.load_to_quantize(source, work.kind, config, context.device, work.dtype)
     follower = _Follower(context, work.steps)
     model.subset_callback = follower

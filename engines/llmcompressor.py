@@ -18,7 +18,7 @@ from core.errors import DoesNotFit, InvalidRequest, ModelUnsupported, ToolFailed
 from engines import calibration
 from engines.checkpoints import CheckpointFacts, is_in_layer, keep_companions, keep_precision
 from engines.compressed_files import Scheme, is_code, read_compressed_facts
-from engines.context import EngineContext
+from engines.context import EngineContext, Progress
 from engines.layer_progress import LayerProgress
 from engines.loading import load_model
 from engines.source import ANYWHERE, inspect_snapshot, weight_tensors
@@ -80,6 +80,9 @@ def quantize(context: EngineContext, source: Path, samples: Path | None, plan: P
     import torch
 
     facts = inspect_snapshot(source)
+    import llmcompressor  # noqa: F401 - takes some seconds
+
+    context.report(Progress(0, facts.layer_count, "layers", "loading"))
     try:
         model = _load(source, facts.dtype)
         chosen = _choose(model, plan.scheme)
