@@ -9,8 +9,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-from engines.source import ANYWHERE, CONFIG_NAME, LAYER, OUTPUT_HEADS, companions, weight_tensors
-from engines.weights import StoredTensor, read_json_object
+from engines.source import (
+    ANYWHERE,
+    CONFIG_NAME,
+    LAYER,
+    OUTPUT_HEADS,
+    TORCH_DTYPES,
+    companions,
+    weight_tensors,
+)
+from engines.weights import StoredTensor, read_header, read_json_object
 
 NAMES_BY_DTYPE = {"F16": "f16", "BF16": "bf16", "F32": "f32"}
 ROUTERS = ("gate", "router")  # choose experts, and are left as they are; "gate_proj" is none of them
@@ -65,20 +73,26 @@ def keep_companions(folder: Path, source: Path) -> None:
         shutil.copyfile(source / name, folder / name)
 
 
-def keep_precision(folder: Path, source: Path, made: Callable[[str, Any], Any | None]) -> None:
+def keep_precision(folder: Path, source: Path, made: Callable[[str, StoredTensor], str | None]) -> None:
     """Put what was computed in another precision but not quantized back into the source's.
 
     What has not changed becomes the source's own bits.
 
     Args:
-        folder: the checkpoint; files that are right already are left as they are.
+        folder: the checkpoint; files that are right already are not even read.
         source: the model it was made of.
-        made: given a tensor's name and the tensor, returns how it is to be stored if it is the quantizer's own, and
+        made: given a tensor's name and header, returns in what type it must be stored if it is the quantizer's own, and
             None if it is one of the source's.
     """
     originals = weight_tensors(source, ANYWHERE)
     for path in sorted(folder.glob("*.safetensors")):
-        _keep_precision_of(path, source, originals, made)
+        wanted = {}
+        for name, stored in read_header(path).items():
+            dtype = made(name, stored) or (originals[name].dtype if name in originals else stored.dtype)
+            if dtype != stored.dtype:
+                wanted[name] = TORCH_DTYPES[dtype]
+        if wanted:
+            _store_as(path, wanted, read_tensors(source, originals.keys() & wanted.keys()))
     config, original = (read_json_object(place / CONFIG_NAME) for place in (folder, source))
     for name in ("dtype", "torch_dtype"):
         config.pop(name, None)
@@ -87,9 +101,8 @@ def keep_precision(folder: Path, source: Path, made: Callable[[str, Any], Any | 
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _keep_precision_of(
-    path: Path, source: Path, originals: Mapping[str, StoredTensor], made: Callable[[str, Any], Any | None]
-) -> None:
+def _store_as(path: Path, dtypes: Mapping[str, str], originals: Mapping[str, Any]) -> None:
+    """Write a file anew with some tensors in other types: the original's bits where only the precision is another."""
     import torch
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -97,14 +110,11 @@ def _keep_precision_of(
     with safe_open(path, "pt") as file:
         tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         metadata = file.metadata()
-    stored = {name: made(name, tensor) for name, tensor in tensors.items()}
-    kept = {name for name in stored.keys() & originals.keys() if stored[name] is None}
-    for name, ours in read_tensors(source, kept).items():
-        is_same = torch.equal(ours.to(tensors[name].dtype), tensors[name])
-        stored[name] = ours if is_same else tensors[name].to(ours.dtype)
-    changed = {name: one for name, one in stored.items() if one is not None and one.dtype != tensors[name].dtype}
-    if changed:
-        save_file({**tensors, **changed}, path, metadata)
+    for name, dtype in dtypes.items():
+        original = originals.get(name)
+        is_same = original is not None and torch.equal(original.to(tensors[name].dtype), tensors[name])
+        tensors[name] = original if is_same else tensors[name].to(getattr(torch, dtype))
+    save_file(tensors, path, metadata)
 
 
 def read_tensors(folder: Path, names: set[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from core.errors import SourceInvalid
 from engines.checkpoints import NAMES_BY_DTYPE, CheckpointFacts
 from engines.module_rules import packing
 from engines.source import ANYWHERE, CONFIG_NAME, weight_tensors
-from engines.weights import read_json_object
+from engines.weights import StoredTensor, read_json_object
 
 PACKED = ("qweight", "qzeros", "scales", "g_idx")
 WORD_BITS = 32
@@ -57,9 +57,9 @@ def read_quantization_config(folder: Path) -> Mapping[str, Any]:
     return config
 
 
-def as_stored(name: str, tensor: Any) -> Any | None:
-    """Return a tensor of the layout as it must be stored, None for any other: readers expect scales in float16."""
+def stored_type(name: str, tensor: StoredTensor) -> str | None:
+    """Return the type that a tensor of the layout must have, None for any other: readers expect scales in float16."""
     part = name.rpartition(".")[2]
     if part == "scales":
-        return tensor.half()
-    return tensor if part in PACKED else None
+        return "F16"
+    return tensor.dtype if part in PACKED else None

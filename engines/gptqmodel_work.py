@@ -11,7 +11,7 @@ from core.errors import ToolFailed
 from engines import calibration, gptqmodel
 from engines.checkpoints import keep_companions, keep_precision
 from engines.context import EngineContext, Progress
-from engines.gptq_files import as_stored, read_packed_facts
+from engines.gptq_files import read_packed_facts, stored_type
 from engines.gptqmodel import Kind
 from engines.source import CONFIG_NAME
 
@@ -69,7 +69,7 @@ def make(context: EngineContext, source: Path, samples: Path, work: Work) -> Map
     follower.measure(logged)
     _tidy(context.output, work.told)
     keep_companions(context.output, source)
-    keep_precision(context.output, source, as_stored)
+    keep_precision(context.output, source, stored_type)
     written = read_packed_facts(context.output)
     if written["quantized_modules"] != len(logged) or not logged:
         raise ToolFailed(f"GPTQModel worked on {len(logged)} modules and wrote {written['quantized_modules']}.")

@@ -324,5 +324,5 @@ def _finish(folder: Path, source: Path) -> CheckpointFacts:
     (folder / RECIPE_NAME).unlink()
     keep_companions(folder, source)
     stored = weight_tensors(folder, ANYWHERE)
-    keep_precision(folder, source, lambda name, tensor: tensor if is_code(name, stored) else None)
+    keep_precision(folder, source, lambda name, tensor: tensor.dtype if is_code(name, stored) else None)
     return read_compressed_facts(folder)

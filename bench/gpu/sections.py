@@ -65,11 +65,9 @@ def _judge(bench: Bench, recipe: Recipe) -> Measured:
 def eight_layers(bench: Bench, folder: Path) -> Section:
     """8 layers of Llama-3-8B's shape: GPTQModel bare and through us, in turn, and every other engine."""
     model = partial(shapes.model_of, folder / "llama-3-8b", shapes.LLAMA_3_8B, 8)
-    yield "bare GPTQModel, cold", partial(_bare, bench, model)
+    yield "bare GPTQModel, which compiles first", partial(_bare, bench, model)
     yield "gptq", partial(_quantize, bench, model, {"method": "gptq", **LONG})
     yield "bare GPTQModel", partial(_bare, bench, model)
-    yield "gptq again", partial(_quantize, bench, model, {"method": "gptq", **LONG, "seed": 1})
-    yield "bare GPTQModel again", partial(_bare, bench, model)
     yield "int4, llm-compressor's GPTQ", partial(_quantize, bench, model, {"method": "int4", **LONG})
     yield "fp8", partial(_quantize, bench, model, "fp8")
     yield "int8", partial(_quantize, bench, model, {"method": "int8", **LONG})

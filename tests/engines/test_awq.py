@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.errors import InvalidRequest, ModelUnsupported
-from engines import source
+from engines import gptqmodel, source
 from engines.context import Measurement, Progress
 from engines.methods.awq import AwqParams
 from engines.recipe import parse_recipe
@@ -84,6 +84,25 @@ def test_sizes_that_do_not_divide_are_refused(tiny: Path) -> None:
     recipe = parse_recipe("awq:4bit-g32")
     with pytest.raises(ModelUnsupported, match="multiples of 64, and this model has 96"):
         recipe.method.check(dataclasses.replace(facts, row_lengths=(96,)), recipe.params)
+
+
+@pytest.mark.parametrize(("method", "architecture"), [("awq", "Gemma3ForCausalLM"), ("gptq", "Phi3ForCausalLM")])
+def test_architectures_on_which_gptqmodel_fails_are_refused(method: str, architecture: str, tiny: Path) -> None:
+    recipe = parse_recipe(method)
+    with pytest.raises(ModelUnsupported, match=f"cannot make {method} of {architecture}"):
+        recipe.method.check(dataclasses.replace(source.inspect(tiny), architecture=architecture), recipe.params)
+
+
+@pytest.mark.slow
+def test_what_fails_in_a_thread_of_gptqmodel_is_raised_and_does_not_end_the_process(
+    two_layers: Path, make_context: conftest.MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32, which the portable kernel packs in no thread."""
+    load = gptqmodel.load_to_quantize
+    in_float32 = lambda folder, kind, config, device, _: load(folder, kind, config, device, "float32")  # noqa: E731
+    monkeypatch.setattr(gptqmodel, "load_to_quantize", in_float32)
+    with pytest.raises(ModelUnsupported, match=r"only supports .*float16"):
+        making.result_of(QUICK, two_layers, make_context)
 
 
 def test_progress_and_losses_are_reported(two_layers: Path, make_context: conftest.MakeContext) -> None:

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.filterwarnings("default")
 SKIPPED = "model.layers.1.self_attn.v_proj"
 RECIPE = {
     "method": "awq",
-    "calibration_samples": 8,
-    "calibration_tokens": 64,
+    "calibration_samples": 4,
+    "calibration_tokens": 32,
     "modules": [{"match": SKIPPED.replace(".", r"\."), "skip": True}],
 }
 Verify = Callable[[Path], list[Check]]
@@ -119,7 +119,12 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+QUICK = ("codes shuffled", "norm doubled", "told otherwise")
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=[] if fault in QUICK else [pytest.mark.slow]) for fault in FAULTS]
+)
 def test_a_planted_fault_is_caught(fault: str, result: Path, model: Path, tmp_path: Path) -> None:
     damage, says = FAULTS[fault]
     damaged = Path(shutil.copytree(result, tmp_path / "damaged"))
