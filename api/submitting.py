@@ -20,7 +20,7 @@ from db.shown import ShownJob
 from engines.recipe import parse_recipe
 from engines.source import ModelFacts
 from pipeline.destinations import check_destination
-from pipeline.foresight import NOTHING, ForeseenStep, beyond_all_workers, foresee
+from pipeline.foresight import beyond_all_workers, foresee
 from pipeline.plan import plan
 from pipeline.precheck import check_model
 from pipeline.sources import check_source
@@ -100,18 +100,12 @@ def _check_capacity(
     Raises:
         NoCapacity: none could, and the job does not wait for one.
     """
-    step = beyond_all_workers(session, foresee(steps, model))
-    if step is None:
+    why = beyond_all_workers(session, foresee(steps, model))
+    if why is None:
         return ()
     if not wait:
-        raise NoCapacity(f"{_no_worker(step)} {WHAT_TO_DO}", param="recipe")
-    return (f"{_no_worker(step)} The job waits for one.",)
-
-
-def _no_worker(step: ForeseenStep) -> str:
-    if step.need == NOTHING:
-        return f"{step.kind.capitalize()} needs a {step.pool} worker, and none has been there for a week."
-    return f"{step.kind.capitalize()} needs {step.need}, which no {step.pool} worker of the last week has."
+        raise NoCapacity(f"{why} {WHAT_TO_DO}", param="recipe")
+    return (f"{why} The job waits for one.",)
 
 
 def _request_of(job: ShownJob) -> JobRequest:

@@ -70,11 +70,13 @@ class Forecast:
         memory_bytes: peak main memory, without what lies on the device.
         scratch_bytes: peak disk in the scratch folder, the output included.
         vram_bytes: peak memory of the GPU; where there is none, main memory on top of the other.
+        needs_gpu: whether it cannot be done on a CPU, however much memory that has.
     """
 
     memory_bytes: int
     scratch_bytes: int
     vram_bytes: int = 0
+    needs_gpu: bool = False
 
 
 class Method(abc.ABC):
