@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flask import request
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from api.services import services
-from core.errors import ContentTooLarge, InvalidRequest, MediaTypeUnknown, StoreFailed
+from core.errors import ContentTooLarge, MediaTypeUnknown, StoreFailed
 from core.ids import TeamId
 from db import texts
 from db.tables import Text
@@ -66,7 +66,7 @@ def _body() -> Iterator[bytes]:
 
     Raises:
         ContentTooLarge: there is more of it than the operator allows.
-        InvalidRequest: it ends before it should.
+        BadRequest: it ends before it should, or is not sent as HTTP has it.
     """
     size_bytes_max = services().settings.text_bytes_max
     too_large = ContentTooLarge(
@@ -75,16 +75,22 @@ def _body() -> Iterator[bytes]:
     )
     request.max_content_length = size_bytes_max
     size_bytes = 0
+    while piece := _read_some(too_large):
+        size_bytes += len(piece)
+        if size_bytes > size_bytes_max:
+            raise too_large
+        yield piece
+
+
+def _read_some(too_large: ContentTooLarge) -> bytes:
     try:
-        while piece := request.stream.read(PIECE_BYTES):
-            size_bytes += len(piece)
-            if size_bytes > size_bytes_max:
-                raise too_large
-            yield piece
+        return request.stream.read(PIECE_BYTES)
     except RequestEntityTooLarge:
         raise too_large from None
-    except ClientDisconnected:
-        raise InvalidRequest("The body ended before it was whole. Send it again.") from None
+    except HTTPException:
+        raise
+    except Exception as error:  # each server has errors of its own for chunks that are malformed
+        raise BadRequest from error
 
 
 def _noted(pieces: Iterator[bytes], digest: Callable[[bytes], None], file: BinaryIO) -> Iterator[bytes]:

@@ -199,15 +199,19 @@ def _cut(tokenizer: Any, documents: Iterable[Document], length: int) -> Iterator
     waiting = np.array([], dtype=np.int32)
     for document in documents:
         ids = np.array(_encode(tokenizer, document), dtype=np.int32)
-        begins_already = bos is not None and ids[:1] == [bos]  # a chat template may write it
-        waiting = np.concatenate([waiting, *([] if begins_already else [begin]), ids])
+        waiting = np.concatenate([waiting, _missing(begin, ids), ids])  # a chat template may write it itself
         while True:
-            head = begin[:0] if bos is not None and waiting[:1] == [bos] else begin
+            head = _missing(begin, waiting)
             if len(head) + len(waiting) < length:
                 break
             taken = length - len(head)
             yield np.concatenate([head, waiting[:taken]])
             waiting = waiting[taken:]
+
+
+def _missing(begin: "NDArray[np.int32]", ids: "NDArray[np.int32]") -> "NDArray[np.int32]":
+    """Return what has to stand before some ids for them to begin as a text does: nothing where it is there."""
+    return begin[:0] if begin.size and ids.size and ids[0] == begin[0] else begin
 
 
 def _encode(tokenizer: Any, document: Document) -> list[int]:

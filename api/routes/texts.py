@@ -28,7 +28,7 @@ routes = APIBlueprint("texts", __name__, url_prefix="/v1", tag="Texts")
 @routes.post("/texts")
 @routes.input(UploadQuery, location="query", arg_name="wanted")
 @routes.output(responses.Text, status_code=201)
-@routes.doc(responses={200: KNOWN, 201: {"headers": LOCATION}, **problems(413, 415, 422)})
+@routes.doc(responses={200: KNOWN, 201: {"headers": LOCATION}, **problems(400, 413, 415, 422)})
 def upload_text(wanted: UploadQuery) -> Response:
     """Upload a text for calibration.
 

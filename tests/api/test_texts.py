@@ -19,7 +19,7 @@ from core.settings import Settings
 from db import texts
 from db.session import Database
 from tests.api.conftest import Caller, pointers, problem_of
-from tests.api.work import Workers
+from tests.api.work import CALIBRATION, Workers
 from workers.collector import Collector, Keeping
 
 PLAIN = "A text of our own, with an é in it.\n".encode()
@@ -183,6 +183,18 @@ def test_a_recipe_names_a_text_of_its_team(caller: Caller, stranger: Caller, dat
     assert "fewbits texts upload FILE" in problem_of(refused)["detail"]
 
 
+def test_a_job_shows_what_its_method_looked_at_under_the_name_it_asked_for(caller: Caller, database: Database) -> None:
+    for text in (uploaded(caller), "mixed"):
+        job = caller.submit(recipe(text))
+        assert job["result"] is None
+        work = Workers(database)
+        work.do("fetch", {"model": {"weight_bytes": 1}})
+        work.do("calibrate", CALIBRATION)
+        result = caller.get(f"/v1/jobs/{job['id']}").get_json()["result"]
+        assert result["calibration"] == {**CALIBRATION, "text": text}
+        caller.post(f"/v1/jobs/{job['id']}/cancel")
+
+
 @pytest.mark.parametrize("text", ["novel", "text_1", "", "text_" + "0" * 26])
 def test_an_unknown_text_is_refused_with_what_would_be_good(caller: Caller, text: str) -> None:
     answer = caller.post("/v1/jobs", {"source": "file:///models/tiny", "recipe": recipe(text)})
@@ -222,6 +234,35 @@ def test_a_job_is_not_written_for_a_text_that_is_being_deleted(caller: Caller, d
 def caller_team(database: Database) -> TeamId:
     with database.transaction() as session:
         return TeamId(str(session.scalar(sql("SELECT team_id FROM texts"))))
+
+
+def test_uploads_deletions_and_collections_at_once_leave_nothing_half(
+    app: APIFlask, caller: Caller, database: Database
+) -> None:
+    statuses: list[int] = []
+
+    def go_round() -> None:
+        own = Caller(app.test_client(), caller.key)
+        for _ in range(15):
+            answer = upload(own)
+            statuses.append(answer.status_code)
+            if answer.is_json and "id" in answer.get_json():
+                statuses.append(remove(own, answer.get_json()["id"]).status_code)
+            collect(app, database)
+
+    threads = [threading.Thread(target=go_round) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(statuses) <= {200, 201, 404, 503}
+    assert 201 in statuses
+    text_id = uploaded(caller)
+    collect(app, database)
+    assert is_stored(app, PLAIN)
+    remove(caller, text_id)
+    collect(app, database)
+    assert not is_stored(app, PLAIN)
 
 
 def test_no_collection_takes_a_text_and_one_takes_what_is_deleted(
