@@ -7,6 +7,7 @@ from core.steps import UnboundStep
 from engines import calibration, evaluation, tokenizer
 from engines.calibration import Calibration
 from engines.methods.base import Forecast
+from engines.source import ModelFacts
 from pipeline.step_kind import MIB, Facts, Outcome, Output, StepContext, StepKind
 
 PROCESS_BYTES = 1024 * MIB  # transformers, a large tokenizer and its encoding of a text
@@ -16,7 +17,7 @@ class Calibrate(StepKind):
     """Done once for all the recipes that look at the same samples."""
 
     name = "calibrate"
-    version = 1
+    version = 2
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the library that tokenizes."""
@@ -26,6 +27,10 @@ class Calibrate(StepKind):
         """Return what the tokenizer needs, and the samples."""
         size_bytes = 64 * params["samples"] * params["tokens"]  # ids a few times over, their text, hashes of runs
         return Forecast(memory_bytes=PROCESS_BYTES + size_bytes, scratch_bytes=MIB + size_bytes)
+
+    def expect(self, params: Mapping[str, Any], model: ModelFacts) -> Mapping[str, Any]:
+        """Return the length of a sample."""
+        return {"tokens": params["tokens"]}
 
     def output(self, params: Mapping[str, Any]) -> Output:
         """Return that the files are read by later steps only."""

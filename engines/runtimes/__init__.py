@@ -69,7 +69,7 @@ def open_runtime(written: Judged, model: Path, context: EngineContext) -> Abstra
     Args:
         written: the format: ``gguf`` goes to llama.cpp, ``safetensors`` to transformers in float32, ``gptq`` there by
             way of GPTQModel.
-        model: the folder; for ``gguf`` it holds one ``.gguf`` file, or is that file.
+        model: the folder; for ``gguf`` it holds one ``.gguf`` file or a set of them, or is the first file.
         context: threads and device.
     """
     if written == "gguf":
