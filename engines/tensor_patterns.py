@@ -6,9 +6,8 @@ letters, digits, ``_ - .``, ``\.``, ``\d``, classes, groups, ``|``, ``^``, ``$``
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from core.errors import InvalidRequest
@@ -24,23 +23,33 @@ _REFUSED = re.compile(r"\)[*+?]|\(\?|[*+?|(^][*+?]")
 Value = TypeVar("Value")
 
 
-def _check(pattern: str) -> str:
+def require_patterns(patterns: dict[str, Value]) -> dict[str, Value]:
+    """Return values by pattern, for a parameter's validation.
+
+    Raises:
+        PydanticCustomError: a pattern is too long, or none that both kinds of expression read alike.
+    """
+    for pattern in patterns:
+        reason = _reason_against(pattern)
+        if reason:
+            shown = {"pattern": repr(pattern[:LENGTH_MAX]), "reason": reason}
+            raise PydanticCustomError("pattern", "The pattern {pattern} {reason}", shown)
+    return patterns
+
+
+def _reason_against(pattern: str) -> str:
+    if not 0 < len(pattern) <= LENGTH_MAX:
+        return f"must have 1 to {LENGTH_MAX} characters"
     if not _ALLOWED.fullmatch(pattern) or _REFUSED.search(pattern) or len(re.findall("[*+]", pattern)) > REPEATS_MAX:
-        raise PydanticCustomError(
-            "pattern",
-            r"A pattern may have letters, digits, _ - . \. \d [0-9] ( | ) ^ $, and * + ? behind a single one, * and + "
-            "three times at most",
+        return (
+            r"may have letters, digits, _ - . \. \d [0-9] ( | ) ^ $, and * + ? behind a single one, * and + "
+            f"{REPEATS_MAX} times at most"
         )
     try:
         re.compile(pattern)
     except re.error as error:
-        raise PydanticCustomError(
-            "pattern", "This is no regular expression: {reason}", {"reason": str(error)}
-        ) from None
-    return pattern
-
-
-Pattern = Annotated[str, Field(min_length=1, max_length=LENGTH_MAX), AfterValidator(_check)]
+        return f"is no regular expression: {error}"
+    return ""
 
 
 def choose(patterns: Mapping[str, Value], names: Iterable[str], *, param: str) -> dict[str, Value]:

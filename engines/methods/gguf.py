@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from core.errors import InvalidRequest, ModelUnsupported, ToolFailed
@@ -32,7 +32,7 @@ from engines.llama_cpp import VERSION, run_tool
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
 from engines.pretokenizer import PreTokenizer
 from engines.source import ModelFacts
-from engines.tensor_patterns import PATTERNS_MAX, Pattern
+from engines.tensor_patterns import PATTERNS_MAX, require_patterns
 
 HEADER_BYTES = 64 * 2**20  # vocabulary and metadata, generously
 PROCESS_BYTES = 256 * 2**20
@@ -51,7 +51,7 @@ class GgufParams(CalibratedParams):
     imatrix: bool = Field(
         default=False, description="Weigh rounding errors by what the calibration text makes of each column"
     )
-    tensor_types: dict[Pattern, TensorType] = Field(
+    tensor_types: Annotated[dict[str, TensorType], AfterValidator(require_patterns)] = Field(
         default={},
         max_length=PATTERNS_MAX,
         description="Types of single tensors, by a pattern found in llama.cpp's names for them, such as attn_v=q6_K",
