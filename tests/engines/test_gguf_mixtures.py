@@ -239,7 +239,7 @@ def verify(converted: Path, tiny: Path, full_precision: Answers, make_context: c
     [
         SPLIT,
         MIXED,
-        "gguf:Q2_K_S+imatrix",
+        pytest.param("gguf:Q2_K_S+imatrix", marks=pytest.mark.slow),
         pytest.param("gguf:attention-high", marks=pytest.mark.slow),
         pytest.param("gguf:IQ1_S+imatrix", marks=pytest.mark.slow),
         pytest.param("gguf:IQ2_XS+imatrix", marks=pytest.mark.slow),
@@ -305,5 +305,6 @@ def test_one_tensor_with_too_few_bits_is_caught(make: Make, converted: Path, tin
 
 def test_an_importance_matrix_that_was_not_asked_for_is_caught(make: Make, converted: Path, tiny: Path) -> None:
     given = {"method": "gguf", "type": "Q4_0", "imatrix": True}
+    assert check_tensors(given, make(given), converted, tiny)
     with pytest.raises(Fault, match=r"quantize\.imatrix\.file is 'imatrix\.gguf', and must be None"):
         check_tensors("gguf:Q4_0", make(given), converted, tiny)

@@ -155,9 +155,9 @@ def perplexity(tiny: Path, make_context: conftest.MakeContext) -> Perplexity:
     from engines import evaluation
 
     def judge(folder: Path) -> float:
-        context = make_context()
+        context = dataclasses.replace(make_context(), threads=1)
         with open_runtime("gguf", folder, context) as runtime:
-            return evaluation.evaluate(runtime, tiny, ["prose"], 8, context.report)["prose"]["perplexity"]
+            return evaluation.evaluate(runtime, tiny, ["prose"], 6, context.report)["prose"]["perplexity"]
 
     return judge
 
