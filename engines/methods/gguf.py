@@ -188,11 +188,12 @@ class GgufMethod(Method):
         whole = context.output / f"model-{params.type}.gguf"
         try:
             _run_quantize(context, [*_options(context, material, params), lossless, whole, params.type], params)
+            if params.split_max_bytes is not None and whole.stat().st_size > params.split_max_bytes:
+                _split(context, whole, params.split_max_bytes)
         except BaseException:
-            whole.unlink(missing_ok=True)  # a failed run leaves a part, which must not pass for a result
+            for part in context.output.iterdir():  # what a failed run leaves must not pass for a result
+                part.unlink()
             raise
-        if params.split_max_bytes is not None and whole.stat().st_size > params.split_max_bytes:
-            _split(context, whole, params.split_max_bytes)
         return dict(read_gguf_facts(gguf_in(context.output)))
 
 

@@ -187,9 +187,10 @@ def test_what_is_small_enough_stays_whole(make: Make) -> None:
 def test_a_tensor_larger_than_a_file_may_be_is_said(
     tiny: Path, material: Mapping[Material, Path], make_context: conftest.MakeContext
 ) -> None:
-    recipe = parse_recipe({"method": "gguf", "type": "F16", "split_max_bytes": 2_000_000})
+    context, recipe = make_context(), parse_recipe({"method": "gguf", "type": "F16", "split_max_bytes": 2_000_000})
     with pytest.raises(InvalidRequest, match=r"token_embd\.weight alone takes .* Choose 3000000 or more"):
-        recipe.method.quantize(make_context(), material, recipe.params)
+        recipe.method.quantize(context, material, recipe.params)
+    assert list(context.output.iterdir()) == []
     large = dataclasses.replace(source.inspect(tiny), vocabulary_size=256_000)
     with pytest.raises(InvalidRequest, match="The embedding alone takes more than split_max_bytes"):
         recipe.method.check(large, recipe.params)
