@@ -134,8 +134,9 @@ def write_samples(
     tokenizer = load_tokenizer(tokenizer_folder)
     parts = _built_in(wanted.text) if own is None else [_read_own(own)]
     rows = np.array(_draw(tokenizer, wanted, parts), dtype=np.int32)
-    bos = leading_bos(tokenizer)
-    texts = (tokenizer.decode(row[0 if bos is None else 1 :].tolist()) for row in rows)
+    # One token of each makes room for the newline, or what begins a text, so that the text cuts into the samples again.
+    cut = slice(0, -1) if leading_bos(tokenizer) is None else slice(1, None)
+    texts = (tokenizer.decode(row[cut].tolist()) for row in rows)
     facts = CalibrationFacts(
         text=wanted.text,
         text_sha256=text_digest(wanted.text) if own is None else own.sha256,

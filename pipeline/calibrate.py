@@ -7,6 +7,7 @@ from core.steps import UnboundStep
 from engines import calibration, evaluation, tokenizer
 from engines.calibration import Calibration, OwnText
 from engines.methods.base import Forecast
+from engines.source import ModelFacts
 from pipeline.step_kind import MIB, Facts, Outcome, Output, StepContext, StepKind
 
 TEXT = "text"  # what the step calls a team's own text, which it reads
@@ -30,6 +31,10 @@ class Calibrate(StepKind):
         size_bytes = 64 * params["samples"] * params["tokens"]  # ids a few times over, their text, hashes of runs
         size_bytes += TOKENIZED_BYTES * params.get("text_bytes", 0)
         return Forecast(memory_bytes=PROCESS_BYTES + size_bytes, scratch_bytes=MIB + size_bytes)
+
+    def expect(self, params: Mapping[str, Any], model: ModelFacts) -> Mapping[str, Any]:
+        """Return the length of a sample."""
+        return {"tokens": params["tokens"]}
 
     def output(self, params: Mapping[str, Any]) -> Output:
         """Return that the files are read by later steps only."""
