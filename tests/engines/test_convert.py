@@ -154,7 +154,7 @@ def test_a_full_disk_does_not_fit(tiny: Path, make_context: conftest.MakeContext
     ("changes", "error", "says"),
     [
         ({"architectures": ["NoSuch"], "model_type": "no_such"}, ModelUnsupported, "without code of its own"),
-        ({"num_attention_heads": "four"}, ModelUnsupported, "cannot load this model"),
+        ({"num_attention_heads": "four"}, ModelUnsupported, "transformers cannot load"),
         ({"num_hidden_layers": 7}, SourceInvalid, "do not fill the model: model.layers.6"),
         ({"intermediate_size": 700}, (SourceInvalid, ModelUnsupported), "."),
     ],
