@@ -17,6 +17,7 @@ from core.ids import JobId, TeamId
 from db import jobs, quotas
 from db.jobs import NewJob, PlannedStep
 from db.shown import ShownJob
+from engines import families
 from engines.recipe import parse_recipe
 from engines.source import ModelFacts
 from pipeline.destinations import check_destination
@@ -64,7 +65,8 @@ def _new_job(session: Session, team_id: TeamId, wanted: JobRequest) -> NewJob:
     _check_attempts(wanted.max_attempts, settings.attempts_limit)
     model = check_model(recipe, source, settings.source_roots)
     steps = plan(recipe, evaluation, publish_to)
-    warnings = _check_capacity(session, steps, model, wait=wanted.wait_for_capacity)
+    warnings = families.warnings(recipe.method.name, model) if model else ()
+    warnings += _check_capacity(session, steps, model, wait=wanted.wait_for_capacity)
     quotas.require_place(session, team_id, default_quotas(settings))  # last, for it may lock until the transaction ends
     return NewJob(
         source=source,

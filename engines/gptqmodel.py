@@ -50,7 +50,19 @@ def load_to_quantize(folder: Path, kind: Kind, config: Mapping[str, Any], device
     setup_logger().setLevel("WARN")  # it draws a table for each module; what it says there is measured here
     with _refusals():
         made = getattr(configs, _CONFIGS[kind])(**config)
-        return GPTQModel.load(str(folder), made, device=device, dtype=getattr(torch, dtype))
+        loaded = GPTQModel.load(str(folder), made, device=device, dtype=getattr(torch, dtype))
+    _keep_rotations_apart(loaded.model.config)
+    return loaded
+
+
+def _keep_rotations_apart(config: Any) -> None:
+    """Take out what GPTQModel adds to rotary parameters that are kept by the kind of layer, as Gemma 3's are.
+
+    It takes them for one set and adds what is missing of that, and transformers refuses to save the mixture.
+    """
+    parameters = getattr(config, "rope_parameters", None) or {}
+    if any(isinstance(value, dict) for value in parameters.values()):
+        config.rope_parameters = {name: value for name, value in parameters.items() if isinstance(value, dict)}
 
 
 def quantize(model: Any, kind: Kind, samples: Sequence[Sequence[int]], batch_size: int) -> Sequence[Mapping[str, Any]]:

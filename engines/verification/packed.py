@@ -7,7 +7,7 @@ from typing import Any
 
 from engines.gptq_files import matrices, read_quantization_config, read_tensors
 from engines.module_rules import Packing, packing
-from engines.source import ANYWHERE, CONFIG_NAME, OUTPUT_HEADS, weight_tensors
+from engines.source import ANYWHERE, CONFIG_NAME, OUTPUT_HEADS, is_stacked, weight_tensors
 from engines.tokenizer import load_tokenizer
 from engines.verification.subject import Fault, Subject
 from engines.verification.tokenizers import require_same
@@ -45,11 +45,13 @@ def contents(subject: Subject, told: Mapping[str, Any]) -> Contents:
         told: what the ``quantization_config`` must say.
 
     Raises:
-        Fault: the configuration says something else.
+        Fault: the configuration says something else, or there are experts that would pass for what is kept.
         SourceInvalid: a shard is missing or damaged.
     """
     _require_told(subject, {**told, "quant_method": subject.written})
     stored, originals = (weight_tensors(folder, ANYWHERE) for folder in (subject.result, subject.source))
+    if stacked := sorted(name for name, tensor in originals.items() if is_stacked(name, tensor)):
+        raise Fault(f"{stacked[0]} holds many matrices, and no reader of this format knows them as one tensor.")
     for name in _tied_heads(subject, stored, originals):
         del originals[name]
     meant = matrices(originals, output_head=told.get("lm_head", False))
