@@ -22,6 +22,11 @@ _HEADERS = {
 }
 
 
+# What is sent where it is no JSON, which APIFlask does not know of.
+_A_TEXT = {"schema": {"type": "string", "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}}
+_FILES = {"/v1/texts": {"content": {"text/plain": _A_TEXT, "application/jsonl": _A_TEXT}}}
+
+
 def problems(*statuses: int) -> dict[int, Any]:
     """Return the documentation of answers that are problems, for ``APIBlueprint.doc``."""
     content = {MEDIA_TYPE: {"schema": {"$ref": f"{SCHEMAS}Problem"}}}
@@ -47,10 +52,12 @@ def _complete(document: Any) -> dict[str, Any]:
     problem = Problem.model_json_schema(ref_template=f"{SCHEMAS}{{model}}")
     schemas.update({**problem.pop("$defs"), "Problem": problem})
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             for parameter in operation.get("parameters", []):
                 if parameter["in"] == "path" and parameter["name"].endswith("_id"):
                     parameter["schema"] = {"type": "string", "pattern": f"^{ID}$"}
+            if method == "post" and path in _FILES:
+                operation["requestBody"] = dict(_FILES[path])
             if "requestBody" in operation:
                 operation["requestBody"]["required"] = True
             if path not in OPEN_PATHS:

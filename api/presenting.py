@@ -9,7 +9,7 @@ from core.errors import RequestError
 from db.quotas import Share
 from db.shown import ShownJob, ShownStep
 from db.states import AttemptOutcome, StepStatus
-from db.tables import Artifact, Attempt, Event, LogChunk, Metric, Step
+from db.tables import Artifact, Attempt, Event, LogChunk, Metric, Step, Text
 from engines.methods.base import Method, Preset
 from engines.recipe import Recipe, parse_recipe, preset_recipe
 
@@ -129,6 +129,19 @@ def artifact_object(artifact: Artifact) -> responses.Artifact:
     )
 
 
+def text_object(text: Text) -> responses.Text:
+    """Return a team's own text."""
+    return responses.Text(
+        id=text.id,
+        created_at=text.created_at,
+        name=text.name,
+        format="jsonl" if text.format == "jsonl" else "text",
+        sha256=text.sha256,
+        size_bytes=text.size_bytes,
+        documents=text.document_count,
+    )
+
+
 def method_object(method: Method) -> responses.Method:
     """Return a method with the JSON Schema of its parameters."""
     default = parse_recipe(method.name)
@@ -169,7 +182,7 @@ def _error(document: Mapping[str, Any] | None) -> responses.JobError | None:
 def _result(job: ShownJob) -> responses.Result | None:
     """Return what the finished steps found out, None where none of them finds out anything."""
     done = {step.kind: step for step in job.steps if step.status == StepStatus.SUCCEEDED}
-    if not done.keys() & {"quantize", "reference", "evaluate"}:
+    if not done.keys() & {"calibrate", "quantize", "reference", "evaluate"}:
         return None
     written = _facts(done.get("quantize"))
     baseline = _perplexity(done.get("reference"))
@@ -178,11 +191,20 @@ def _result(job: ShownJob) -> responses.Result | None:
         bits_per_weight=written.get("bits_per_weight"),
         tensor_types=written.get("tensor_types"),
         source_size_bytes=_facts(done.get("fetch")).get("model", {}).get("weight_bytes"),
+        calibration=_calibration(job, done.get("calibrate")),
         baseline=None if baseline is None else responses.Baseline(perplexity=baseline),
         perplexity=_perplexity(done.get("evaluate")),
         verification=_facts(done.get("verify")).get("checks"),
         seconds=_seconds(job),
     )
+
+
+def _calibration(job: ShownJob, step: ShownStep | None) -> responses.Calibration | None:
+    """Return what a method looked at, under the name by which the job asked for it."""
+    facts = _facts(step)
+    if not facts:
+        return None
+    return responses.Calibration(**{**facts, "text": job.recipe.get("calibration_text", facts["text"])})
 
 
 def _seconds(job: ShownJob) -> float | None:

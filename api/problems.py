@@ -12,7 +12,17 @@ from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from api.strict_json import Location, UnusableText
-from core.errors import Conflict, FewbitsError, NotAuthenticated, NotFound, QuotaExceeded, RequestError, StoreFailed
+from core.errors import (
+    Conflict,
+    ContentTooLarge,
+    FewbitsError,
+    MediaTypeUnknown,
+    NotAuthenticated,
+    NotFound,
+    QuotaExceeded,
+    RequestError,
+    StoreFailed,
+)
 from core.logging import log
 from db.session import UNAVAILABLE
 
@@ -26,6 +36,8 @@ _STATUSES: Mapping[type[FewbitsError], HTTPStatus] = {
     NotAuthenticated: HTTPStatus.UNAUTHORIZED,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
+    ContentTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    MediaTypeUnknown: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     RequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     StoreFailed: HTTPStatus.SERVICE_UNAVAILABLE,

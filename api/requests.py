@@ -182,6 +182,21 @@ class JobQuery(_Query):
     label: Label | None = Field(default=None, description="Only jobs that carry this label")
 
 
+class UploadQuery(_Query):
+    """What is said of a text that is uploaded."""
+
+    name: Annotated[str, StringConstraints(max_length=255, pattern=NO_NUL)] = Field(
+        default="", description="For people, such as its file's name"
+    )
+
+
+class TextQuery(_Query):
+    """Which texts a page holds."""
+
+    limit: Limit = 50
+    after: Id | None = Field(default=None, description="The last text seen so far")
+
+
 class EventQuery(_Query):
     """Which events a page holds, or a stream begins with."""
 

@@ -55,6 +55,19 @@ class Check(BaseModel):
     detail: str
 
 
+class Calibration(BaseModel):
+    """What a method looked at."""
+
+    text: str = Field(description="Its name, or its id where it is one of the team's own")
+    text_sha256: str
+    samples: int
+    tokens: int = Field(description="Length of each sample")
+    sha256: str = Field(description="Of all samples, in order")
+    unknown_share: float = Field(description="Which part of the tokens the tokenizer does not know")
+    overlap: dict[str, float] = Field(description="Which part of each text that is judged on is in the samples, too")
+    warnings: list[str]
+
+
 class Result(BaseModel):
     """What is known so far; each field is null until its step has finished."""
 
@@ -62,6 +75,7 @@ class Result(BaseModel):
     bits_per_weight: float | None
     tensor_types: dict[str, int] | None = Field(description="Tensors of each storage type, as really written")
     source_size_bytes: int | None
+    calibration: Calibration | None = Field(description="Null, too, where the method looks at no text")
     baseline: Baseline | None
     perplexity: dict[str, float] | None
     verification: list[Check] | None = Field(description="What was looked at before the result was published")
@@ -187,6 +201,27 @@ class Artifact(BaseModel):
     files: list[ArtifactFile]
 
 
+class Text(BaseModel):
+    """A text that the team has uploaded for calibration."""
+
+    id: str
+    object: Literal["text"] = "text"
+    created_at: dt.datetime
+    name: str
+    format: Literal["text", "jsonl"]
+    sha256: str
+    size_bytes: int
+    documents: int
+
+
+class DeletedText(BaseModel):
+    """A text that is not there any more."""
+
+    id: str
+    object: Literal["text"] = "text"
+    deleted: Literal[True] = True
+
+
 class Preset(BaseModel):
     """A recipe that many would choose."""
 
@@ -263,6 +298,14 @@ class ArtifactPage(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Artifact]
+    has_more: bool
+
+
+class TextPage(BaseModel):
+    """Texts, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Text]
     has_more: bool
 
 

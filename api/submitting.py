@@ -3,7 +3,8 @@
 Refuses to know: who asks, and how the answer is sent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
@@ -14,14 +15,16 @@ from api.requests import JobRequest
 from api.services import services
 from core.errors import InvalidRequest, NoCapacity
 from core.ids import JobId, TeamId
-from db import jobs, quotas
+from db import jobs, quotas, texts
 from db.jobs import NewJob, PlannedStep
 from db.shown import ShownJob
 from engines import families
-from engines.recipe import parse_recipe
+from engines.calibration import is_own
+from engines.methods.base import CalibratedParams
+from engines.recipe import Recipe, parse_recipe
 from engines.source import ModelFacts
 from pipeline.destinations import check_destination
-from pipeline.foresight import NOTHING, ForeseenStep, beyond_all_workers, foresee
+from pipeline.foresight import beyond_all_workers, foresee
 from pipeline.plan import plan
 from pipeline.precheck import check_model
 from pipeline.sources import check_source
@@ -64,7 +67,7 @@ def _new_job(session: Session, team_id: TeamId, wanted: JobRequest) -> NewJob:
     publish_to = wanted.publish_to and check_destination(wanted.publish_to, settings.publish_roots)
     _check_attempts(wanted.max_attempts, settings.attempts_limit)
     model = check_model(recipe, source, settings.source_roots)
-    steps = plan(recipe, evaluation, publish_to)
+    steps = plan(recipe, evaluation, publish_to, _own_text(session, team_id, recipe))
     warnings = families.warnings(recipe.method.name, model) if model else ()
     warnings += _check_capacity(session, steps, model, wait=wanted.wait_for_capacity)
     quotas.require_place(session, team_id, default_quotas(settings))  # last, for it may lock until the transaction ends
@@ -86,6 +89,19 @@ def _new_job(session: Session, team_id: TeamId, wanted: JobRequest) -> NewJob:
     )
 
 
+def _own_text(session: Session, team_id: TeamId, recipe: Recipe) -> Mapping[str, Any] | None:
+    """Return what the plan has to know of the team's own text, where the recipe names one.
+
+    Raises:
+        InvalidRequest: the team has none of that id.
+    """
+    params = recipe.params
+    if not isinstance(params, CalibratedParams) or not is_own(params.calibration_text):
+        return None
+    text = texts.require_for_job(session, team_id, params.calibration_text)
+    return {"text_sha256": text.sha256, "text_format": text.format, "text_bytes": text.size_bytes}
+
+
 def _check_attempts(wanted: int | None, limit: int) -> None:
     if wanted is not None and wanted > limit:
         raise InvalidRequest(
@@ -102,18 +118,12 @@ def _check_capacity(
     Raises:
         NoCapacity: none could, and the job does not wait for one.
     """
-    step = beyond_all_workers(session, foresee(steps, model))
-    if step is None:
+    why = beyond_all_workers(session, foresee(steps, model))
+    if why is None:
         return ()
     if not wait:
-        raise NoCapacity(f"{_no_worker(step)} {WHAT_TO_DO}", param="recipe")
-    return (f"{_no_worker(step)} The job waits for one.",)
-
-
-def _no_worker(step: ForeseenStep) -> str:
-    if step.need == NOTHING:
-        return f"{step.kind.capitalize()} needs a {step.pool} worker, and none has been there for a week."
-    return f"{step.kind.capitalize()} needs {step.need}, which no {step.pool} worker of the last week has."
+        raise NoCapacity(f"{why} {WHAT_TO_DO}", param="recipe")
+    return (f"{why} The job waits for one.",)
 
 
 def _request_of(job: ShownJob) -> JobRequest:

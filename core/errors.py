@@ -6,6 +6,8 @@
     ├── RequestError            the request is wrong: never retried
     │   ├── InvalidRequest      a body or a parameter that cannot be accepted
     │   ├── NotAuthenticated    no key, or a key that is not known
+    │   ├── ContentTooLarge     more bytes than the operator allows
+    │   ├── MediaTypeUnknown    bytes of a kind that is not taken
     │   ├── NotFound            no such object, or one of another team
     │   ├── Conflict            the object's state does not allow it
     │   │   └── RequestInFlight a request with the same idempotency key is being acted on
@@ -91,6 +93,18 @@ class NotAuthenticated(RequestError):
     """No key, or a key that is not known."""
 
     code = "not_authenticated"
+
+
+class ContentTooLarge(RequestError):
+    """More bytes than the operator allows."""
+
+    code = "content_too_large"
+
+
+class MediaTypeUnknown(RequestError):
+    """Bytes of a kind that is not taken."""
+
+    code = "unsupported_media_type"
 
 
 class NotFound(RequestError):

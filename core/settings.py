@@ -119,6 +119,9 @@ class Settings(BaseSettings):
         le=YEAR_SECONDS,
         description="How long a job may wait that does not say so itself; by default for ever",
     )
+    text_bytes_max: int = Field(
+        default=16 * 2**20, ge=1, le=2**30, description="How large a text may be that a team uploads"
+    )
     team_queued_jobs_max: int | None = Field(
         default=1000, ge=0, description="Jobs of a team that may wait at once, unless the team has a quota of its own"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, select, text, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
@@ -12,7 +12,7 @@ from core.manifest import StoredFile
 from core.steps import EvaluationRow
 from db import clock
 from db.states import ExecutionStatus
-from db.tables import Artifact, ArtifactFile, Blob, BlobIntent, CheckpointFile, Evaluation, Execution
+from db.tables import Artifact, ArtifactFile, Blob, BlobIntent, CheckpointFile, Evaluation, Execution, Text
 from db.tokens import Lease, require
 
 
@@ -34,12 +34,34 @@ def intend(session: Session, lease: Lease, blobs: Mapping[str, int]) -> None:
     """
     require(session, lease)
     for sha256, size_bytes in sorted(blobs.items()):
-        row = insert(Blob).values(sha256=sha256, size_bytes=size_bytes)
-        # An update that changes nothing waits for a collection of this blob. It must not touch the key: then it would
-        # wait for every transaction that refers to the blob, too.
-        session.execute(row.on_conflict_do_update(index_elements=["sha256"], set_={"size_bytes": Blob.size_bytes}))
+        expect(session, sha256, size_bytes)
         intent = insert(BlobIntent).values(sha256=sha256, execution_id=lease.execution_id, token=lease.token)
         session.execute(intent.on_conflict_do_nothing())
+
+
+def expect(session: Session, sha256: str, size_bytes: int) -> None:
+    """Have the row of a blob, whose bytes may not be there yet; waits for a collection of the same blob to end."""
+    row = insert(Blob).values(sha256=sha256, size_bytes=size_bytes)
+    # An update that changes nothing waits for a collection of this blob. It must not touch the key: then it would
+    # wait for every transaction that refers to the blob, too.
+    session.execute(row.on_conflict_do_update(index_elements=["sha256"], set_={"size_bytes": Blob.size_bytes}))
+
+
+def pin(session: Session, sha256: str) -> None:
+    """Keep a blob, whose row is there, from collection."""
+    session.execute(_PUT_IN_ARTIFACT, {"sha256s": [sha256]})
+
+
+def hold(session: Session, sha256s: Sequence[str]) -> None:
+    """Lock the rows of blobs: whoever is about to have one waits, or is waited for."""
+    locked = select(Blob.sha256).where(Blob.sha256.in_(sha256s)).order_by(Blob.sha256)
+    session.execute(locked.with_for_update())
+
+
+def unpin(session: Session, sha256: str) -> None:
+    """Let a blob that the caller holds be collected, unless an artifact or a text has it still."""
+    has_it = or_(exists().where(ArtifactFile.sha256 == sha256), exists().where(Text.sha256 == sha256))
+    session.execute(update(Blob).where(Blob.sha256 == sha256, ~has_it).values(in_artifact=False))
 
 
 def commit(session: Session, team_id: str, lease: Lease, new: NewArtifact) -> None:
@@ -135,7 +157,7 @@ def reject(session: Session, artifact_id: str) -> None:
 
 
 def lock_garbage(session: Session, grace_seconds: float) -> str | None:
-    """Lock one blob that no artifact and no live intent pins and that is older than the grace, and return it."""
+    """Lock one blob that is older than the grace and that no artifact, text or live intent pins, and return it."""
     garbage = _garbage(grace_seconds)
     locked = select(Blob.sha256).where(garbage).order_by(Blob.created_at).limit(1).with_for_update(skip_locked=True)
     sha256 = session.scalar(locked)
@@ -154,5 +176,6 @@ def _garbage(grace_seconds: float) -> ColumnElement[bool]:
     kept = exists().where(CheckpointFile.sha256 == Blob.sha256)
     live = (Execution.id == BlobIntent.execution_id) & (Execution.token == BlobIntent.token)
     intended = exists().where(BlobIntent.sha256 == Blob.sha256, live, Execution.status == ExecutionStatus.RUNNING.value)
+    of_team = exists().where(Text.sha256 == Blob.sha256)
     old = Blob.created_at < clock.ago(grace_seconds)
-    return and_(~Blob.in_artifact, ~used, ~kept, ~intended, old)
+    return and_(~Blob.in_artifact, ~used, ~kept, ~intended, ~of_team, old)

@@ -120,7 +120,7 @@ _TAKE = """
         INSERT INTO attempts (execution_id, number, worker_id, host, device, started_at)
         SELECT id, attempt, :worker_id, :host, :device, started_at FROM taken
     )
-    SELECT id, token, kind, attempt, params, inputs, memory_bytes, vram_bytes, scratch_bytes,
+    SELECT id, token, kind, attempt, params, inputs, memory_bytes, vram_bytes, scratch_bytes, needs_gpu,
         lost_count >= :deaths_alone AS is_alone
     FROM taken
 """

@@ -1,32 +1,38 @@
 """Memory and scratch disk: what work needs, what a worker has, and whether the one fits into the other."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
+
+GPU = "an NVIDIA GPU"
 
 
 @dataclass(frozen=True)
 class Need:
-    """The forecast of a piece of work: memory of the host and of a GPU, and scratch disk."""
+    """What a piece of work will need: memory of the host and of a GPU, scratch disk, and whether a GPU at all."""
 
     memory_bytes: int
     vram_bytes: int
     scratch_bytes: int
+    needs_gpu: bool = False
 
     @classmethod
     def of(cls, execution: Any) -> Self:
         """Return the need that the row of an execution says."""
-        return cls(execution.memory_bytes, execution.vram_bytes, execution.scratch_bytes)
+        return cls(execution.memory_bytes, execution.vram_bytes, execution.scratch_bytes, execution.needs_gpu)
 
     def __str__(self) -> str:
         vram = f", {gigabytes(self.vram_bytes)} of GPU memory" if self.vram_bytes else ""
-        return f"{gigabytes(self.memory_bytes)} of memory{vram} and {gigabytes(self.scratch_bytes)} of scratch disk"
+        room = f"{gigabytes(self.memory_bytes)} of memory{vram} and {gigabytes(self.scratch_bytes)} of scratch disk"
+        return f"{GPU}, {room}" if self.needs_gpu else room
 
 
 @dataclass(frozen=True)
 class Room:
     """What a worker offers to a child on one device.
 
-    ``vram_bytes`` is None where the device is the CPU: what work needs of a GPU's memory is then taken from the host's.
+    ``vram_bytes`` is None where the device is the CPU: what work needs of a GPU's memory is then taken from the host's,
+    but work that needs a GPU does not fit in at all.
     """
 
     memory_bytes: int
@@ -38,7 +44,8 @@ class Room:
         on_host = need.memory_bytes + (need.vram_bytes if self.vram_bytes is None else 0)
         on_gpu = 0 if self.vram_bytes is None else need.vram_bytes
         return (
-            on_host <= self.memory_bytes
+            not lacks_gpu(need, [self])
+            and on_host <= self.memory_bytes
             and on_gpu <= (self.vram_bytes or 0)
             and need.scratch_bytes <= self.scratch_bytes
         )
@@ -51,7 +58,7 @@ class Room:
             on_host = need.memory_bytes + need.vram_bytes
             vram_bytes = need.vram_bytes * min(growth * on_host, self.memory_bytes) // max(on_host, 1)
             memory_bytes = min(growth * need.memory_bytes, self.memory_bytes - vram_bytes)
-        return Need(memory_bytes, vram_bytes, min(growth * need.scratch_bytes, self.scratch_bytes))
+        return Need(memory_bytes, vram_bytes, min(growth * need.scratch_bytes, self.scratch_bytes), need.needs_gpu)
 
     def whole(self) -> Need:
         """Return the need that leaves nothing of it."""
@@ -71,11 +78,16 @@ def fits(room: str) -> str:
     return f"""(
         executions.scratch_bytes <= {room}scratch_bytes
         AND CASE WHEN CAST({room}vram_bytes AS bigint) IS NULL
-            THEN executions.memory_bytes + executions.vram_bytes <= {room}memory_bytes
+            THEN NOT executions.needs_gpu AND executions.memory_bytes + executions.vram_bytes <= {room}memory_bytes
             ELSE executions.memory_bytes <= {room}memory_bytes
                 AND executions.vram_bytes <= CAST({room}vram_bytes AS bigint)
             END
     )"""
+
+
+def lacks_gpu(need: Need, rooms: Iterable[Room]) -> bool:
+    """Return whether work needs a GPU, and none of the rooms has one."""
+    return need.needs_gpu and all(room.vram_bytes is None for room in rooms)
 
 
 def gigabytes(amount_bytes: int) -> str:

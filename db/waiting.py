@@ -4,17 +4,18 @@ Refuses to know: the team's quota, which it sees by itself, and what a worker co
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from db import workers
-from db.room import Need, Room
+from db.room import GPU, Need, Room, lacks_gpu
 from db.shown import ShownJob
 from db.states import StepStatus
 
 _READY = text("""
-    SELECT steps.kind, steps.pool, steps.execution_id, memory_bytes, vram_bytes, scratch_bytes
+    SELECT steps.kind, steps.pool, steps.execution_id, memory_bytes, vram_bytes, scratch_bytes, needs_gpu
     FROM steps LEFT JOIN executions ON executions.id = steps.execution_id
     WHERE steps.job_id = :job_id AND steps.status = 'ready' ORDER BY steps.position
 """)
@@ -30,7 +31,7 @@ def reasons(session: Session, job: ShownJob) -> list[str]:
     return [reason for reason in said if reason is not None]
 
 
-def _reason(step: Row[str, str, str | None, int, int, int], *, is_paused: bool, rooms: Sequence[Room]) -> str | None:
+def _reason(step: Row[Any], *, is_paused: bool, rooms: Sequence[Room]) -> str | None:
     kind = step.kind.capitalize()
     if is_paused:
         return f"{kind} waits: the {step.pool} pool is paused by its operator."
@@ -41,4 +42,6 @@ def _reason(step: Row[str, str, str | None, int, int, int], *, is_paused: bool, 
     need = Need.of(step)
     if any(room.fits(need) for room in rooms):
         return None
+    if lacks_gpu(need, rooms):
+        return f"{kind} waits for a {step.pool} worker with {GPU}: none of those that take work has one."
     return f"{kind} waits for a larger {step.pool} worker: it needs {need}."

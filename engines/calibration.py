@@ -1,33 +1,37 @@
 """The text on which a method looks before it rounds: packed into samples of one length, chosen by a seed, and checked.
 
-Equal lengths matter: GPTQModel's AWQ keeps only the last batch of unequal ones, and padding would count as text.
+The text is a built-in one or a team's own. Equal lengths matter: GPTQModel's AWQ keeps only the last batch of unequal
+ones, and padding would count as text.
 """
 
 import functools
 import hashlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from core.errors import ModelUnsupported
-from engines.tokenizer import encode, leading_bos, load_tokenizer
+from engines.documents import Document, TextFormat, read_documents
+from engines.tokenizer import encode, encode_conversation, leading_bos, load_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 TEXTS = Path(__file__).parent / "texts"
-CalibrationText = Literal["mixed", "prose", "code"]
 _FILES = {"mixed": ("prose", "code"), "prose": ("prose",), "code": ("code",)}
-assert set(_FILES) == set(get_args(CalibrationText))  # noqa: S101 - one list said twice, for the type checker
+BUILT_IN = tuple(_FILES)
+OWN_ID = "text_[0-9a-z]{26}"  # of a text that a team has uploaded
 
 IDS_NAME = "samples.safetensors"
 TEXT_NAME = "samples.txt"
 
 FEWEST = 0.1  # of the samples that were asked for
 UNKNOWN_MANY, UNKNOWN_MAX = 0.001, 0.1  # of all tokens
+PIECE_BYTES = 2**20
 TOKENS_FEW = 16_384  # in all; papers use 128 samples of 2048
 NGRAM = 13  # tokens, as GPT-3's authors looked for text that was in training and test (Brown et al., 2020)
 OVERLAP_MUCH, OVERLAP_MAX = 0.01, 0.5  # of the text that is judged on
@@ -39,23 +43,39 @@ class Calibration:
     """The samples that a recipe asks for.
 
     Attributes:
-        text: name of a built-in text.
+        text: name of a built-in text, or the id of a team's own.
         samples: how many.
         tokens: length of each.
         seed: chooses them; the same seed gives the same samples in the same order.
     """
 
-    text: CalibrationText
+    text: str
     samples: int
     tokens: int
     seed: int
+
+
+@dataclass(frozen=True)
+class OwnText:
+    """A team's own text, as it lies on this machine.
+
+    Attributes:
+        path: its file.
+        form: how that is to be read.
+        sha256: of its bytes.
+    """
+
+    path: Path
+    form: TextFormat
+    sha256: str
 
 
 class CalibrationFacts(TypedDict):
     """What a method will look at.
 
     Attributes:
-        text: its name.
+        text: its name, or its id.
+        text_sha256: of its bytes.
         samples: how many there are; fewer than asked for where the text gives no more.
         tokens: length of each.
         sha256: of all ids, in order.
@@ -65,6 +85,7 @@ class CalibrationFacts(TypedDict):
     """
 
     text: str
+    text_sha256: str
     samples: int
     tokens: int
     sha256: str
@@ -73,8 +94,13 @@ class CalibrationFacts(TypedDict):
     warnings: list[str]
 
 
+def is_own(text: str) -> bool:
+    """Return whether the name of a text is the id of a team's own."""
+    return re.fullmatch(OWN_ID, text) is not None
+
+
 @functools.cache
-def text_digest(name: CalibrationText) -> str:
+def text_digest(name: str) -> str:
     """Return the SHA-256 of a built-in text: another text gives another result."""
     digest = hashlib.sha256()
     for part in _FILES[name]:
@@ -83,7 +109,11 @@ def text_digest(name: CalibrationText) -> str:
 
 
 def write_samples(
-    folder: Path, tokenizer_folder: Path, wanted: Calibration, judged: Mapping[str, Sequence[Sequence[int]]]
+    folder: Path,
+    tokenizer_folder: Path,
+    wanted: Calibration,
+    judged: Mapping[str, Sequence[Sequence[int]]],
+    own: OwnText | None = None,
 ) -> CalibrationFacts:
     """Write the samples into ``folder``, as ids and as text, once they are known to be fit for use.
 
@@ -92,6 +122,7 @@ def write_samples(
         tokenizer_folder: the source, for its tokenizer.
         wanted: which samples.
         judged: windows of ids on which the result will be judged, by the name of their text.
+        own: the text that is meant, where it is no built-in one.
 
     Raises:
         ModelUnsupported: the text is too short, the tokenizer knows too little of it, or the result would be judged on
@@ -101,17 +132,19 @@ def write_samples(
     from safetensors.numpy import save_file
 
     tokenizer = load_tokenizer(tokenizer_folder)
-    rows = np.array(_draw(tokenizer, wanted), dtype=np.int32)
+    parts = _built_in(wanted.text) if own is None else [_read_own(own)]
+    rows = np.array(_draw(tokenizer, wanted, parts), dtype=np.int32)
     bos = leading_bos(tokenizer)
     texts = (tokenizer.decode(row[0 if bos is None else 1 :].tolist()) for row in rows)
     facts = CalibrationFacts(
         text=wanted.text,
+        text_sha256=text_digest(wanted.text) if own is None else own.sha256,
         samples=len(rows),
         tokens=wanted.tokens,
         sha256=hashlib.sha256(rows.tobytes()).hexdigest(),
         unknown_share=float((rows == tokenizer.unk_token_id).mean()) if tokenizer.unk_token_id is not None else 0.0,
         overlap={name: _overlap(rows, windows) for name, windows in judged.items()},
-        warnings=[],
+        warnings=[*_chat_warnings(tokenizer, own)],
     )
     facts["warnings"] += _warnings(facts, wanted)
     save_file({"input_ids": rows}, folder / IDS_NAME)
@@ -127,30 +160,75 @@ def read_samples(folder: Path) -> list[list[int]]:
     return rows
 
 
-def _draw(tokenizer: Any, wanted: Calibration) -> list[list[int]]:
+def _built_in(name: str) -> Iterator[Iterable[Document]]:
+    return ([_path(part).read_text(encoding="utf-8")] for part in _FILES[name])
+
+
+def _read_own(own: OwnText) -> Iterator[Document]:
+    with own.path.open("rb") as file:
+        yield from read_documents(iter(lambda: file.read(PIECE_BYTES), b""), own.form)
+
+
+def _draw(tokenizer: Any, wanted: Calibration, parts: Iterable[Iterable[Document]]) -> list["NDArray[np.int32]"]:
     """Return samples drawn from the text by the seed.
 
-    Each part of the text is tokenized whole and cut without overlap. Where the tokenizer begins a text with a token,
-    each sample begins with it.
+    Each part of the text is tokenized document by document, and the documents are cut, one behind the other, without
+    overlap. Where the tokenizer begins a text with a token, each document and each sample begins with it.
 
     Raises:
         ModelUnsupported: the text is too short.
     """
-    bos = leading_bos(tokenizer)
-    begin = [] if bos is None else [bos]
-    length = wanted.tokens - len(begin)
-    cuts = []
-    for part in _FILES[wanted.text]:
-        ids = encode(tokenizer, _path(part).read_text(encoding="utf-8"))
-        cuts += [[*begin, *ids[index * length : (index + 1) * length]] for index in range(len(ids) // length)]
+    cuts = [cut for part in parts for cut in _cut(tokenizer, part, wanted.tokens)]
     if len(cuts) < FEWEST * wanted.samples:
         raise ModelUnsupported(
             f"The calibration text {wanted.text!r} gives {len(cuts)} samples of {wanted.tokens} tokens with this "
-            f"tokenizer, and {wanted.samples} were asked for. Lower calibration_samples or calibration_tokens.",
+            f"tokenizer, and {wanted.samples} were asked for. Lower calibration_samples or calibration_tokens, or "
+            "choose a longer text.",
             param="recipe.calibration_samples",
         )
     count = min(len(cuts), wanted.samples)
     return random.Random(wanted.seed).sample(cuts, count)  # noqa: S311 - repeatable on purpose
+
+
+def _cut(tokenizer: Any, documents: Iterable[Document], length: int) -> Iterator["NDArray[np.int32]"]:
+    """Yield what documents give, packed behind each other, in pieces of one length; what is left at the end is not."""
+    import numpy as np
+
+    bos = leading_bos(tokenizer)
+    begin = np.array([] if bos is None else [bos], dtype=np.int32)
+    waiting = np.array([], dtype=np.int32)
+    for document in documents:
+        ids = np.array(_encode(tokenizer, document), dtype=np.int32)
+        waiting = np.concatenate([waiting, _missing(begin, ids), ids])  # a chat template may write it itself
+        while True:
+            head = _missing(begin, waiting)
+            if len(head) + len(waiting) < length:
+                break
+            taken = length - len(head)
+            yield np.concatenate([head, waiting[:taken]])
+            waiting = waiting[taken:]
+
+
+def _missing(begin: "NDArray[np.int32]", ids: "NDArray[np.int32]") -> "NDArray[np.int32]":
+    """Return what has to stand before some ids for them to begin as a text does: nothing where it is there."""
+    return begin[:0] if begin.size and ids.size and ids[0] == begin[0] else begin
+
+
+def _encode(tokenizer: Any, document: Document) -> list[int]:
+    if isinstance(document, str):
+        return encode(tokenizer, document)
+    if tokenizer.chat_template is None:
+        return encode(tokenizer, "\n\n".join(message["content"] for message in document))
+    return encode_conversation(tokenizer, document)
+
+
+def _chat_warnings(tokenizer: Any, own: OwnText | None) -> Iterator[str]:
+    """Yield what is done with conversations, where there is a choice."""
+    if own is None or own.form != "jsonl":
+        return
+    count = sum(not isinstance(document, str) for document in _read_own(own))
+    if count and tokenizer.chat_template is None:
+        yield f"The model has no chat template: of {count} conversations the contents were joined by blank lines."
 
 
 def _overlap(rows: "NDArray[np.int32]", windows: Sequence[Sequence[int]]) -> float:

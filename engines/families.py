@@ -64,6 +64,9 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
     },
     "gptq": _GPTQMODEL,
     "awq": _GPTQMODEL,
+    "fp8": {"mistral3 with images": _NO_REFERENCE},
+    "int8": {"mistral3 with images": _NO_REFERENCE},
+    "int4": {"mistral3 with images": _NO_REFERENCE},
 }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from core.errors import ModelUnsupported
+from core.errors import DoesNotFit, ModelUnsupported
 from engines.context import Measurement
 
 VERSION = "gptqmodel 7.6.0"
@@ -27,6 +27,35 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 # What it raises of a model or a configuration that it cannot do, and Python where it has not foreseen one. Other errors
 # come from the machine, and may not come again.
 _REFUSALS = (NotImplementedError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+_OF_ITS_LOADER = "LazyTurtle"
+# What it is known to do wrong, tried on small models of each: the reason, by architecture.
+_SPLITS = "it splits the fused matrices of this architecture, and writes names that no server knows"
+_NO_ROTARY = "its AWQ does not know this architecture's rotary embedding"
+_WRONG: Mapping[Kind, Mapping[str, str]] = {
+    "gptq": {"Phi3ForCausalLM": _SPLITS},
+    "awq": {
+        "Phi3ForCausalLM": _SPLITS,
+        "Gemma3ForCausalLM": _NO_ROTARY,
+        "Gemma3ForConditionalGeneration": _NO_ROTARY,
+    },
+}
+
+
+def require_known(kind: Kind, architecture: str) -> None:
+    """Refuse an architecture of which GPTQModel is known to fail, before it is tried.
+
+    Raises:
+        ModelUnsupported: it is one.
+    """
+    if reason := _WRONG[kind].get(architecture):
+        raise ModelUnsupported(
+            f"{VERSION} cannot make {kind} of {architecture}: {reason}. Choose another method.", param="recipe.method"
+        )
+
+
+def start() -> None:
+    """Import the library, which takes some seconds."""
+    import gptqmodel  # noqa: F401
 
 
 def load_to_quantize(folder: Path, kind: Kind, config: Mapping[str, Any], device: str, dtype: str) -> Any:
@@ -41,6 +70,7 @@ def load_to_quantize(folder: Path, kind: Kind, config: Mapping[str, Any], device
 
     Raises:
         ModelUnsupported: it does not know the architecture, or refuses the model or the configuration.
+        DoesNotFit: memory ran out.
     """
     import torch
     from gptqmodel import GPTQModel
@@ -79,24 +109,47 @@ def quantize(model: Any, kind: Kind, samples: Sequence[Sequence[int]], batch_siz
 
     Raises:
         ModelUnsupported: it cannot quantize such a model.
+        DoesNotFit: memory ran out.
     """
     from gptqmodel import BACKEND
 
     given = [{"input_ids": list(row), "attention_mask": [1] * len(row)} for row in samples]
     # AWQ's portable kernel writes the same files as the others; GPTQ's packer is chosen by ``pack_impl``.
     backend = BACKEND.AWQ_TORCH if kind == "awq" else BACKEND.AUTO
-    with _refusals():
+    with _refusals(), _threads_that_raise():
         logged: Sequence[Mapping[str, Any]] = model.quantize(given, batch_size=batch_size, backend=backend)[kind]
     return logged
 
 
 @contextlib.contextmanager
-def _refusals() -> Iterator[None]:
+def _threads_that_raise() -> Iterator[None]:
+    """Raise here what goes wrong in a thread of GPTQModel's, which would end the process, and tell nobody why."""
+    from gptqmodel.utils.threadx import _DeviceWorker
+
+    failures: list[BaseException] = []
+    ending = _DeviceWorker._abort_process  # noqa: SLF001 - there is no other place to hear of it
+    _DeviceWorker._abort_process = lambda _, error: failures.append(error)  # noqa: SLF001
     try:
         yield
-    except _REFUSALS as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelUnsupported(f"GPTQModel cannot quantize this model: {reason}") from error
+    finally:
+        _DeviceWorker._abort_process = ending  # noqa: SLF001
+        if failures:
+            raise failures[0]
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DoesNotFit("Memory of the device ran out while GPTQModel quantized. Use a larger device.") from error
+    except (*_REFUSALS, RuntimeError) as error:
+        if not isinstance(error, _REFUSALS) and not str(error).startswith(_OF_ITS_LOADER):
+            raise
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise ModelUnsupported(f"GPTQModel cannot quantize this model: {type(error).__name__}: {reason}") from error
 
 
 def load_quantized(folder: Path, kind: Kind) -> Any:

@@ -9,8 +9,9 @@ from typing import Any
 
 from core.errors import ToolFailed
 from engines import calibration, gptqmodel
+from engines.checkpoints import keep_companions, keep_precision
 from engines.context import EngineContext, Progress
-from engines.gptq_files import keep_companions, keep_precision, read_packed_facts
+from engines.gptq_files import read_packed_facts, stored_type
 from engines.gptqmodel import Kind
 from engines.source import CONFIG_NAME
 
@@ -56,6 +57,8 @@ def make(context: EngineContext, source: Path, samples: Path, work: Work) -> Map
         "offload_to_disk_path": str(context.scratch / "layers"),
         "pack_impl": "original" if context.device == "cpu" else "gpu",  # the default compiles an extension at first use
     }
+    gptqmodel.start()
+    context.report(Progress(0, work.steps, "layers", "loading"))
     model = gptqmodel.load_to_quantize(source, work.kind, config, context.device, work.dtype)
     follower = _Follower(context, work.steps)
     model.subset_callback = follower
@@ -66,7 +69,7 @@ def make(context: EngineContext, source: Path, samples: Path, work: Work) -> Map
     follower.measure(logged)
     _tidy(context.output, work.told)
     keep_companions(context.output, source)
-    keep_precision(context.output, source)
+    keep_precision(context.output, source, stored_type)
     written = read_packed_facts(context.output)
     if written["quantized_modules"] != len(logged) or not logged:
         raise ToolFailed(f"GPTQModel worked on {len(logged)} modules and wrote {written['quantized_modules']}.")

@@ -1,9 +1,11 @@
 """Load a source's own tokenizer, from its folder alone and without running its code."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import ModelUnsupported
+from engines.documents import Message
 
 TRANSFORMERS = "transformers 5.17.0"
 
@@ -31,6 +33,24 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     Both as llama.cpp's own tools read a text.
     """
     ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    return ids
+
+
+def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Return the ids of a conversation as the model's chat template writes it, with the special tokens in it.
+
+    Raises:
+        ModelUnsupported: the template does not take it, as where two messages of one role follow each other.
+    """
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+    except Exception as error:  # a template's own errors, and those of what it does
+        raise ModelUnsupported(
+            f"The model's chat template refuses a conversation of the calibration text ({_first_line(error)}). "
+            "Change the text, or send its documents as plain text.",
+            param="recipe.calibration_text",
+        ) from error
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
 
 

@@ -53,7 +53,7 @@ def describe(step: UnboundStep) -> Work:
     return Work(
         key=hashlib.sha256(canonical_json(material)).hexdigest(),
         params=params,
-        inputs=input_ids(step),
+        inputs={**input_ids(step), **kind.further_inputs(step.params)},
         need=need_of(kind.forecast(step.params, input_facts(step))),
         is_external=kind.is_external,
     )

@@ -5,18 +5,21 @@ from typing import Any
 
 from core.steps import UnboundStep
 from engines import calibration, evaluation, tokenizer
-from engines.calibration import Calibration
+from engines.calibration import Calibration, OwnText
 from engines.methods.base import Forecast
 from pipeline.step_kind import MIB, Facts, Outcome, Output, StepContext, StepKind
 
+TEXT = "text"  # what the step calls a team's own text, which it reads
+OWN = "own"  # the name of every such text in what the work is told: its bytes count, and not its id
 PROCESS_BYTES = 1024 * MIB  # transformers, a large tokenizer and its encoding of a text
+TOKENIZED_BYTES = 256  # for each byte of a team's own text, while it is encoded; 180 to 190 were measured
 
 
 class Calibrate(StepKind):
     """Done once for all the recipes that look at the same samples."""
 
     name = "calibrate"
-    version = 1
+    version = 2
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the library that tokenizes."""
@@ -25,6 +28,7 @@ class Calibrate(StepKind):
     def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return what the tokenizer needs, and the samples."""
         size_bytes = 64 * params["samples"] * params["tokens"]  # ids a few times over, their text, hashes of runs
+        size_bytes += TOKENIZED_BYTES * params.get("text_bytes", 0)
         return Forecast(memory_bytes=PROCESS_BYTES + size_bytes, scratch_bytes=MIB + size_bytes)
 
     def output(self, params: Mapping[str, Any]) -> Output:
@@ -33,16 +37,27 @@ class Calibrate(StepKind):
 
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
         """Return what is asked for, with the texts themselves: another text gives other samples."""
-        return {
-            **step.params,
-            "text_sha256": calibration.text_digest(step.params["text"]),
-            "texts": {domain: evaluation.text_digest(domain) for domain in step.params["domains"]},
-        }
+        params = step.params
+        texts = {domain: evaluation.text_digest(domain) for domain in params["domains"]}
+        if "text_sha256" in params:
+            return {**params, "text": OWN, "texts": texts}
+        return {**params, "text_sha256": calibration.text_digest(params["text"]), "texts": texts}
+
+    def further_inputs(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return the team's own text, where it is one."""
+        return {TEXT: params["text"]} if "text_sha256" in params else {}
 
     def run(self, context: StepContext) -> Outcome:
         """Draw the samples and look at them beside the text that the result will be judged on."""
         params, source = context.params, context.inputs["fetch"]
         wanted = Calibration(*(params[name] for name in ("text", "samples", "tokens", "seed")))
         judged = {domain: evaluation.read_windows(source, domain, params["windows"]) for domain in params["domains"]}
-        facts = calibration.write_samples(context.engine.output, source, wanted, judged)
+        facts = calibration.write_samples(context.engine.output, source, wanted, judged, _own(context))
         return Outcome(facts, warnings=facts["warnings"])
+
+
+def _own(context: StepContext) -> OwnText | None:
+    if TEXT not in context.inputs:
+        return None
+    (path,) = context.inputs[TEXT].iterdir()
+    return OwnText(path, context.params["text_format"], context.params["text_sha256"])

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from db import workers
 from db.jobs import PlannedStep
-from db.room import Need
+from db.room import GPU, Need, Room, lacks_gpu
 from engines.methods.base import Forecast
 from engines.source import ModelFacts
 from pipeline.kinds import KINDS
@@ -48,10 +48,22 @@ def foresee(steps: Sequence[PlannedStep], model: ModelFacts | None) -> list[Fore
     return foreseen
 
 
-def beyond_all_workers(session: Session, steps: Sequence[ForeseenStep]) -> ForeseenStep | None:
-    """Return the first step that no worker of its pool could run, of those that were there within a week, or None."""
+def beyond_all_workers(session: Session, steps: Sequence[ForeseenStep]) -> str | None:
+    """Return of which step no worker could run it, of those that were there within a week, and why; None if all can."""
     rooms = workers.registered_rooms(session)
-    return next((step for step in steps if not any(room.fits(step.need) for room in rooms.get(step.pool, ()))), None)
+    said = (_why_no_worker(step, rooms.get(step.pool, ())) for step in steps)
+    return next((why for why in said if why is not None), None)
+
+
+def _why_no_worker(step: ForeseenStep, rooms: Sequence[Room]) -> str | None:
+    if any(room.fits(step.need) for room in rooms):
+        return None
+    kind = step.kind.capitalize()
+    if step.need == NOTHING:
+        return f"{kind} needs a {step.pool} worker, and none has been there for a week."
+    if lacks_gpu(step.need, rooms):
+        return f"{kind} needs {GPU}, and no {step.pool} worker of the last week has one."
+    return f"{kind} needs {step.need}, which no {step.pool} worker of the last week has."
 
 
 def need_of(forecast: Forecast) -> Need:
@@ -60,4 +72,5 @@ def need_of(forecast: Forecast) -> Need:
         memory_bytes=min(forecast.memory_bytes, BYTES_MAX),
         vram_bytes=min(forecast.vram_bytes, BYTES_MAX),
         scratch_bytes=min(forecast.scratch_bytes, BYTES_MAX),
+        needs_gpu=forecast.needs_gpu,
     )

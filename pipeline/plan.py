@@ -8,19 +8,26 @@ from engines.recipe import Recipe
 from pipeline.material import MADE_BY, NEEDS
 
 
-def plan(recipe: Recipe, evaluation: Mapping[str, Any], publish_to: str | None = None) -> tuple[PlannedStep, ...]:
+def plan(
+    recipe: Recipe,
+    evaluation: Mapping[str, Any],
+    publish_to: str | None = None,
+    own_text: Mapping[str, Any] | None = None,
+) -> tuple[PlannedStep, ...]:
     """Return the steps that a recipe, its evaluation and its publishing take, in the order in which they are shown.
 
     Args:
         recipe: what to make.
         evaluation: ``domains`` and ``windows``, as in the request.
         publish_to: where the result goes, once it is verified and judged; None where it stays in the store alone.
+        own_text: what ``calibrate`` has to know of the team's text that the recipe names; None where it names none.
     """
     judged = dict(evaluation)
     wanted = {"recipe": recipe.document()}
     written = recipe.method.writes(recipe.params)
     result_pool = "cpu" if written == "gguf" else "gpu"
-    making = [*_material(recipe, evaluation)]
+    # Calibration text is compared with what the result will be judged on.
+    making = [*_material(recipe, {**evaluation, **(own_text or {})})]
     made_from = tuple(MADE_BY[name] for name in recipe.method.material(recipe.params))
     seen = tuple(step.kind for step in making if step.kind in ("fetch", "convert"))
     steps = [
@@ -35,11 +42,10 @@ def plan(recipe: Recipe, evaluation: Mapping[str, Any], publish_to: str | None =
     return tuple(steps)
 
 
-def _material(recipe: Recipe, evaluation: Mapping[str, Any]) -> Iterator[PlannedStep]:
+def _material(recipe: Recipe, beside_samples: Mapping[str, Any]) -> Iterator[PlannedStep]:
     """Yield the steps that make what a recipe's method reads; the source comes first, whatever it reads."""
     asked = {"snapshot": {}, **recipe.method.material(recipe.params)}
     for name, needs in NEEDS.items():
         if name in asked:
-            # Calibration text is compared with what the result will be judged on.
-            beside = evaluation if name == "samples" else {}
+            beside = beside_samples if name == "samples" else {}
             yield PlannedStep(MADE_BY[name], "cpu", needs, {**asked[name], **beside})

@@ -106,6 +106,10 @@ class StepKind(abc.ABC):
         """
         return {}
 
+    def further_inputs(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return the ids of what the work reads beside what earlier steps have made, by what it calls them."""
+        return {}
+
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
         """Return the parameters of the work, which are part of its key."""
         return step.params

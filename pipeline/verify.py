@@ -40,7 +40,7 @@ class Verify(StepKind):
             result=context.inputs[VERIFIED],
             source=context.inputs["fetch"],
             lossless=context.inputs.get("convert"),
-            parameters=recipe.parameters,
+            promises=recipe.method.promises(recipe.params),
         )
         checks = verification.verify(context.engine, subject, probe.read(context.inputs["reference"]))
         for check in checks:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from core.errors import DoesNotFit
 from engines.context import EngineContext, Measurement, Progress, Suspended
@@ -56,7 +56,7 @@ class SyntheticMethod(Method):
     name = "synthetic"
     summary = "For tests."
     Params = SyntheticParams
-    pool = "cpu"
+    pool: ClassVar[Literal["cpu", "gpu"]] = "cpu"
 
     def engine(self, params: Any) -> str:
         return "synthetic 1"
@@ -139,4 +139,18 @@ def _act(act: Act, context: EngineContext) -> None:
         (context.output / "link").symlink_to("/etc/passwd")
 
 
+class SyntheticGpuMethod(SyntheticMethod):
+    """The same, but no CPU can do it."""
+
+    name = "synthetic-gpu"
+    pool = "gpu"
+
+    def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
+        return Forecast(memory_bytes=1, scratch_bytes=1, vram_bytes=1, needs_gpu=True)
+
+    def short(self, params: Any) -> str:
+        return f"{self.name}:{params.label}"
+
+
 register(SyntheticMethod())
+register(SyntheticGpuMethod())

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from core.settings import Settings
-from engines import gptqmodel, llama_cpp, runtimes
+from engines import gptqmodel, llama_cpp, llmcompressor, runtimes
 from server.cli import main
 from tests.conftest import REPOSITORY
 
@@ -21,7 +21,17 @@ LIGHT = [
     "workers.rescue",
     "workers.supervisor",
 ]
-HEAVY = {"torch", "transformers", "numpy", "llama_cpp", "gguf", "conversion", "gptqmodel"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "numpy",
+    "llama_cpp",
+    "gguf",
+    "conversion",
+    "gptqmodel",
+    "llmcompressor",
+    "compressed_tensors",
+}
 
 
 @pytest.mark.parametrize("module", LIGHT)
@@ -38,6 +48,8 @@ def test_no_tensors_behind_the_light_processes(module: str) -> None:
     [
         (llama_cpp.VERSION, "llama-cpp-python"),
         (gptqmodel.VERSION, "gptqmodel"),
+        (llmcompressor.VERSION, "llmcompressor"),
+        (llmcompressor.VERSION, "compressed-tensors"),
         (runtimes.ENGINES["safetensors"], "transformers"),
         (runtimes.ENGINES["safetensors"], "torch"),
     ],

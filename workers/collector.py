@@ -6,7 +6,7 @@ from functools import partial
 
 from core.errors import FewbitsError
 from core.logging import log
-from db import artifacts, history, idempotency
+from db import artifacts, history, idempotency, texts
 from db.session import Database
 from store.port import BlobStore
 
@@ -20,10 +20,11 @@ class Collected:
     blobs: int
     intents: int
     keys: int
+    texts: int
     history: int
 
 
-NOTHING = Collected(0, 0, 0, 0)
+NOTHING = Collected(0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Collector:
         done = Collected(
             keys=self._database.run(partial(idempotency.forget, older_than_seconds=self._keeping.idempotency_seconds)),
             history=sum(self._forget(table) for table in history.TABLES),
+            texts=self._database.run(
+                partial(texts.forget_unfinished, older_than_seconds=self._keeping.garbage_grace_seconds)
+            ),
             intents=self._database.run(history.forget_intents),
             blobs=self._collect(),
         )

@@ -13,7 +13,7 @@ from core.errors import BlobLost, ChildCrashed, ErrorDocument, FewbitsError, Ver
 from core.ids import WorkerId
 from core.logging import log
 from core.manifest import StoredFile
-from db import artifacts
+from db import artifacts, inputs
 from db import lease as leases
 from db.claim import Claim
 from db.ending import Mishap, Retry
@@ -199,7 +199,7 @@ class _Run:
         """Return the files of each input, by the kind of the step that made it, and those of a checkpoint."""
         ids, execution_id = list(self._claim.inputs.values()), self._claim.lease.execution_id
         files, checkpoint = held.persist(
-            lambda session: (artifacts.files_of(session, ids), artifacts.checkpoint_of(session, execution_id))
+            lambda session: (inputs.files_of(session, ids), artifacts.checkpoint_of(session, execution_id))
         )
         return {kind: files[artifact_id] for kind, artifact_id in self._claim.inputs.items()}, checkpoint
 

@@ -50,7 +50,7 @@ def model_of(folder: Path, shape: dict[str, int], layers: int) -> Path:
 
 def fetched(folder: Path) -> Ran:
     """Return what a fetch of a model would have come to, without a copy of it."""
-    return Ran(Outcome(facts={"model": asdict(source.inspect(folder))}), folder, 0.0)
+    return Ran(Outcome(facts={"model": asdict(source.inspect(folder))}), folder, 0.0, 0.0)
 
 
 def _outside(folder: Path, shape: dict[str, int]) -> Path:

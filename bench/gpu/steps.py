@@ -32,7 +32,8 @@ class Ran:
         outcome: its facts and scores.
         output: the folder with its files.
         wall_seconds: from the start of the process to its result.
-        memory_bytes: the most that the process held, by phase: the words of its progress up to the first colon.
+        engine_seconds: of that, from the engine's first word to the result; before, its libraries are loaded.
+        memory_bytes: the most that the process held, by phase: start, loading, layers, saving.
         scratch_bytes: the most that its folder held, likewise.
         layers_at: when it said that a layer was done, in seconds of a clock that only grows.
     """
@@ -40,6 +41,7 @@ class Ran:
     outcome: Outcome
     output: Path
     wall_seconds: float
+    engine_seconds: float
     memory_bytes: dict[str, int] = field(default_factory=dict)
     scratch_bytes: dict[str, int] = field(default_factory=dict)
     layers_at: list[float] = field(default_factory=list)
@@ -113,8 +115,16 @@ class Bench:
             outcome = child.wait(lambda: watch.look(child))
         if not isinstance(outcome, Outcome):
             raise StepFailed(f"{spec.kind}: {outcome}; its log is {spec.log}")
-        wall_seconds = time.monotonic() - began
-        return Ran(outcome, spec.output, wall_seconds, watch.memory_bytes, watch.scratch_bytes, watch.layers_at)
+        ended = time.monotonic()
+        return Ran(
+            outcome=outcome,
+            output=spec.output,
+            wall_seconds=ended - began,
+            engine_seconds=ended - (watch.heard_at or began),
+            memory_bytes=watch.memory_bytes,
+            scratch_bytes=watch.scratch_bytes,
+            layers_at=watch.layers_at,
+        )
 
 
 class _Watch:
@@ -126,11 +136,13 @@ class _Watch:
         self.memory_bytes: dict[str, int] = {}
         self.scratch_bytes: dict[str, int] = {}
         self.layers_at: list[float] = []
+        self.heard_at: float | None = None
 
     def follow(self, progress: Progress) -> None:
         if progress.unit == "layers" and int(progress.done) > len(self.layers_at):
             self.layers_at.append(time.monotonic())
-        self._phase = progress.message.partition(":")[0].rstrip("0123456789 ")
+        self.heard_at = self.heard_at or time.monotonic()
+        self._phase = progress.message if progress.message in ("loading", "saving") else progress.unit
 
     def look(self, child: Child) -> None:
         for seen, now in ((self.memory_bytes, child.memory_bytes()), (self.scratch_bytes, _bytes_in(self._folder))):

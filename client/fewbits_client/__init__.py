@@ -19,6 +19,7 @@ from fewbits_client.objects import (
     Artifact,
     ArtifactFile,
     Attempt,
+    Calibration,
     Event,
     Job,
     JobError,
@@ -31,6 +32,7 @@ from fewbits_client.objects import (
     Result,
     Step,
     SubmitOptions,
+    Text,
     is_over,
 )
 from fewbits_client.stream import Done, Happened, Update, Updated
@@ -39,6 +41,7 @@ __all__ = [
     "Artifact",
     "ArtifactFile",
     "Attempt",
+    "Calibration",
     "Client",
     "DigestMismatch",
     "Done",
@@ -60,6 +63,7 @@ __all__ = [
     "Result",
     "Step",
     "SubmitOptions",
+    "Text",
     "UnexpectedAnswer",
     "Unreachable",
     "UnsafeFileName",

@@ -23,11 +23,15 @@ from fewbits_client.objects import (
     Page,
     Quota,
     SubmitOptions,
+    Text,
+    TextFormat,
     is_over,
 )
 from fewbits_client.stream import Done, Update, follow, follow_all
 
 _PAGE_LIMIT = 100
+_JSONL_SUFFIXES = (".jsonl", ".ndjson")
+_MEDIA_TYPES: Mapping[TextFormat, str] = {"text": "text/plain", "jsonl": "application/jsonl"}
 
 
 class Client:
@@ -242,6 +246,39 @@ class Client:
         for target in missing:
             download.fetch(self._connection, target, backoff=self._backoff(), on_progress=report)
         return [target.path for target in found]
+
+    def upload_text(self, file: str | Path, *, name: str | None = None, format: TextFormat | None = None) -> Text:  # noqa: A002  # the API's word
+        """Bring a text for calibration; a recipe names it by its id, as its `calibration_text`.
+
+        Bytes that the team has uploaded before are the same text, so that this may be done again.
+
+        Args:
+            file: UTF-8: plain, or JSONL whose lines have a `text`, or `messages` with a `role` and a `content` each.
+            name: for people; by default the file's.
+            format: ``text`` or ``jsonl``; by default as the file's name says.
+
+        Raises:
+            Problem: the server refused; it names the line that is wrong.
+            Unreachable: no answer came.
+            OSError: the file cannot be read.
+        """
+        path = Path(file)
+        given = format or ("jsonl" if path.suffix.lower() in _JSONL_SUFFIXES else "text")
+        query = {"name": path.name if name is None else name}
+        answer = self._connection.send_file("/v1/texts", path, media_type=_MEDIA_TYPES[given], query=query)
+        return cast("Text", answer)
+
+    def texts(self) -> Iterator[Text]:
+        """Yield the team's texts, newest first."""
+        return self._pages("/v1/texts", None, {})
+
+    def delete_text(self, text_id: str) -> None:
+        """Delete a text; results that were made with it stay.
+
+        Raises:
+            Problem: with status 409, where a job that is not over needs it.
+        """
+        self._connection.call("DELETE", f"/v1/texts/{identifier(text_id)}")
 
     def methods(self) -> list[Method]:
         """Return the ways to quantize that this server knows."""

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -73,6 +74,21 @@ class Connection:
         params = {name: value for name, value in (query or {}).items() if value is not None}
         with self.translated():
             response = self._http.request(method, path, json=body, params=params, headers=headers)
+        self._check(response)
+        return self._object(response)
+
+    def send_file(
+        self, path: str, file: Path, *, media_type: str, query: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Send one POST whose body is a file, read as it is sent, and return the JSON object of its answer.
+
+        Raises:
+            OSError: the file cannot be read.
+            Unreachable, Problem, UnexpectedAnswer: as with `call`.
+        """
+        headers = {"Content-Type": media_type}
+        with file.open("rb") as content, self.translated():
+            response = self._http.request("POST", path, content=content, params=query, headers=headers)
         self._check(response)
         return self._object(response)
 

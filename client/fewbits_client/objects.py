@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 StepStatus = Literal["waiting", "ready", "running", "succeeded", "failed", "cancelled", "skipped"]
+TextFormat = Literal["text", "jsonl"]
 
 T = TypeVar("T")
 
@@ -62,6 +63,19 @@ class Check(TypedDict):
     detail: str
 
 
+class Calibration(TypedDict):
+    """What a method looked at; `text` is the id of one of the team's own, or a name."""
+
+    text: str
+    text_sha256: str
+    samples: int
+    tokens: int
+    sha256: str
+    unknown_share: float
+    overlap: dict[str, float]
+    warnings: list[str]
+
+
 class Result(TypedDict):
     """What was measured so far; fields are null until their step has finished."""
 
@@ -69,6 +83,7 @@ class Result(TypedDict):
     bits_per_weight: float | None
     tensor_types: dict[str, int] | None
     source_size_bytes: int | None
+    calibration: Calibration | None
     baseline: Baseline | None
     perplexity: dict[str, float] | None
     verification: list[Check] | None
@@ -190,6 +205,19 @@ class Artifact(TypedDict):
     digest: str
     size_bytes: int
     files: list[ArtifactFile]
+
+
+class Text(TypedDict):
+    """A text that the team has uploaded for calibration."""
+
+    id: str
+    object: Literal["text"]
+    created_at: str
+    name: str
+    format: TextFormat
+    sha256: str
+    size_bytes: int
+    documents: int
 
 
 class Preset(TypedDict):

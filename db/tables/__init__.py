@@ -5,6 +5,7 @@ from db.tables.base import Base
 from db.tables.executions import Attempt, CheckpointFile, Execution, LogChunk, Metric
 from db.tables.jobs import Event, IdempotencyKey, Job, Step
 from db.tables.teams import ApiKey, PortalSession, Team, TeamQuota, TeamUsage
+from db.tables.texts import Text
 from db.tables.workers import PausedPool, RescueWatch, Worker
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "Team",
     "TeamQuota",
     "TeamUsage",
+    "Text",
     "Worker",
 ]

@@ -19,12 +19,13 @@ class Execution(Base):
     counted once more, in ``lost_count``.
     ``queued_at`` is when the oldest of the jobs that want it was submitted: it decides the order. ``ready_at`` lies in
     the future while a failed attempt is waited out.
-    ``memory_bytes`` is of the host, ``vram_bytes`` of a GPU: forecasts, as ``scratch_bytes``.
+    ``memory_bytes`` is of the host, ``vram_bytes`` of a GPU: forecasts, as ``scratch_bytes``. What ``needs_gpu`` is not
+    claimed for a child that computes on the CPU.
     ``passed_over_at`` is since when smaller work overtakes it; ``reserved_by`` the worker whose device is kept for it.
     ``lost_at`` is set when a file of its artifact has vanished from the store, or verification has rejected it: it is
     not reused any more.
     What ``is_external`` is seen by others and cannot be taken back: once begun, it is not cancelled.
-    ``inputs`` names artifacts by what the step's kind calls them.
+    ``inputs`` names artifacts, and texts of the team, by what the step's kind calls them.
     """
 
     __tablename__ = "executions"
@@ -65,7 +66,7 @@ class Execution(Base):
             "queued_at",
             "id",
             postgresql_where="status = 'ready'",
-            postgresql_include=["ready_at", "memory_bytes", "vram_bytes", "scratch_bytes", "lost_count"],
+            postgresql_include=["ready_at", "memory_bytes", "vram_bytes", "scratch_bytes", "lost_count", "needs_gpu"],
         ),
         CheckConstraint("lost_at IS NULL OR status = 'succeeded'", name="only_results_are_lost"),
         Index("ix_executions_running", "lease_expires_at", postgresql_where="status = 'running'"),
@@ -88,6 +89,7 @@ class Execution(Base):
     memory_bytes: Mapped[Bytes]
     vram_bytes: Mapped[Bytes] = mapped_column(server_default="0")
     scratch_bytes: Mapped[Bytes]
+    needs_gpu: Mapped[bool] = mapped_column(server_default="false")
     queued_at: Mapped[CreatedAt]
     ready_at: Mapped[CreatedAt]
     passed_over_at: Mapped[Timestamp | None]

@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 
 from core.errors import InvalidRequest, ModelUnsupported
 from engines import gptqmodel, gptqmodel_work
+from engines.checkpoints import matrices
 from engines.context import EngineContext
-from engines.gptq_files import matrices
 from engines.gptqmodel_work import Work
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
 from engines.module_rules import RULES_MAX, SkipRule, dynamic, packing, require_distinct, require_matches
@@ -101,8 +101,9 @@ class AwqMethod(Method):
 
         Raises:
             InvalidRequest: naming the field and the row length.
-            ModelUnsupported: a size of the model is no multiple of ``ROWS_AT_ONCE``.
+            ModelUnsupported: GPTQModel is known to fail, or a size of the model is no multiple of ``ROWS_AT_ONCE``.
         """
+        gptqmodel.require_known("awq", facts.architecture)
         for length in facts.row_lengths:
             if length % params.group_size:
                 raise InvalidRequest(

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
-from engines.calibration import Calibration, CalibrationText
+from engines.calibration import BUILT_IN, OWN_ID, Calibration, is_own
 from engines.context import EngineContext
 from engines.source import ModelFacts
 
@@ -36,10 +37,26 @@ class MethodParams(BaseModel):
 class CalibratedParams(MethodParams):
     """The parameters of a method that looks at text, beside its own."""
 
-    calibration_text: CalibrationText = Field(default="mixed", description="The built-in text that is looked at")
+    calibration_text: str = Field(
+        default="mixed",
+        description=f"The text that is looked at: {', '.join(BUILT_IN)}, or the id of one that the team has uploaded",
+        json_schema_extra={"pattern": f"^(?:{'|'.join(BUILT_IN)}|{OWN_ID})$"},
+    )
     calibration_samples: int = Field(default=128, ge=1, le=4096, description="Samples of the calibration text")
     calibration_tokens: int = Field(default=512, ge=16, le=8192, description="Tokens of each sample")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Chooses the samples")
+
+    @field_validator("calibration_text")
+    @classmethod
+    def _known(cls, text: str) -> str:
+        if text not in BUILT_IN and not is_own(text):
+            raise PydanticCustomError(
+                "calibration_text",
+                "Input should be {known}, or the id of a text of your team, which POST /v1/texts gives, and "
+                "'fewbits texts upload FILE'",
+                {"known": ", ".join(BUILT_IN)},
+            )
+        return text
 
     @property
     def calibration(self) -> Calibration:
@@ -70,11 +87,13 @@ class Forecast:
         memory_bytes: peak main memory, without what lies on the device.
         scratch_bytes: peak disk in the scratch folder, the output included.
         vram_bytes: peak memory of the GPU; where there is none, main memory on top of the other.
+        needs_gpu: whether it cannot be done on a CPU, however much memory that has.
     """
 
     memory_bytes: int
     scratch_bytes: int
     vram_bytes: int = 0
+    needs_gpu: bool = False
 
 
 class Method(abc.ABC):
@@ -110,6 +129,14 @@ class Method(abc.ABC):
     @abc.abstractmethod
     def writes(self, params: Any) -> Format:
         """Return the format of the result, which decides the runtime that judges it."""
+
+    def promises(self, params: Any) -> Mapping[str, Any]:
+        """Return what verification is to find, in the words that its format's reader knows; the parameters as a rule.
+
+        A format that several methods write has words of its own.
+        """
+        plain: dict[str, Any] = params.model_dump(mode="json")
+        return plain
 
     @abc.abstractmethod
     def parse_short(self, text: str) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 
 from core.errors import InvalidRequest
 from engines import gptqmodel, gptqmodel_work
+from engines.checkpoints import matrices
 from engines.context import EngineContext
-from engines.gptq_files import WORD_BITS, matrices
+from engines.gptq_files import WORD_BITS
 from engines.gptqmodel_work import Work
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
 from engines.module_rules import (
@@ -89,7 +90,8 @@ class GptqParams(CalibratedParams):
         max_length=RULES_MAX,
         description="Rules for single modules, by regular expressions for whole names: bits, group_size, sym, "
         "desc_act, or skip. A rule that skips holds before all others, then the first that matches. vLLM and SGLang "
-        "make q, k and v one module qkv_proj, and gate and up gate_up_proj: let a rule match all of these, or none",
+        "make q, k and v one module qkv_proj, and gate and up gate_up_proj: let a rule match all of these, or none. "
+        "transformers reads no rules, nor a quantized output head",
     )
 
     @model_validator(mode="after")
@@ -157,7 +159,9 @@ class GptqMethod(Method):
 
         Raises:
             InvalidRequest: naming the field and the row length.
+            ModelUnsupported: GPTQModel is known to fail.
         """
+        gptqmodel.require_known("gptq", facts.architecture)
         given = [params, *(rule for rule in params.modules if not rule.skip)]
         for bits in {one.bits or params.bits for one in given}:
             for length in facts.row_lengths:

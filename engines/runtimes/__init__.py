@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from engines import gptqmodel, llama_cpp
+from engines import gptqmodel, llama_cpp, llmcompressor
 from engines.context import EngineContext
 from engines.gguf_file import gguf_in
 from engines.methods.base import Format
@@ -29,6 +29,7 @@ ENGINES: Mapping[Judged, str] = {
     "gguf": llama_cpp.VERSION,
     "gptq": f"{gptqmodel.VERSION}, {_TRANSFORMERS}",
     "awq": f"{gptqmodel.VERSION}, {_TRANSFORMERS}",
+    "compressed-tensors": f"{llmcompressor.READER}, {_TRANSFORMERS}",
     "safetensors": _TRANSFORMERS,
 }
 
@@ -69,7 +70,7 @@ def open_runtime(written: Judged, model: Path, context: EngineContext) -> Abstra
 
     Args:
         written: the format: ``gguf`` goes to llama.cpp, ``safetensors`` to transformers in float32, ``gptq`` and
-            ``awq`` there by way of GPTQModel.
+            ``awq`` there by way of GPTQModel, ``compressed-tensors`` by way of the library of that name.
         model: the folder; for ``gguf`` it holds one ``.gguf`` file, or is that file.
         context: threads and device.
     """
@@ -81,6 +82,10 @@ def open_runtime(written: Judged, model: Path, context: EngineContext) -> Abstra
         from engines.runtimes.packed import PackedRuntime
 
         return PackedRuntime(model, written, context)
+    if written == "compressed-tensors":
+        from engines.runtimes.compressed_tensors import CompressedTensorsRuntime
+
+        return CompressedTensorsRuntime(model, context)
     from engines.runtimes.huggingface import HuggingFaceRuntime
 
     return HuggingFaceRuntime(model, context)

@@ -7,10 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from core.errors import DoesNotFit, ModelUnsupported, SourceInvalid
+from core.errors import DoesNotFit, ModelUnsupported
 from engines.context import EngineContext
+from engines.loading import is_memory_error, load_model
 from engines.runtimes import CONTEXT_TOKENS, SCORED_TOKENS
-from engines.source import inspect_snapshot, require_no_code
+from engines.source import require_no_code
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +50,7 @@ class HuggingFaceRuntime:
 
     def load(self, folder: Path) -> Any:
         """Return the model in ``folder`` in float32, on the CPU; see ``__enter__`` for what is raised."""
-        return _load(folder)
+        return load_model(folder)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -91,37 +92,6 @@ class HuggingFaceRuntime:
         return chosen
 
 
-def _load(folder: Path) -> Any:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    # A configuration that does not describe its model fails wherever the model's class first uses it.
-    except Exception as error:
-        if isinstance(error, RuntimeError) and _is_memory_error(error):
-            raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        architecture = inspect_snapshot(folder).architecture
-        raise ModelUnsupported(
-            f"transformers cannot load {architecture} without code of its own ({reason})."
-        ) from error
-    # transformers fills what is missing with random numbers and only warns.
-    wrong = [*report.get("missing_keys", ()), *report.get("mismatched_keys", ())]
-    if wrong:
-        raise SourceInvalid(f"The weights do not fill the model: {wrong[0]} and {len(wrong) - 1} others are missing.")
-    return model
-
-
 @contextlib.contextmanager
 def _memory_errors(device: str) -> Iterator[None]:
     """Turn every way in which torch says that memory is full into ``DoesNotFit``."""
@@ -133,11 +103,6 @@ def _memory_errors(device: str) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise DoesNotFit(message) from error
     except RuntimeError as error:
-        if not _is_memory_error(error):
+        if not is_memory_error(error):
             raise
         raise DoesNotFit(message) from error
-
-
-def _is_memory_error(error: RuntimeError) -> bool:
-    # The CPU's allocator raises a bare RuntimeError.
-    return "DefaultCPUAllocator" in str(error) or "can't allocate memory" in str(error)

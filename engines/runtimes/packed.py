@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ModelUnsupported
+from engines.checkpoints import read_tensors
 from engines.context import EngineContext
-from engines.gptq_files import PACKED, read_tensors
+from engines.gptq_files import PACKED
 from engines.gptqmodel import Kind, load_quantized, packed_layers, unpacked_weight
 from engines.runtimes.huggingface import HuggingFaceRuntime
 from engines.source import ANYWHERE, weight_tensors

@@ -15,10 +15,10 @@ from engines import probe
 from engines.context import EngineContext, Progress
 from engines.probe import Answers
 from engines.runtimes import open_runtime
-from engines.verification import awq, behaviour, gguf, gptq
+from engines.verification import awq, behaviour, compressed_tensors, gguf, gptq
 from engines.verification.subject import Fault, Subject
 
-FORMATS: Mapping[str, ModuleType] = {"gguf": gguf, "gptq": gptq, "awq": awq}
+FORMATS: Mapping[str, ModuleType] = {"gguf": gguf, "gptq": gptq, "awq": awq, "compressed-tensors": compressed_tensors}
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,83 @@
 """Whether a layer whose tensors were scaled is still the same function.
 
-AWQ multiplies the columns of a matrix and divides what feeds them by as much: a norm, whose ratio to its original then
-says the factors, or the rows of another matrix. So each matrix must be its original with factors for rows and columns,
-but for rounding, and each factor must be met by its inverse in the same layer. What feeds what is not asked: factors of
-different origin do not look alike.
+AWQ and SmoothQuant multiply the columns of a matrix and divide what feeds them by as much: a norm, whose ratio to its
+original then says the factors, or the rows of another matrix. So each matrix must be its original with factors for rows
+and columns, but for rounding, and each factor must be met by its inverse in the same layer. What feeds what is not
+asked: factors of different origin do not look alike.
 """
 
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engines.verification.subject import Fault
+from engines.checkpoints import read_tensors
+from engines.verification.subject import Fault, Subject
 
 if TYPE_CHECKING:
     import torch
 
+LAYER_PREFIX = re.compile(r".*?\.\d+\.")
+KEPT_ERROR_MAX = 0.01  # of what is scaled and not quantized; bfloat16 rounds to 0.004
 SWEEPS = 3  # of the alternating least squares that find factors for rows and columns
-EXPLAINED_MAX = 1.1  # how much more of the error's square than the best factors leave, known ones may
-EXACT = 1e-5  # the error's square that rounding of what is not quantized leaves
-# How far estimated factors may be from what they must be. Rounding and clipping move them by up to 6 %.
-TOLERANCE = 0.25
-OTHERS_MAX = 0.01  # which part of a row's or column's factors may be further: clipping moves those of outliers more
+# How much more of the error's square factors known from elsewhere may leave than the best ones, and what that is where
+# nothing was rounded but to 16 bits.
+EXPLAINED_MAX = 1.15
+EXACT = 1e-5
+SCALAR_MAX = 0.15  # how far all factors together may be off: clipping makes weights smaller
+ROWS_MAX = 0.25  # how far factors of rows may be from one: clipping makes some rows smaller than others
+OTHERS_MAX = 0.01  # which part of them may be further: rows of outliers are
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A quantized module.
+
+    Attributes:
+        weight: returns what it stands for, in float32.
+        error_max: how far that may be from its original, as a part of the original's norm.
+    """
+
+    weight: Callable[[], "torch.Tensor"]
+    error_max: float
+
+
+def require_same_layers(subject: Subject, names: Iterable[str], dense: Mapping[str, Dense]) -> tuple[float, str]:
+    """Compare tensors with the source's, up to factors that cancel within their layer.
+
+    Args:
+        subject: the result and its source.
+        names: the source's tensors that lie in layers.
+        dense: for each quantized module what it stands for, and how far that may be from its original.
+
+    Returns:
+        the largest error of a matrix beside its factors, as a part of its norm, and the matrix that has it.
+
+    Raises:
+        Fault: a tensor is too far from its original, or scaled by what nothing makes up for.
+    """
+    layers: dict[str, list[str]] = {}
+    for name in names:
+        if prefix := LAYER_PREFIX.match(name):
+            layers.setdefault(prefix[0], []).append(name)
+    return max((_check_layer(subject, of_layer, dense) for of_layer in layers.values()), default=(0.0, ""))
+
+
+def _check_layer(subject: Subject, names: Sequence[str], dense: Mapping[str, Dense]) -> tuple[float, str]:
+    folds = Folds()
+    originals = read_tensors(subject.source, set(names))
+    kept = read_tensors(subject.result, {name for name in names if name.removesuffix(".weight") not in dense})
+    # Vectors first: they say what matrices must show.
+    for name, original in sorted(originals.items(), key=lambda item: (item[1].ndim, item[0])):
+        module = name.removesuffix(".weight")
+        if module in dense:
+            folds.add_matrix(name, dense[module].weight(), original.float(), dense[module].error_max)
+        elif original.ndim == 1:
+            folds.add_vector(name, kept[name].float(), original.float())
+        else:
+            folds.add_matrix(name, kept[name].float(), original.float(), KEPT_ERROR_MAX)
+    folds.require_cancelled()
+    return folds.worst
 
 
 @dataclass(frozen=True)
@@ -27,14 +85,32 @@ class _Fit:
     """Factors of a matrix.
 
     Attributes:
-        rows: for each, if the columns have those that a vector, or nothing, says.
-        columns: for each, if the rows have none.
-        is_fed: whether the columns have those that a vector, or nothing, says.
+        rows: for each, where the columns have the factors that a vector, or nothing, says.
+        columns: for each, where the rows have none.
+        power: of each column, as a part of the matrix's.
+        least: the part of its power that the best factors of rows and columns leave unexplained.
+        fed_by: the vectors whose factors explain the columns; an empty name where they need none.
     """
 
     rows: "torch.Tensor"
     columns: "torch.Tensor"
-    is_fed: bool
+    power: "torch.Tensor"
+    least: float
+    fed_by: frozenset[str]
+
+    def has_columns(self, factors: "torch.Tensor") -> bool:
+        """Return whether these factors explain the columns as well as the best do; of parts stored as one, the last."""
+        count = len(self.columns)
+        if len(factors) < count:
+            return False
+        factors = factors[len(factors) - count :]
+        scalar = float((self.power * factors * self.columns).sum() / (self.power * factors.square()).sum())
+        more = float((self.power * (scalar * factors - self.columns).square()).sum())
+        return abs(scalar - 1) <= SCALAR_MAX and more <= (EXPLAINED_MAX - 1) * self.least + EXACT
+
+    def has_rows(self) -> bool:
+        """Return whether the rows have factors."""
+        return float(((self.rows - 1).abs() > ROWS_MAX).float().mean()) > OTHERS_MAX
 
 
 class Folds:
@@ -69,21 +145,24 @@ class Folds:
         """
         import torch
 
-        if torch.equal(found, original):
-            self._fits[name] = _Fit(torch.ones(len(original)), torch.ones(original.shape[-1]), is_fed=True)
+        if found.ndim != 2:  # noqa: PLR2004 - experts stored as one, which are not quantized
+            if not torch.equal(found, original):
+                raise Fault(f"{name} is not quantized, and yet not the source's own.")
             return
-        if found.ndim != 2:  # noqa: PLR2004 - a matrix
-            raise Fault(f"{name} is not quantized, and yet not the source's own.")
         least = _least_error(found, original)
         if not least <= error_max:
             raise Fault(f"{name} differs from its original by {least:.1%}, and {error_max:.1%} would be much.")
         self.worst = max(self.worst, (least, name))
         ones = torch.ones(original.shape[1])
-        ratios = [ratio for one in self._ratios.values() for ratio in one if len(ratio) == len(ones)]
-        tried = [_row_factors(found, original * columns) for columns in (ones, *ratios)]
-        rows, error = min(tried, key=lambda one: one[1])
-        columns, _ = _row_factors(found.T, original.T)
-        self._fits[name] = _Fit(rows, columns, is_fed=error**2 <= EXPLAINED_MAX * least**2 + EXACT)
+        known = [("", ones), *((of, ratio) for of, all_of_it in self._ratios.items() for ratio in all_of_it)]
+        tried = [(of, *_row_factors(found, original * one)) for of, one in known if len(one) == len(ones)]
+        self._fits[name] = _Fit(
+            rows=min(tried, key=lambda one: one[2])[1],
+            columns=_row_factors(found.T, original.T)[0],
+            power=original.square().sum(dim=0) / found.square().sum(),
+            least=least**2,
+            fed_by=frozenset(of for of, _, error in tried if error**2 <= EXPLAINED_MAX * least**2 + EXACT),
+        )
 
     def require_cancelled(self) -> None:
         """Compare all factors of the layer.
@@ -93,16 +172,17 @@ class Folds:
         """
         fits = self._fits.values()
         for name, ratios in self._ratios.items():
-            of_matrix = self._fits.get(name.removesuffix("bias") + "weight") if name.endswith(".bias") else None
-            met = [of_matrix.rows.reciprocal()] if of_matrix else [fit.columns for fit in fits]
-            if not any(_are_alike(ratio, one) for ratio in ratios for one in met):
+            own = self._fits.get(name.removesuffix("bias") + "weight") if name.endswith(".bias") else None
+            if own is None and not any(name in fit.fed_by for fit in fits):
                 raise Fault(f"{name} is not the source's own, and no matrix makes up for it.")
+            if own is not None and not _are_near(ratios[0], own.rows.reciprocal()):
+                raise Fault(f"{name} is not the source's own, and its matrix has not changed as it has.")
         for name, fit in self._fits.items():
-            if not fit.is_fed and not any(_are_alike(one.rows.reciprocal(), fit.columns) for one in fits):
-                raise Fault(f"The columns of {name} are scaled, and nothing in the layer makes up for it.")
-            is_scaled = fit.is_fed and not _are_alike(fit.rows, fit.rows.new_ones(()))
-            if is_scaled and not any(_are_alike(fit.rows.reciprocal(), one.columns) for one in fits):
+            if fit.fed_by and fit.has_rows() and not any(one.has_columns(fit.rows.reciprocal()) for one in fits):
                 raise Fault(f"The rows of {name} are scaled, and nothing in the layer makes up for it.")
+        for name, fit in self._fits.items():
+            if not fit.fed_by and not any(fit.has_columns(one.rows.reciprocal()) for one in fits):
+                raise Fault(f"The columns of {name} are scaled, and nothing in the layer makes up for it.")
 
 
 def _ratio(original: "torch.Tensor", found: "torch.Tensor") -> "torch.Tensor":
@@ -135,10 +215,6 @@ def _error(found: "torch.Tensor", expected: "torch.Tensor") -> float:
     return float((found - expected).norm()) / norm if norm != 0 else float(expected.norm() > 0)
 
 
-def _are_alike(one: "torch.Tensor", other: "torch.Tensor") -> bool:
-    """Return whether nearly all factors are the same within the tolerance; of parts stored as one, the last counts."""
-    if one.ndim and other.ndim:
-        if len(one) < len(other):
-            return False
-        one = one[len(one) - len(other) :]
-    return float(((one / other - 1).abs() <= TOLERANCE).float().mean()) >= 1 - OTHERS_MAX
+def _are_near(one: "torch.Tensor", other: "torch.Tensor") -> bool:
+    """Return whether nearly all factors are the same, as far as factors of rows can be known."""
+    return float(((one / other - 1).abs() <= ROWS_MAX).float().mean()) >= 1 - OTHERS_MAX

@@ -80,7 +80,7 @@ def _check_type(subject: Subject, result: Any) -> None:
     import gguf
 
     field = result.fields.get(FILE_TYPE)
-    wanted = gguf.LlamaFileType[f"MOSTLY_{subject.parameters['type']}"]
+    wanted = gguf.LlamaFileType[f"MOSTLY_{subject.promises['type']}"]
     if field is None or field.contents() != wanted:
         raise Fault(f"{FILE_TYPE} is {field and field.contents()}, and {int(wanted)} stands for what was asked for.")
 
@@ -122,7 +122,7 @@ def _is_matrix(tensor: Any) -> bool:
 
 
 def _must_be_quantized(subject: Subject, name: str, original: Any) -> bool:
-    if subject.parameters["type"] in SIXTEEN_BIT_TYPES or not name.endswith("weight"):
+    if subject.promises["type"] in SIXTEEN_BIT_TYPES or not name.endswith("weight"):
         return False
     return _is_matrix(original) and not KEPT.search(name)
 

@@ -2,20 +2,22 @@
 
 import math
 
-from engines.gptq_files import WORD_BITS, read_tensors
+from engines.checkpoints import read_tensors
+from engines.gptq_files import WORD_BITS
 from engines.gptqmodel import load_quantized, packed_layers, unpacked_weight
 from engines.methods.gptq import stored_config
 from engines.module_rules import Packing
 from engines.verification import packed
-from engines.verification.packed import Contents, Headers, check_tokenizer
-from engines.verification.subject import Fault, Subject, error_bound, relative_error
+from engines.verification.checkpoints import check_tokenizer, require_near, require_same_tensors
+from engines.verification.packed import Contents, Headers
+from engines.verification.subject import Fault, Subject, error_bound
 
 __all__ = ["check_tensors", "check_tokenizer", "layer_bits"]
 
 
 def layer_bits(subject: Subject) -> float:
     """Return bits of a quantized weight, scales and zero points included."""
-    return packed.layer_bits(subject, stored_config(subject.parameters))
+    return packed.layer_bits(subject, stored_config(subject.promises))
 
 
 def check_tensors(subject: Subject) -> str:
@@ -26,10 +28,10 @@ def check_tensors(subject: Subject) -> str:
         SourceInvalid: a shard is missing or damaged.
         ModelUnsupported: GPTQModel cannot read the checkpoint.
     """
-    found = packed.contents(subject, {**stored_config(subject.parameters), "checkpoint_format": "gptq"})
+    found = packed.contents(subject, {**stored_config(subject.promises), "checkpoint_format": "gptq"})
     packed.require_headers(found, _headers)
     _check_order(subject, found)
-    packed.require_same_tensors(subject, found.kept)
+    require_same_tensors(subject, found.kept)
     worst, where = _check_packed(subject, found)
     return (
         f"All {len(found.packings)} matrices that should be are quantized, the farthest from its original by "
@@ -67,11 +69,7 @@ def _check_packed(subject: Subject, found: Contents) -> tuple[float, str]:
         if name not in found.packings:
             raise Fault(f"GPTQModel takes {name} for quantized, and it should not be.")
         bound = error_bound(packed.stored_bits(found.packings[name]))
-        original = read_tensors(subject.source, {f"{name}.weight"})[f"{name}.weight"]
-        error = relative_error(unpacked_weight(layer).numpy(), original.float().numpy())
-        if not error <= bound:
-            raise Fault(f"{name} differs from its original by {error:.1%}, and {bound:.1%} would be much for its bits.")
-        worst, where = max((worst, where), (error, name))
+        worst, where = max((worst, where), (require_near(subject, name, unpacked_weight(layer), bound), name))
         seen.add(name)
     if missing := found.packings.keys() - seen:
         raise Fault(f"GPTQModel takes {min(missing)} for something else than the files say.")

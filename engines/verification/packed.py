@@ -1,23 +1,23 @@
 """What GPTQ and AWQ checkpoints have in common beside their source: which tensors there must be, and what they say."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engines.gptq_files import matrices, read_quantization_config, read_tensors
+from engines.checkpoints import matrices
+from engines.gptq_files import read_quantization_config
 from engines.module_rules import Packing, packing
-from engines.source import ANYWHERE, CONFIG_NAME, OUTPUT_HEADS, is_stacked, weight_tensors
-from engines.tokenizer import load_tokenizer
+from engines.source import ANYWHERE, weight_tensors
+from engines.verification import checkpoints
+from engines.verification.checkpoints import Header, stored_and_originals
 from engines.verification.subject import Fault, Subject
-from engines.verification.tokenizers import require_same
-from engines.weights import StoredTensor, read_json_object
+from engines.weights import StoredTensor
 
 SCALE_BITS = 16
-EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
 
 # What stands for one matrix of so many rows and columns: types and shapes by the ends of their names.
-Headers = Mapping[str, tuple[str, tuple[int, ...]]]
+Headers = Mapping[str, Header]
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,11 @@ def contents(subject: Subject, told: Mapping[str, Any]) -> Contents:
         told: what the ``quantization_config`` must say.
 
     Raises:
-        Fault: the configuration says something else, or there are experts that would pass for what is kept.
+        Fault: the configuration says something else, or the source holds experts as one tensor.
         SourceInvalid: a shard is missing or damaged.
     """
     _require_told(subject, {**told, "quant_method": subject.written})
-    stored, originals = (weight_tensors(folder, ANYWHERE) for folder in (subject.result, subject.source))
-    if stacked := sorted(name for name, tensor in originals.items() if is_stacked(name, tensor)):
-        raise Fault(f"{stacked[0]} holds many matrices, and no reader of this format knows them as one tensor.")
-    for name in _tied_heads(subject, stored, originals):
-        del originals[name]
+    stored, originals = stored_and_originals(subject)
     meant = matrices(originals, output_head=told.get("lm_head", False))
     packings = {name: found for name in meant if (found := packing(told, name)) is not None}
     kept = originals.keys() - {f"{name}.weight" for name in packings}
@@ -74,28 +70,7 @@ def require_headers(found: Contents, headers: Callable[[Packing, int, int], Head
     for name, one in found.packings.items():
         rows, columns = found.originals[f"{name}.weight"].shape
         expected |= {f"{name}.{part}": header for part, header in headers(one, rows, columns).items()}
-    if missing := sorted(expected.keys() - found.stored.keys()):
-        raise Fault(f"{missing[0]} and {len(missing) - 1} more tensors are missing.")
-    if extra := sorted(found.stored.keys() - expected.keys()):
-        raise Fault(f"{extra[0]} and {len(extra) - 1} more tensors do not belong here.")
-    for name, (dtype, shape) in expected.items():
-        if (found.stored[name].dtype, found.stored[name].shape) != (dtype, shape):
-            is_now = f"{found.stored[name].dtype} {list(found.stored[name].shape)}"
-            raise Fault(f"{name} is {is_now}, and must be {dtype} {list(shape)}.")
-
-
-def require_same_tensors(subject: Subject, names: Iterable[str]) -> None:
-    """Compare tensors of the result with the source's, to the bit.
-
-    Raises:
-        Fault: one is another.
-    """
-    import torch
-
-    kept = read_tensors(subject.result, set(names))
-    for name, original in read_tensors(subject.source, set(kept)).items():
-        if not torch.equal(kept[name], original):
-            raise Fault(f"{name} is not quantized, and yet not the source's own.")
+    checkpoints.require_headers(found.stored, expected)
 
 
 def stored_bits(one: Packing) -> float:
@@ -117,17 +92,6 @@ def layer_bits(subject: Subject, told: Mapping[str, Any]) -> float:
     return -math.log(power / elements, 4) if power else float(SCALE_BITS)
 
 
-def check_tokenizer(subject: Subject) -> str:
-    """Compare the tokenizer beside the checkpoint with the source's.
-
-    Raises:
-        Fault: they differ.
-        ModelUnsupported: it cannot be loaded.
-    """
-    require_same(load_tokenizer(subject.result), load_tokenizer(subject.source))
-    return "Ids, special tokens and chat template are the source's."
-
-
 def _require_told(subject: Subject, told: Mapping[str, Any]) -> None:
     """Compare what servers are told of the format with the recipe; of rules also their order, since the first holds."""
     said = read_quantization_config(subject.result)
@@ -135,18 +99,3 @@ def _require_told(subject: Subject, told: Mapping[str, Any]) -> None:
         ours, theirs = said.get(name) or value.__class__(), value
         if ours != theirs or (isinstance(theirs, Mapping) and list(ours) != list(theirs)):
             raise Fault(f"{name} is {said.get(name)!r} in its quantization_config, and must be {value!r}.")
-
-
-def _tied_heads(
-    subject: Subject, stored: Mapping[str, StoredTensor], originals: Mapping[str, StoredTensor]
-) -> set[str]:
-    """Return what is absent and was stored twice at the source: an output head that is the embedding's own."""
-    import torch
-
-    heads = {name for name in set(originals).difference(stored) if name.endswith(tuple(OUTPUT_HEADS))}
-    config = read_json_object(subject.source / CONFIG_NAME)
-    if not heads or not config.get("tie_word_embeddings", True):
-        return set()
-    embeddings = {name for name in originals if name.endswith(EMBEDDINGS)}
-    tensors = read_tensors(subject.source, heads | embeddings)
-    return {head for head in heads if any(torch.equal(tensors[head], tensors[name]) for name in embeddings)}

@@ -25,14 +25,14 @@ class Subject:
         result: its folder.
         source: the snapshot.
         lossless: the folder with the lossless GGUF file that a GGUF result was made of; None for other formats.
-        parameters: the recipe's.
+        promises: what the recipe's method says that it will be like; see ``Method.promises``.
     """
 
     written: Format
     result: Path
     source: Path
     lossless: Path | None
-    parameters: Mapping[str, Any]
+    promises: Mapping[str, Any]
 
 
 def error_bound(bits: float) -> float:

@@ -13,13 +13,14 @@ from core.settings import Settings
 from db.room import Need, Room
 from db.session import Database
 from db.tables import Worker
-from engines import source
+from engines import methods, source
 from engines.recipe import parse_recipe
 from pipeline.foresight import ForeseenStep, foresee
 from pipeline.plan import plan
 from tests.api.conftest import Caller, pointers, problem_of
-from tests.api.work import register
+from tests.api.work import ROOM, register
 from tests.conftest import TINY_LLAMA
+from tests.synthetic import MODULE
 
 UNSEEN = "file:///models/tiny"
 NO_ROOM = Room(memory_bytes=0, vram_bytes=None, scratch_bytes=0)
@@ -158,6 +159,19 @@ def test_a_worker_counts_for_a_week(caller: Caller, database: Database, silent_f
         silence = text("UPDATE workers SET seen_at = now() - CAST(:age AS interval)")
         session.execute(silence, {"age": silent_for})
     assert submit(caller).status_code == status
+
+
+def test_what_needs_a_gpu_is_refused_where_no_worker_has_one(caller: Caller, have: Callable[..., None]) -> None:
+    """However much memory a worker has whose children compute on the CPU."""
+    methods.load([MODULE])
+    have(cpu=ROOM, gpu=ROOM)
+    said = "Quantize needs an NVIDIA GPU, and no gpu worker of the last week has one."
+    assert refused(submit(caller, recipe="synthetic-gpu")).startswith(said)
+    job = submit(caller, recipe="synthetic-gpu", wait_for_capacity=True)
+    events = caller.get(f"/v1/jobs/{job.get_json()['id']}/events").get_json()["data"]
+    assert events[1]["message"] == f"{said} The job waits for one."
+    have(cpu=ROOM, gpu=replace(ROOM, vram_bytes=2**40))
+    assert submit(caller, recipe="synthetic-gpu").status_code == 201
 
 
 def test_a_retry_is_asked_the_same(caller: Caller, have: Callable[..., None]) -> None:

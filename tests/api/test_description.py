@@ -124,6 +124,18 @@ def with_what_exists(case: Request) -> Request:
     return case
 
 
+def upload(caller: Caller, text: str) -> str:
+    headers = {**caller.headers, "Content-Type": "text/plain"}
+    uploaded: str = caller.client.post("/v1/texts", data=text, headers=headers).get_json()["id"]
+    return uploaded
+
+
+@schemathesis.serializer("application/jsonl")
+def as_jsonl(_context: Any, value: Any) -> bytes:
+    """What the description says is the text of a document."""
+    return json.dumps({"text": value} if isinstance(value, str) else value).encode()
+
+
 @pytest.fixture
 def world(app: APIFlask, caller: Caller, database: Database, tmp_path: Path) -> World:
     """A finished job with a file, logs and metrics, a failed one and a waiting one."""
@@ -145,7 +157,10 @@ def world(app: APIFlask, caller: Caller, database: Database, tmp_path: Path) -> 
     work.fail(work.start("fetch"), SourceInvalid("It has no config.json."))
     artifact = caller.get(f"/v1/jobs/{finished}/artifacts").get_json()["data"][0]["id"]
     ids = (finished, failed, caller.submit()["id"])
-    places = [{"job_id": job_id, "artifact_id": artifact, "name": NAME} for job_id in ids]
+    texts = [upload(caller, f"text {number}") for number, _ in enumerate(ids)]
+    caller.submit({"method": "gptq", "calibration_text": texts[0]})
+    known = {"artifact_id": artifact, "name": NAME}
+    places = [{"job_id": job_id, "text_id": text_id, **known} for job_id, text_id in zip(ids, texts, strict=True)]
     return World(description_of(app), caller.headers, places)
 
 

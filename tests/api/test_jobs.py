@@ -72,6 +72,7 @@ def test_a_job_shows_what_its_steps_find_out(caller: Caller, database: Database)
         "bits_per_weight": 4.8,
         "tensor_types": {"q4_K": 36},
         "source_size_bytes": 1000,
+        "calibration": None,
         "baseline": None,
         "perplexity": None,
         "verification": None,

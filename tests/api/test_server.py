@@ -52,11 +52,11 @@ class Served:
             trust_env=False,
         )
 
-    def send(self, body: bytes | Iterator[bytes], **headers: str) -> tuple[int, Any]:
+    def send(self, body: bytes | Iterator[bytes], path: str = "/v1/jobs", **headers: str) -> tuple[int, Any]:
         """Post with the standard library, which sends a whole body before it reads; return status and document."""
         wanted = {**self.headers, "Content-Type": "application/json", **headers}
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
-            connection.request("POST", "/v1/jobs", body, wanted, encode_chunked=True)
+            connection.request("POST", path, body, wanted, encode_chunked=True)
             response = connection.getresponse()
             return response.status, json.load(response)
 
@@ -153,8 +153,20 @@ def test_large_bodies_get_their_answer(served: Served, subtests: pytest.Subtests
             assert (status, problem["status"]) == (expected, expected), problem
 
 
-def test_malformed_chunks_are_the_clients_error(served: Served) -> None:
-    head = ["POST /v1/jobs HTTP/1.1", "Host: x", "Content-Type: application/json", "Transfer-Encoding: chunked"]
+def test_a_text_may_come_without_its_length(served: Served) -> None:
+    kind = {"Content-Type": "application/jsonl", "Transfer-Encoding": "chunked"}
+    line = b'{"text": "' + b"x" * 100_000 + b'"}\n'
+    status, text = served.send((line for _ in range(100)), "/v1/texts", **kind)
+    assert (status, text["documents"], text["size_bytes"]) == (201, 100, 100 * len(line))
+    status, problem = served.send((line for _ in range(200)), "/v1/texts", **kind)
+    assert (status, problem["code"]) == (413, "content_too_large")
+    status, problem = served.send(line * 200, "/v1/texts", **{"Content-Type": "application/jsonl"})
+    assert (status, problem["code"]) == (413, "content_too_large")
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/v1/jobs", "application/json"), ("/v1/texts", "text/plain")])
+def test_malformed_chunks_are_the_clients_error(served: Served, path: str, kind: str) -> None:
+    head = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Type: {kind}", "Transfer-Encoding: chunked"]
     lines = [*head, f"Authorization: Bearer {served.key}", "", "ZZ", ""]
     with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
         connection.sendall("\r\n".join(lines).encode())

@@ -73,6 +73,17 @@ def test_what_is_too_large_for_every_worker_says_what_it_needs(caller: Caller, d
     assert waits_for(caller, job_id) == []
 
 
+def test_what_needs_a_gpu_says_so_where_no_worker_has_one(caller: Caller, database: Database, job_id: str) -> None:
+    with database.transaction() as session:
+        session.execute(delete(Worker))
+    register(database, "cpu")
+    bind_ready(database, Need(1, 0, 1, needs_gpu=True))
+    said = "Fetch waits for a cpu worker with an NVIDIA GPU: none of those that take work has one."
+    assert waits_for(caller, job_id) == [said]
+    register(database, "cpu", Room(memory_bytes=10, vram_bytes=10, scratch_bytes=10))
+    assert waits_for(caller, job_id) == []
+
+
 def test_a_job_that_is_over_waits_for_nothing(caller: Caller, database: Database, job_id: str) -> None:
     database.run(partial(workers.pause, pool="cpu"))
     cancelled = caller.post(f"/v1/jobs/{job_id}/cancel").get_json()

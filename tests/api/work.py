@@ -31,6 +31,16 @@ LEASE_SECONDS = 60.0
 MODEL_FACTS = {"model": {"weight_bytes": 1000}}
 WRITTEN_FACTS = {"size_bytes": 300, "bits_per_weight": 4.8, "tensor_types": {"q4_K": 36}}
 CHECKS = [{"name": "tensors", "passed": True, "detail": "36 of 75 tensors"}]
+CALIBRATION = {
+    "text": "own",
+    "text_sha256": "1" * 64,
+    "samples": 128,
+    "tokens": 512,
+    "sha256": "2" * 64,
+    "unknown_share": 0.004,
+    "overlap": {"prose": 0.031},
+    "warnings": ["3.1% of the text 'prose' is in the calibration text, too."],
+}
 ROLES = {"fetch": "snapshot", "convert": "intermediate", "quantize": "result"}
 
 

@@ -32,12 +32,17 @@ class Exchange(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve()
 
+    def do_DELETE(self) -> None:
+        self._serve()
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class names it
         """Keep the test's output clean."""
 
     def _serve(self) -> None:
         length = int(self.headers.get("content-length", 0))
-        body = json.loads(self.rfile.read(length)) if length else None
+        content = self.rfile.read(length)
+        is_json = self.headers.get_content_type() == "application/json"
+        body = json.loads(content) if content and is_json else content or None
         api = self.server.api
         path = urlsplit(self.path).path
         with api.lock:
@@ -208,6 +213,33 @@ def an_attempt(**fields: Any) -> dict[str, Any]:
         "error": None,
         "peak_memory_bytes": 5 * 10**9,
         **fields,
+    }
+
+
+def a_text(**fields: Any) -> dict[str, Any]:
+    return {
+        "id": "text_1",
+        "object": "text",
+        "created_at": "2026-01-01T00:00:00Z",
+        "name": "own.jsonl",
+        "format": "jsonl",
+        "sha256": "0123456789abcdef" * 4,
+        "size_bytes": 2_000_000,
+        "documents": 17,
+        **fields,
+    }
+
+
+def a_calibration() -> dict[str, Any]:
+    return {
+        "text": "text_1",
+        "text_sha256": "1" * 64,
+        "samples": 128,
+        "tokens": 512,
+        "sha256": "0123456789abcdef" * 4,
+        "unknown_share": 0.004,
+        "overlap": {"prose": 0.031},
+        "warnings": ["3.1% of the text 'prose' is in the calibration text, too."],
     }
 
 

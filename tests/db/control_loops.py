@@ -1,6 +1,8 @@
 """What dispatch, rescue and its collector do in one round, without the processes around it."""
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from sqlalchemy.orm import Session
@@ -13,14 +15,15 @@ from db.room import Need
 from db.session import Database
 
 MISFIT_SECONDS = 60.0
+SMALL = Need(1, 0, 1)
 
 
-def bind_all(database: Database, memory_bytes: dict[str, int]) -> None:
+def bind_all(database: Database, needs: Mapping[str, Need]) -> None:
     """Bind what can be bound: steps of one kind, team and source share their work, which needs what the source says."""
     after = ""
     while unbound := database.run(partial(bind.unbound_steps, after=after, limit=100)):
         for step in unbound:
-            database.run(partial(bind.bind, step=step, work=_work(step, memory_bytes.get(step.source, 1))))
+            database.run(partial(bind.bind, step=step, work=_work(step, needs.get(step.source, SMALL))))
         after = unbound[-1].id
 
 
@@ -49,6 +52,7 @@ def _collect_one(session: Session) -> bool:
     return sha256 is not None
 
 
-def _work(step: UnboundStep, memory_bytes: int) -> Work:
+def _work(step: UnboundStep, need: Need) -> Work:
     key = hashlib.sha256(f"{step.team_id} {step.kind} {step.source}".encode()).hexdigest()
-    return Work(key=key, params={}, inputs={}, need=Need(memory_bytes, 0, 1))
+    need = replace(need, needs_gpu=need.needs_gpu and step.pool == "gpu")
+    return Work(key=key, params={}, inputs={}, need=need)

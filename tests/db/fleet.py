@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -19,8 +18,9 @@ from db.ending import Mishap, Retry
 from db.lease import Result, fail, finish, release, stopped
 from db.metrics import NewMetric
 from db.renewal import LeaseState, Renewal, renew
+from db.room import Room
 from db.tokens import Lease, LeaseLost
-from tests.db.conftest import LEASE_SECONDS, Bench
+from tests.db.conftest import LEASE_SECONDS, ROOM, Bench
 from tests.db.memory import Memory
 
 _HELD = """
@@ -40,12 +40,14 @@ class SimulatedWorker:
         memory: knows whether anything was changed.
         pool: which it claims from.
         retry: what it asks for when work fails.
+        room: what it has.
     """
 
     bench: Bench
     memory: Memory
     pool: str
     retry: Retry
+    room: Room = ROOM
     claims: list[Claim] = field(default_factory=list)
     announced: set[Lease] = field(default_factory=set)  # leases under which an upload was announced
     id: WorkerId = field(init=False)
@@ -54,10 +56,11 @@ class SimulatedWorker:
         self.start()
 
     def start(self) -> None:
-        self.id = self.bench.new_worker(self.pool, slots=4)
+        self.id = self.bench.new_worker(self.pool, slots=4, capacity=self.room)
 
-    def claim(self, **values: Any) -> Claim | None:
-        claimed = self.bench.claim(self.pool, worker_id=self.id, **values)
+    def claim(self, room: Room) -> Claim | None:
+        """Claim what fits into what is free."""
+        claimed = self.bench.claim(self.pool, worker_id=self.id, room=room, capacity=self.room)
         if claimed is not None:
             self.claims.append(claimed)
         return claimed

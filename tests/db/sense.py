@@ -80,6 +80,8 @@ IMPOSSIBLE = {
         WHERE e.status NOT IN ('ready', 'running')""",
     "an artifact's blob may be collected": """
         SELECT f.name FROM artifact_files f JOIN blobs b USING (sha256) WHERE NOT b.in_artifact""",
+    "a text's blob may be collected": """
+        SELECT t.id FROM texts t JOIN blobs b USING (sha256) WHERE NOT b.in_artifact""",
     "an intent outlives its execution": """
         SELECT i.sha256 FROM blob_intents i JOIN executions e ON e.id = i.execution_id WHERE e.status = 'succeeded'""",
 }

@@ -31,7 +31,7 @@ def attempts(bench: Bench, claimed: Claim) -> list[tuple[int, str | None, str | 
 
 
 def need_of(bench: Bench, claimed: Claim) -> Need:
-    query = "SELECT memory_bytes, vram_bytes, scratch_bytes FROM executions WHERE id = :id"
+    query = "SELECT memory_bytes, vram_bytes, scratch_bytes, needs_gpu FROM executions WHERE id = :id"
     return Need(*bench.rows(query, id=claimed.lease.execution_id)[0])
 
 
@@ -218,6 +218,23 @@ def test_what_did_not_fit_still_fits_a_worker_without_gpu(bench: Bench) -> None:
     start(bench, Need(60 * GB, 30 * GB, GB), REFERENCE)
     bench.fail(bench.must_claim("gpu"), DoesNotFit("It was killed for memory."))
     assert bench.database.run(lambda s: expiry.misfits(s, MISFIT_SECONDS)) == []
+
+
+def test_what_did_not_fit_a_gpu_still_needs_one(bench: Bench) -> None:
+    only_worker(bench, "gpu", Room(100 * GB, None, 100 * GB), Room(50 * GB, 80 * GB, 50 * GB))
+    start(bench, Need(10 * GB, 30 * GB, GB, needs_gpu=True), REFERENCE)
+    claimed = bench.must_claim("gpu", room=Room(50 * GB, 80 * GB, 50 * GB), capacity=Room(50 * GB, 80 * GB, 50 * GB))
+    bench.fail(claimed, DoesNotFit("It was killed for memory."))
+    assert need_of(bench, claimed) == Need(20 * GB, 60 * GB, 2 * GB, needs_gpu=True)
+
+
+def test_what_needs_a_gpu_is_a_misfit_where_no_worker_has_one(bench: Bench) -> None:
+    only_worker(bench, "gpu", Room(100 * GB, None, 100 * GB))
+    job = start(bench, Need(GB, 0, GB, needs_gpu=True), REFERENCE)
+    bench.execute("UPDATE executions SET ready_at = now() - interval '1 hour'")
+    (misfit,) = bench.database.run(lambda s: expiry.misfits(s, MISFIT_SECONDS))
+    assert bench.database.run(lambda s: expiry.give_up(s, misfit))
+    assert "Reference needs an NVIDIA GPU, 1.0 GB of memory" in error_of(bench, job)["message"]
 
 
 def test_what_did_not_fit_still_fits_one_of_several_workers(bench: Bench) -> None:

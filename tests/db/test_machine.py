@@ -24,6 +24,7 @@ from db import artifacts, jobs, quotas, watch, workers
 from db.claim import Claim
 from db.ending import Retry
 from db.jobs import NewJob
+from db.room import Need
 from db.session import Database
 from db.shown import ShownJob
 from db.states import Quota
@@ -37,8 +38,13 @@ from tests.db.shifted_clock import ShiftedClock
 ERRORS: list[FewbitsError] = [SourceInvalid("wrong"), ChildCrashed("It ended."), DoesNotFit("large")]
 RETRY = Retry(attempts_max=4, backoff_seconds=40)
 HALF = ROOM.memory_bytes // 2
-# Large, and larger than any worker; anything else is small.
-MEMORY_BYTES = {"file:///b": HALF + 1, "file:///c": 2 * ROOM.memory_bytes}
+# Large, larger than any worker, and not for every worker of its pool; anything else is small.
+NEEDS = {
+    "file:///b": Need(HALF + 1, 0, 1),
+    "file:///c": Need(2 * ROOM.memory_bytes, 0, 1),
+    "file:///d": Need(1, 1, 1, needs_gpu=True),
+}
+WITH_GPU = replace(ROOM, vram_bytes=10**12)
 WATCH_SECONDS = LEASE_SECONDS / 3
 PICKS = st.integers(0, 1000)  # which of those there are; drawn without a look at them, so that a run can be repeated
 VERBS = st.permutations(["finish", "leave", "fail"])
@@ -64,18 +70,19 @@ class Machine(RuleBasedStateMachine):
         self.paused: set[str] = set()
         self.drained: set[str] = set()
         self.memory = Memory(bench.database)
-        self.workers = [SimulatedWorker(bench, self.memory, pool, RETRY) for pool in ("cpu", "cpu", "gpu", "gpu")]
+        rooms = [("cpu", ROOM), ("cpu", ROOM), ("gpu", ROOM), ("gpu", WITH_GPU)]
+        self.workers = [SimulatedWorker(bench, self.memory, pool, RETRY, room) for pool, room in rooms]
 
     # What users do.
 
-    @initialize(sources=st.lists(st.sampled_from("ab"), min_size=1, max_size=3))
+    @initialize(sources=st.lists(st.sampled_from("abd"), min_size=1, max_size=3))
     def begin(self, sources: list[str]) -> None:
         for number, source in enumerate(sources):
             self.submit(number % 2, source)
 
     @rule(
         team=st.integers(0, 1),
-        source=st.sampled_from("aaabbbc"),
+        source=st.sampled_from("aaabbbcd"),
         priority=st.integers(-2, 2),
         max_pending_seconds=st.sampled_from([None, None, None, 120]),
         max_runtime_seconds=st.sampled_from([None, None, None, 300]),
@@ -102,7 +109,7 @@ class Machine(RuleBasedStateMachine):
     # What workers do; with a lease that is lost they try all the same.
 
     def bind(self) -> None:
-        control_loops.bind_all(self.bench.database, MEMORY_BYTES)
+        control_loops.bind_all(self.bench.database, NEEDS)
 
     @rule(numbers=st.lists(st.integers(0, 3), min_size=1, max_size=6), is_busy=st.sampled_from([False, False, True]))
     def claim(self, numbers: list[int], is_busy: bool) -> None:
@@ -111,11 +118,12 @@ class Machine(RuleBasedStateMachine):
             self.claim_one(self.workers[number], is_busy=is_busy)
 
     def claim_one(self, worker: SimulatedWorker, *, is_busy: bool) -> None:
-        claimed = worker.claim(room=replace(ROOM, memory_bytes=HALF) if is_busy else ROOM)
+        claimed = worker.claim(replace(worker.room, memory_bytes=HALF) if is_busy else worker.room)
         if claimed is None:
             return
         assert worker.pool not in self.paused
         assert worker.id not in self.drained
+        assert worker.room.fits(claimed.need)
         query = """
             SELECT e.team_id, count(*) FROM executions e JOIN executions mine ON mine.id = :id
             WHERE e.team_id = mine.team_id AND e.pool = mine.pool AND e.status = 'running' GROUP BY e.team_id

@@ -9,7 +9,21 @@ import pytest
 from sqlalchemy.orm import Session
 
 from core.ids import ExecutionId
-from db import artifacts, bind, deadlines, demand, expiry, history, idempotency, jobs, lease, quotas, watch, workers
+from db import (
+    artifacts,
+    bind,
+    deadlines,
+    demand,
+    expiry,
+    history,
+    idempotency,
+    jobs,
+    lease,
+    quotas,
+    texts,
+    watch,
+    workers,
+)
 from db.claim import claim
 from db.jobs import JobFilter
 from db.renewal import Renewal, renew
@@ -141,6 +155,8 @@ CASES = {
     "garbage where there is none": Case(lambda _, s: artifacts.lock_garbage(s, HOUR)),
     "garbage where there is some": Case(lambda _, s: artifacts.lock_garbage(s, HOUR), [_UNUSED_BLOB]),
     "abandoned intents": Case(lambda _, s: history.forget_intents(s), [_INTENTS]),
+    "unfinished texts": Case(lambda _, s: texts.forget_unfinished(s, HOUR)),
+    "a page of texts": Case(lambda service, s: texts.list_page(s, service.bench.team, None, 50)),
     "no old idempotency key": Case(lambda _, s: idempotency.forget(s, 2 * DAY)),
     "old idempotency keys": Case(lambda _, s: idempotency.forget(s, DAY - 60)),
     "unbound steps": Case(lambda _, s: bind.unbound_steps(s, "", 100)),

@@ -163,9 +163,20 @@ def test_without_a_gpu_all_memory_is_taken_from_the_host(bench: Bench) -> None:
         assert (bench.claim("gpu", room=room, capacity=room) is not None) == takes
 
 
-def test_the_two_ways_to_ask_whether_work_fits_agree(bench: Bench) -> None:
+def test_what_needs_a_gpu_is_not_claimed_without_one_however_much_memory_there_is(bench: Bench) -> None:
+    host = Room(10**12, None, 10**12)
+    bench.submit(steps=REFERENCE)
+    bench.bind_all(need=Need(1, 0, 1, needs_gpu=True))
+    assert bench.claim("gpu", room=host, capacity=host) is None
+    gpu = replace(host, vram_bytes=0)
+    claimed = bench.must_claim("gpu", room=gpu, capacity=gpu)
+    assert claimed.need.needs_gpu
+
+
+@pytest.mark.parametrize("needs_gpu", [False, True])
+def test_the_two_ways_to_ask_whether_work_fits_agree(bench: Bench, needs_gpu: bool) -> None:
     """In SQL, for a claim; in Python, for the answer to a request."""
-    need = Need(memory_bytes=50, vram_bytes=80, scratch_bytes=10)
+    need = Need(memory_bytes=50, vram_bytes=80, scratch_bytes=10, needs_gpu=needs_gpu)
     bench.submit(steps=REFERENCE)
     bench.bind_all(need=need)
     for memory_bytes, vram_bytes in itertools.product((49, 50, 129, 130), (None, 0, 79, 80)):

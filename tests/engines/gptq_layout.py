@@ -3,7 +3,7 @@
 ``qweight`` holds the codes of 32 // bits rows of inputs in each word for 2, 4 and 8 bits, and of 32 rows in three words
 for 3: in every case one stream of bits down each column, the lowest first. ``qzeros`` is packed likewise along its rows
 and holds each zero point less one. The weight of input ``i`` for output ``o`` is
-``scales[g_idx[i], o] * (code[i, o] - zero[g_idx[i], o])``.
+``scales[g_idx[i], o] * (code[i, o] - zero[g_idx[i], o])``. How many bits a code has, the shapes say.
 """
 
 import json
@@ -24,11 +24,12 @@ def dequantize(folder: Path) -> dict[str, NDArray[np.float32]]:
         name: tensor for path in folder.glob("*.safetensors") for name, tensor in _load_what_is_packed(path).items()
     }
     modules = {name.removesuffix(".qweight") for name in packed if name.endswith(".qweight")}
-    return {module: _weight(packed, module, config["bits"]) for module in modules}
+    return {module: _weight(packed, module) for module in modules}
 
 
-def _weight(packed: dict[str, NDArray[Any]], module: str, bits: int) -> NDArray[np.float32]:
+def _weight(packed: dict[str, NDArray[Any]], module: str) -> NDArray[np.float32]:
     qweight, qzeros, scales, g_idx = (packed[f"{module}.{part}"] for part in ("qweight", "qzeros", "scales", "g_idx"))
+    bits = len(qweight) * WORD_BITS // len(g_idx)
     codes, zeros = unpack(qweight, bits), unpack(qzeros.T, bits).T + 1
     weight = scales.astype(np.float32)[g_idx] * (codes - zeros[g_idx]).astype(np.float32)
     return np.ascontiguousarray(weight.T)

@@ -2,14 +2,20 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engines import calibration, convert
+from engines import calibration, convert, evaluation
 from engines.calibration import Calibration
 from engines.context import EngineContext
 from engines.methods.base import Material
-from engines.recipe import Recipe
+from engines.recipe import Recipe, parse_recipe
+from engines.runtimes import Judged, open_runtime
 from tests.engines.conftest import MakeContext, linked
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
 
 
 def material_of(
@@ -52,3 +58,64 @@ def quantize(
 ) -> Mapping[str, Any]:
     """Make a recipe's result into ``context.output``, and return its facts."""
     return recipe.method.quantize(context, material_of(recipe, model, make_context, lossless), recipe.params)
+
+
+def result_of(recipe: Mapping[str, Any] | str, model: Path, make_context: MakeContext) -> Path:
+    """Make a recipe's result, and return its folder, of links as a step finds it."""
+    context = make_context()
+    quantize(parse_recipe(recipe), context, model, make_context)
+    return linked(context.output, context.scratch / "result")
+
+
+def perplexities(written: Judged, model: Path, tokenizer: Path, make_context: MakeContext) -> dict[str, float]:
+    """Return what the first 40 windows of each text cost."""
+    context = make_context()
+    with open_runtime(written, model, context) as runtime:
+        scores = evaluation.evaluate(runtime, tokenizer, ["prose", "code"], 40, context.report)
+    return {domain: score["perplexity"] for domain, score in scores.items()}
+
+
+def require_same_logits(
+    written: Judged,
+    result: Path,
+    source: Path,
+    weights: "Mapping[str, NDArray[np.float32]]",
+    make_context: MakeContext,
+) -> None:
+    """Compare a runtime's logits with those of the source with other weights in it, given by their modules' names."""
+    import numpy as np
+    import torch
+
+    window = evaluation.read_windows(source, "code", 1)[0]
+    with open_runtime(written, result, make_context()) as runtime:
+        of_runtime = runtime.logits(window)
+    model = with_weights(source, {f"{name}.weight": torch.from_numpy(weight) for name, weight in weights.items()})
+    with torch.inference_mode():
+        logits = model(torch.tensor([window])).logits[0, 256:511].numpy()
+    np.testing.assert_allclose(of_runtime, logits, atol=2e-3)
+
+
+def with_weights(folder: Path, weights: dict[str, Any]) -> "PreTrainedModel":
+    """Return a model in float32, some of whose weights are others."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    missing = model.load_state_dict(weights, strict=False)
+    assert not missing.unexpected_keys
+    return model
+
+
+def require_opens_in_transformers(result: Path, source: Path) -> None:
+    """Load a result as a user would, and see that it answers as a checkpoint of few bits does."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    window = torch.tensor([evaluation.read_windows(source, "prose", 1)[0]])
+    given = []
+    for folder in (result, source):
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16, device_map="cpu")
+        with torch.inference_mode():
+            given.append(model(window).logits[0].float().log_softmax(dim=-1))
+    found, expected = given
+    assert float((expected.exp() * (expected - found)).sum(dim=-1).mean()) < 0.3

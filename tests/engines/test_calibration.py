@@ -1,5 +1,6 @@
 """Calibration samples: of one length, chosen by the seed, and looked at before anything is quantized by them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ import pytest
 
 from core.errors import ModelUnsupported
 from engines import calibration, evaluation
-from engines.calibration import Calibration, CalibrationFacts
+from engines.calibration import Calibration, CalibrationFacts, OwnText
+from engines.tokenizer import encode, load_tokenizer
 from tests.engines import conftest
 
 Draw = Any
@@ -86,6 +88,111 @@ def test_text_that_is_judged_on_is_found_in_the_samples(draw: Draw) -> None:
         draw("prose", 64, 64, 0, judged={"own": rows[:40]})
 
 
+def own_text(folder: Path, *documents: Any) -> OwnText:
+    """Write JSONL: texts, and conversations given as lists of contents."""
+    lines = []
+    for one in documents:
+        sides = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(one)]
+        lines.append({"text": one} if isinstance(one, str) else {"messages": sides})
+    path = folder / "text.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return OwnText(path, "jsonl", "d" * 64)
+
+
+def draw_own(model: Path, folder: Path, own: OwnText, tokens: int = 16) -> tuple[CalibrationFacts, list[list[int]]]:
+    """Return the facts and the samples in the order of the text."""
+    facts = calibration.write_samples(folder, model, Calibration("own", 1000, tokens, 0), {}, own)
+    tokenizer = load_tokenizer(model)
+    documents = list(calibration._cut(tokenizer, calibration._read_own(own), tokens))
+    rows = calibration.read_samples(folder)
+    assert sorted(rows) == sorted(row.tolist() for row in documents)
+    return facts, [row.tolist() for row in documents]
+
+
+@pytest.fixture
+def no_fewest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "FEWEST", 0.001)
+
+
+@pytest.mark.usefixtures("no_fewest")
+def test_documents_are_packed_behind_each_other_in_their_order(tiny: Path, tmp_path: Path) -> None:
+    texts = [f"Document {number} of many, with some words in it." for number in range(40)]
+    facts, rows = draw_own(tiny, tmp_path, own_text(tmp_path, *texts))
+    tokenizer = load_tokenizer(tiny)
+    whole = [token for text in texts for token in encode(tokenizer, text)]
+    assert [token for row in rows for token in row] == whole[: len(rows) * 16]
+    assert len(rows) == facts["samples"] == len(whole) // 16
+    assert facts["text_sha256"] == "d" * 64
+
+
+@pytest.mark.usefixtures("no_fewest")
+def test_each_document_and_each_sample_begin_as_a_text_does(tiny_copy: Path, tmp_path: Path) -> None:
+    conftest.add_bos_and_chat_template(tiny_copy)
+    texts = [f"Document {number} of many, with some words in it." for number in range(40)]
+    _, rows = draw_own(tiny_copy, tmp_path, own_text(tmp_path, *texts))
+    assert {row[0] for row in rows} == {0}
+    assert [row[:2] for row in rows if row[:2] == [0, 0]] == []
+    tokenizer = load_tokenizer(tiny_copy)
+    documents = [encode(tokenizer, text) for text in texts]
+    begun = [row[place + 1 : place + 9] for row in rows for place, token in enumerate(row) if token == 0 and place]
+    assert len(begun) > 20
+    assert all(any(begin == document[: len(begin)] for document in documents) for begin in begun)
+    inside = [token for row in rows for token in row if token != 0]
+    assert inside == [token for document in documents for token in document][: len(inside)]
+
+
+@pytest.mark.usefixtures("no_fewest")
+def test_a_conversation_is_written_by_the_chat_template_with_its_special_tokens(
+    tiny_copy: Path, tmp_path: Path
+) -> None:
+    template = "{% for m in messages %}<|endoftext|>{{ m.role }}: {{ m.content }}{% endfor %}"
+    conftest.edit_json(tiny_copy / "tokenizer_config.json", chat_template=template)
+    sides = ["Why is that so?", "Because it is as it is, and nobody knows why."]
+    facts, rows = draw_own(tiny_copy, tmp_path, own_text(tmp_path, *[sides] * 4))
+    tokenizer = load_tokenizer(tiny_copy)
+    said = [0, *encode(tokenizer, f"user: {sides[0]}"), 0, *encode(tokenizer, f"assistant: {sides[1]}")]
+    assert [token for row in rows for token in row] == (said * 4)[: 16 * len(rows)]
+    assert "chat template" not in " ".join(facts["warnings"])
+
+
+@pytest.mark.usefixtures("no_fewest")
+def test_without_a_chat_template_the_contents_are_joined_and_that_is_said(tiny: Path, tmp_path: Path) -> None:
+    sides = ["Why is that so?", "Because it is as it is, and nobody knows why."]
+    facts, rows = draw_own(tiny, tmp_path, own_text(tmp_path, *[sides] * 3))
+    joined = encode(load_tokenizer(tiny), "\n\n".join(sides))
+    assert [token for row in rows for token in row] == (joined * 3)[: 16 * len(rows)]
+    assert "The model has no chat template: of 3 conversations the contents were joined" in " ".join(facts["warnings"])
+
+
+def test_a_conversation_that_the_template_refuses_fails_the_request(tiny_copy: Path, tmp_path: Path) -> None:
+    template = "{{ raise_exception('roles must alternate') }}"
+    conftest.edit_json(tiny_copy / "tokenizer_config.json", chat_template=template)
+    with pytest.raises(ModelUnsupported, match="roles must alternate") as refused:
+        draw_own(tiny_copy, tmp_path, own_text(tmp_path, ["a", "b"]))
+    assert refused.value.param == "recipe.calibration_text"
+
+
+def test_plain_text_is_one_document_and_gives_what_the_built_in_one_of_the_same_bytes_gives(
+    tiny: Path, draw: Draw, tmp_path: Path
+) -> None:
+    built_in, rows = draw("prose", 32, 128, 3)
+    own = OwnText(calibration.TEXTS / "prose_calibration.txt", "text", "e" * 64)
+    facts = calibration.write_samples(tmp_path, tiny, Calibration("own", 32, 128, 3), {}, own)
+    assert calibration.read_samples(tmp_path) == rows
+    assert facts["sha256"] == built_in["sha256"]
+
+
+def test_a_text_of_ones_own_is_looked_at_like_any_other(tiny: Path, tmp_path: Path) -> None:
+    own = OwnText(calibration.TEXTS / "prose_calibration.txt", "text", "e" * 64)
+    wanted = Calibration("own", 64, 64, 0)
+    calibration.write_samples(tmp_path, tiny, wanted, {}, own)
+    judged = {"prose": calibration.read_samples(tmp_path)[:40]}
+    with pytest.raises(ModelUnsupported, match="judged on what it was made for"):
+        calibration.write_samples(tmp_path, tiny, wanted, judged, own)
+    with pytest.raises(ModelUnsupported, match="gives 0 samples"):
+        calibration.write_samples(tmp_path, tiny, wanted, {}, own_text(tmp_path, "short"))
+
+
 def test_a_tokenizer_that_knows_little_of_the_text_is_told_of(
     tiny_copy: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +210,5 @@ def test_a_tokenizer_that_knows_little_of_the_text_is_told_of(
 
 
 def draw_token(folder: Path, token: int) -> str:
-    from engines.tokenizer import load_tokenizer
-
     found: str = load_tokenizer(folder).convert_ids_to_tokens(token)
     return found

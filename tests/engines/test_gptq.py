@@ -2,23 +2,23 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from core.errors import InvalidRequest
+from core.errors import InvalidRequest, ModelUnsupported
 from demo.expected import CLASSIC, LOSS_MAX, PERPLEXITY
-from engines import evaluation, source
+from engines import source
+from engines.checkpoints import matrices
 from engines.context import Measurement, Progress
+from engines.gptq_files import read_packed_facts
+from engines.methods import gptq
 from engines.methods.gptq import GptqParams
 from engines.recipe import parse_recipe
-from engines.runtimes import open_runtime
 from tests.engines import conftest, making
 from tests.engines.gptq_layout import dequantize
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 # GPTQModel takes a warning that is raised for a failure, and goes another way then.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -30,19 +30,6 @@ QUICK = {"method": "gptq", "calibration_samples": 8, "calibration_tokens": 64}
 def two_layers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first two layers of tiny-llama-6m: enough to see how a layer is written."""
     return conftest.cut_to_two_layers(tiny, tmp_path_factory.mktemp("two") / "model")
-
-
-def quantize(recipe: dict[str, Any] | str, model: Path, make_context: conftest.MakeContext) -> Path:
-    parsed, context = parse_recipe(recipe), make_context()
-    making.quantize(parsed, context, model, make_context)
-    return conftest.linked(context.output, context.scratch / "result")
-
-
-def perplexities(written: str, model: Path, tokenizer: Path, make_context: conftest.MakeContext) -> dict[str, float]:
-    context = make_context()
-    with open_runtime(written, model, context) as runtime:  # type: ignore[arg-type]
-        scores = evaluation.evaluate(runtime, tokenizer, ["prose", "code"], 40, context.report)
-    return {domain: score["perplexity"] for domain, score in scores.items()}
 
 
 @pytest.mark.parametrize(
@@ -120,13 +107,68 @@ def test_progress_and_losses_come_as_it_goes(two_layers: Path, make_context: con
 def test_what_is_not_quantized_is_the_sources_own(tiny_copy: Path, make_context: conftest.MakeContext) -> None:
     conftest.add_bos_and_chat_template(tiny_copy)
     model = conftest.cut_to_two_layers(tiny_copy, tiny_copy.parent / "two")
-    folder = quantize(QUICK, model, make_context)
+    folder = making.result_of(QUICK, model, make_context)
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         assert (folder / name).read_bytes() == (model / name).read_bytes()
     config = json.loads((folder / "config.json").read_text())
     assert config["dtype"] == "bfloat16"
     assert not list(folder.glob("README*"))
     assert str(make_context().scratch.parent.parent) not in (folder / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param", "says"),
+    [
+        ({"static_groups": True}, "recipe", "static_groups needs desc_act"),
+        ({"static_groups": True, "desc_act": True, "group_size": -1}, "recipe", "static_groups needs desc_act"),
+        ({"mse": 0.5}, "recipe", "mse is 0, or a power from 1 to 4"),
+        ({"mse": 5}, "recipe.mse", "less than or equal to 4"),
+    ],
+    ids=str,
+)
+def test_what_does_not_belong_together_is_refused(parameters: dict[str, Any], param: str, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says) as refused:
+        parse_recipe({"method": "gptq", **parameters})
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param", "says"),
+    [
+        ({"lm_head": True}, "recipe.lm_head", "output head is its embedding"),
+        ({"modules": [{"match": ".*", "group_size": 512}]}, "recipe.group_size", "rows of 256"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_with_the_model_is_refused(
+    parameters: dict[str, Any], param: str, says: str, tiny: Path
+) -> None:
+    recipe = parse_recipe({"method": "gptq", **parameters})
+    with pytest.raises(InvalidRequest, match=says) as refused:
+        recipe.method.check(source.inspect(tiny), recipe.params)
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("rule", "param", "says"),
+    [
+        ({"match": ".*q_prj", "bits": 8}, "recipe.modules", "No module .* 14, such as model.layers.0"),
+        ({"match": ".*q_proj", "group_size": 256}, None, ""),
+        ({"match": ".*down_proj", "group_size": 512}, "recipe.group_size", "does not divide"),
+    ],
+    ids=str,
+)
+def test_rules_are_compared_with_the_modules_before_anything_is_computed(
+    rule: dict[str, Any], param: str | None, says: str, two_layers: Path
+) -> None:
+    told = gptq.stored_config(parse_recipe({"method": "gptq", "modules": [rule]}).parameters)
+    meant = matrices(source.weight_tensors(two_layers), output_head=False)
+    if param is None:
+        gptq._require_fit(told, meant)
+        return
+    with pytest.raises(InvalidRequest, match=says) as refused:
+        gptq._require_fit(told, meant)
+    assert refused.value.param == param
 
 
 @pytest.mark.parametrize(
@@ -139,30 +181,110 @@ def test_what_is_not_quantized_is_the_sources_own(tiny_copy: Path, make_context:
         pytest.param({"bits": 2, "group_size": 64}, marks=pytest.mark.slow),
         pytest.param({"bits": 3, "sym": False}, marks=pytest.mark.slow),
         pytest.param({"bits": 8, "group_size": -1}, marks=pytest.mark.slow),
+        pytest.param({"bits": 8, "group_size": -1, "sym": False}, marks=pytest.mark.slow),
+        {"static_groups": True, "desc_act": True},
+        pytest.param({"mse": 2.4, "true_sequential": False}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
 def test_an_independent_reader_of_the_layout_gives_the_same_logits(
     parameters: dict[str, Any], two_layers: Path, make_context: conftest.MakeContext
 ) -> None:
-    import numpy as np
-    import torch
-
-    folder = quantize({**QUICK, **parameters}, two_layers, make_context)
-    window = evaluation.read_windows(two_layers, "code", 1)[0]
-    with open_runtime("gptq", folder, make_context()) as runtime:
-        of_runtime = runtime.logits(window)
+    folder = making.result_of({**QUICK, **parameters}, two_layers, make_context)
     weights = dequantize(folder)
     assert len(weights) == 14
-    model = with_weights(two_layers, {f"{name}.weight": torch.from_numpy(weight) for name, weight in weights.items()})
-    with torch.inference_mode():
-        logits = model(torch.tensor([window])).logits[0, 256:511].numpy()
-    np.testing.assert_allclose(of_runtime, logits, atol=2e-3)
+    making.require_same_logits("gptq", folder, two_layers, weights, make_context)
+
+
+MIXED = [
+    {"match": "lm_head", "bits": 8, "group_size": 32},
+    {"match": r".*\.down_proj", "bits": 8, "group_size": -1},
+    {"match": r"model\.layers\.1\..*", "bits": 3, "sym": False},
+    {"match": r".*\.q_proj", "bits": 8, "desc_act": True},
+    {"match": r".*\.0\.self_attn\.k_proj", "skip": True},
+]
+
+
+@pytest.fixture(scope="module")
+def untied(two_layers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two layers, and an output head of its own."""
+    folder = Path(shutil.copytree(two_layers, tmp_path_factory.mktemp("untied") / "model"))
+    conftest.untie(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mixed(untied: Path, make_context: conftest.MakeContext) -> Path:
+    return making.result_of({**QUICK, "lm_head": True, "modules": MIXED}, untied, make_context)
+
+
+def test_each_module_is_stored_as_its_rule_says(mixed: Path) -> None:
+    """By the shapes alone: eight codes of 4 bits, four of 8 in each word, and a row of scales for each group."""
+    tensors = source.weight_tensors(mixed, source.ANYWHERE)
+
+    def stored(module: str) -> tuple[int, int]:
+        codes, scales = (tensors[f"{module}.{part}"] for part in ("qweight", "scales"))
+        columns = tensors[f"{module}.g_idx"].shape[0]
+        return codes.shape[0] * 32 // columns, columns // scales.shape[0]
+
+    assert stored("lm_head") == (8, 32)
+    assert stored("model.layers.1.mlp.down_proj") == (8, 768)
+    assert stored("model.layers.1.self_attn.q_proj") == (3, 128)
+    assert stored("model.layers.0.self_attn.q_proj") == (8, 128)
+    assert stored("model.layers.0.mlp.up_proj") == (4, 128)
+    assert tensors["model.layers.0.self_attn.k_proj.weight"].dtype == "BF16"
+    facts = read_packed_facts(mixed)
+    assert facts["tensor_types"] == {"bf16": 7, "gptq3": 6, "gptq4": 4, "gptq8": 4}
+    assert facts["quantized_modules"] == 14
+
+
+def test_servers_are_told_of_rules_in_the_order_in_which_they_hold(mixed: Path) -> None:
+    told = [json.loads((mixed / name).read_text()) for name in ("config.json", "quantize_config.json")]
+    keys = [
+        r"-:^(?:.*\.0\.self_attn\.k_proj)$",
+        "+:^(?:lm_head)$",
+        r"+:^(?:.*\.down_proj)$",
+        r"+:^(?:model\.layers\.1\..*)$",
+        r"+:^(?:.*\.q_proj)$",
+        "+:^(?:lm_head|embed_out)$",
+    ]
+    for config in (told[0]["quantization_config"], told[1]):
+        assert list(config["dynamic"]) == keys
+        assert config["dynamic"][keys[4]] == {"bits": 8, "desc_act": True}
+        assert (config["lm_head"], config["quant_method"]) == (True, "gptq")
+
+
+def test_mixed_bits_and_a_quantized_output_head_give_the_independent_readers_logits(
+    mixed: Path, untied: Path, make_context: conftest.MakeContext
+) -> None:
+    weights = dequantize(mixed)
+    assert len(weights) == 14
+    making.require_same_logits("gptq", mixed, untied, weights, make_context)
+
+
+@pytest.mark.slow
+def test_static_groups_are_in_order_and_transformers_opens_them(
+    two_layers: Path, make_context: conftest.MakeContext
+) -> None:
+    folder = making.result_of({**QUICK, "desc_act": True, "static_groups": True}, two_layers, make_context)
+    assert json.loads((folder / "config.json").read_text())["quantization_config"]["desc_act"] is False
+    making.require_opens_in_transformers(folder, two_layers)
+
+
+@pytest.mark.slow
+def test_a_model_that_gptqmodel_cannot_do_is_refused_and_not_tried_again(
+    untied: Path, make_context: conftest.MakeContext, tmp_path: Path
+) -> None:
+    """A model type that it has never heard of."""
+    model = Path(shutil.copytree(untied, tmp_path / "model"))
+    conftest.edit_json(model / "config.json", model_type="nothing", architectures=["NothingForCausalLM"])
+    with pytest.raises(ModelUnsupported, match="GPTQModel cannot quantize this model"):
+        making.result_of(QUICK, model, make_context)
 
 
 @pytest.mark.slow
 def test_the_classic_recipe_keeps_what_the_model_knows(tiny: Path, make_context: conftest.MakeContext) -> None:
-    found = perplexities("gptq", quantize(CLASSIC, tiny, make_context), tiny, make_context)
+    found = making.perplexities("gptq", making.result_of(CLASSIC, tiny, make_context), tiny, make_context)
     for domain, most in LOSS_MAX.items():
         assert found[domain] / PERPLEXITY["baseline"][domain] - 1 <= most
 
@@ -174,24 +296,13 @@ def test_rounding_to_nearest_costs_more(tiny: Path, make_context: conftest.MakeC
     from safetensors.torch import load_file
 
     quick = {**QUICK, "calibration_samples": 32, "calibration_tokens": 256}
-    by_gptq = perplexities("gptq", quantize(quick, tiny, make_context), tiny, make_context)
+    by_gptq = making.perplexities("gptq", making.result_of(quick, tiny, make_context), tiny, make_context)
     originals = load_file(tiny / "model.safetensors")
     rounded = {name: rounded_to_nearest(w.float()) for name, w in originals.items() if name.endswith("_proj.weight")}
-    with_weights(tiny, rounded).to(torch.float32).save_pretrained(tmp_path / "rounded")
-    by_rounding = perplexities("safetensors", tmp_path / "rounded", tiny, make_context)
+    making.with_weights(tiny, rounded).to(torch.float32).save_pretrained(tmp_path / "rounded")
+    by_rounding = making.perplexities("safetensors", tmp_path / "rounded", tiny, make_context)
     assert by_gptq["prose"] < by_rounding["prose"]
     assert by_gptq["code"] < by_rounding["code"]
-
-
-def with_weights(folder: Path, weights: dict[str, Any]) -> "PreTrainedModel":
-    """Return a model in float32, some of whose weights are others."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    missing = model.load_state_dict(weights, strict=False)
-    assert not missing.unexpected_keys
-    return model
 
 
 def rounded_to_nearest(weight: Any, bits: int = 4, group_size: int = 128) -> Any:

@@ -65,7 +65,9 @@ def verify(model: Path, lossless: Path, full_precision: Answers, make_context: c
         context = make_context()
         folders = {"result": result, "source": model, "lossless": lossless}
         inputs = {kind: conftest.linked(folder, context.scratch / kind) for kind, folder in folders.items()}
-        subject = Subject(written=recipe.method.writes(recipe.params), parameters=recipe.parameters, **inputs)
+        subject = Subject(
+            written=recipe.method.writes(recipe.params), promises=recipe.method.promises(recipe.params), **inputs
+        )
         return verification.verify(context, subject, full_precision)
 
     return verify
@@ -256,8 +258,9 @@ def test_an_output_head_that_is_the_embedding_may_be_left_out(
     tensors = load_file(twice / "model.safetensors")
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
     save_file(tensors, twice / "model.safetensors", {"format": "pt"})
-    parameters = parse_recipe(RECIPES["gptq"]).parameters  # type: ignore[arg-type]
-    subject = Subject(written="gptq", result=results["gptq"], source=twice, lossless=None, parameters=parameters)
+    recipe = parse_recipe(RECIPES["gptq"])  # type: ignore[arg-type]
+    promises = recipe.method.promises(recipe.params)
+    subject = Subject(written="gptq", result=results["gptq"], source=twice, lossless=None, promises=promises)
     assert verification.gptq.check_tensors(subject)
 
 

@@ -58,3 +58,8 @@ def test_a_larger_type_makes_a_larger_result(tiny_llama: Path) -> None:
 def test_a_forecast_beyond_all_machines_can_still_be_stored() -> None:
     need = need_of(Forecast(memory_bytes=2**70, scratch_bytes=2**63, vram_bytes=5))
     assert (need.memory_bytes, need.scratch_bytes, need.vram_bytes) == (BYTES_MAX, BYTES_MAX, 5)
+    assert not need.needs_gpu
+
+
+def test_that_work_needs_a_gpu_is_stored() -> None:
+    assert need_of(Forecast(memory_bytes=1, scratch_bytes=1, needs_gpu=True)).needs_gpu

@@ -20,7 +20,7 @@ from db.states import Quota
 from db.tables import Worker
 from engines import methods
 from store.directory import DirectoryStore
-from tests.api.work import Workers
+from tests.api.work import CALIBRATION, Workers
 from tests.portal.conftest import Visitor, shown
 from tests.portal.stories import CONTENT, FILE, begin_quantizing, end_badly, end_rejected, end_well, submit
 
@@ -188,6 +188,30 @@ def test_attempts_are_told_once_one_went_wrong(visitor: Visitor, database: Datab
     assert re.search(r"fetch, attempt 2 ✓ succeeded after .* on test, cpu", text)
     assert "convert, attempt" not in text
     assert "<script>" not in page.text
+
+
+def test_a_job_tells_what_its_method_looked_at(visitor: Visitor, database: Database) -> None:
+    typed = {"method": "gptq", "recipe.calibration_text": "mixed"}
+    job = visitor.submit(**typed)
+    assert "Calibration" not in shown(visitor.get(job))
+    work = Workers(database)
+    work.do("fetch", {"model": {"weight_bytes": 12_300_000}})
+    work.do("calibrate", {**CALIBRATION, "warnings": [EVIL]})
+    page = visitor.get(job)
+    said = "128 samples of 512 tokens of the text mixed , 0.4 % of them unknown to the tokenizer. 3.1 % of the text"
+    assert said in shown(page)
+    assert "2" * 64 in shown(page)
+    assert EVIL in shown(page)
+    assert "<script>" not in page.text
+
+
+def test_a_text_of_nobody_is_refused_beside_its_field(visitor: Visitor) -> None:
+    fields = {"method": "gptq", "source": "file:///models/tiny", "evaluation.domains": "code"}
+    for text in ("novel", "text_" + "0" * 26):
+        response = visitor.post("/jobs/new", **fields, **{"recipe.calibration_text": text})
+        assert response.status_code == 422
+        assert 'id="recipe.calibration_text-error"' in response.text
+        assert "fewbits texts upload FILE" in shown(response)
 
 
 def test_a_finished_job_tells_what_was_lost_and_gives_its_files(

@@ -6,6 +6,7 @@ import psutil
 import pytest
 from sqlalchemy import select, update
 
+from db.jobs import PlannedStep
 from db.tables import Execution, Worker
 from pipeline.binding import bind_ready_steps
 from tests.waiting import wait_until
@@ -39,6 +40,21 @@ def test_a_worker_offers_no_more_scratch_than_it_may_fill(service: Service) -> N
     left = select(Execution.status).where(Execution.scratch_bytes == 1001)
     assert service.database.run(lambda s: s.scalars(left).all()) == ["ready"]
     assert service.job(job_id).status == "queued"
+
+
+def test_a_worker_without_gpu_leaves_what_needs_one(service: Service) -> None:
+    """Though it was there first, and other work of the pool is done."""
+    fetch = PlannedStep("fetch", "cpu", (), {})
+    for_gpu, for_any = (
+        service.submit(steps=(fetch, PlannedStep("quantize", "gpu", ("fetch",), {"recipe": {"method": method}})))
+        for method in ("synthetic-gpu", "synthetic")
+    )
+    for pool in ("cpu", "gpu"):
+        service.start("worker", "--pool", pool, FEWBITS_POLL_SECONDS="0.2")
+    assert service.wait(for_any).status == "succeeded"
+    kept = select(Execution.status).where(Execution.needs_gpu)
+    wait_until(lambda: service.database.run(lambda s: s.scalars(kept).all()) == ["ready"])
+    assert service.job(for_gpu).status == "running"
 
 
 def offered(service: Service) -> list[int]:

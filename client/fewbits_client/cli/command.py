@@ -16,14 +16,15 @@ from fewbits_client.errors import FewbitsError, InvalidArgument
 _MISSING = "{what} is missing: set {variable} or give {option}; `make up` prints both the address and a key"
 
 
-def _checked_id(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+def checked_id(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """Return an id that stands on the command line, known to be one."""
     try:
         return identifier(value)
     except InvalidArgument as error:
         raise click.BadParameter(str(error)) from None
 
 
-job_argument = click.argument("job_id", metavar="JOB", callback=_checked_id)
+job_argument = click.argument("job_id", metavar="JOB", callback=checked_id)
 
 
 def talks_to_server(function: Callable[..., Exit]) -> Callable[..., None]:

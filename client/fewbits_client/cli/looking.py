@@ -23,7 +23,7 @@ from fewbits_client.cli.wording import (
     size,
 )
 from fewbits_client.client import Client
-from fewbits_client.objects import Job, Result, Step
+from fewbits_client.objects import Calibration, Job, Result, Step
 
 
 def results_table(output: Output, jobs: Sequence[Job], *, which: Sequence[str] = ()) -> None:
@@ -120,11 +120,22 @@ def _show_result(job: Job, result: Result) -> None:
     types = ", ".join(f"{count} {name}" for name, count in (result.get("tensor_types") or {}).items())
     if types:
         click.echo(f"tensors: {one_line(types)}")
+    if calibration := result.get("calibration"):
+        _show_calibration(calibration)
     checks = result.get("verification") or []
     if checks:
         click.echo("")
         rows = [[check["name"], "passed" if check["passed"] else "failed", check["detail"]] for check in checks]
         table(["verified", "outcome", "found"], rows)
+
+
+def _show_calibration(calibration: Calibration) -> None:
+    overlap = ", ".join(f"{share:.1%} of {name}" for name, share in calibration["overlap"].items())
+    what = f"{calibration['text']}, {calibration['samples']} samples of {calibration['tokens']} tokens"
+    found = f"{calibration['unknown_share']:.1%} unknown; it overlaps {overlap or 'nothing'}"
+    click.echo(f"calibration: {one_line(what)}, sha256 {one_line(calibration['sha256'][:12])}; {one_line(found)}")
+    for warning in calibration["warnings"]:
+        click.echo(f"calibration: {one_line(warning)}")
 
 
 @click.command()

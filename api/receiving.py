@@ -1,0 +1,110 @@
+"""A text that a client sends: looked at as it comes, stored once it is known to be whole and good.
+
+Refuses to know: what texts are used for.
+"""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from flask import request
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
+
+from api.services import services
+from core.errors import ContentTooLarge, MediaTypeUnknown, StoreFailed
+from core.ids import TeamId
+from db import texts
+from db.tables import Text
+from db.texts import NewText
+from engines.documents import TextFormat, count_documents
+
+MEDIA_TYPES: dict[str, TextFormat] = {
+    "text/plain": "text",
+    "application/jsonl": "jsonl",
+    "application/x-ndjson": "jsonl",
+}
+PIECE_BYTES = 2**16
+STORE_SECONDS = 60.0  # so long a client waits while the store is away
+
+
+def receive_text(team_id: TeamId, name: str) -> tuple[Text, bool]:
+    """Read the current request's body to its end, store it, and return the text, and whether it is new.
+
+    Raises:
+        MediaTypeUnknown: it is of no kind that is taken.
+        ContentTooLarge: it is larger than the operator allows.
+        InvalidRequest: it is not what its media type says.
+        StoreFailed: it could not be stored.
+    """
+    form = MEDIA_TYPES.get(request.mimetype)
+    if form is None:
+        known = ", ".join(MEDIA_TYPES)
+        raise MediaTypeUnknown(f"Send the text itself, with a Content-Type that says what it is: {known}.")
+    with tempfile.TemporaryDirectory(prefix="fewbits-text-") as folder:
+        path = Path(folder, "text")
+        digest = hashlib.sha256()
+        with path.open("wb") as file:
+            count = count_documents(_noted(_body(), digest.update, file), form)
+        new = NewText(name, form, digest.hexdigest(), path.stat().st_size, count)
+        return _store(team_id, new, path)
+
+
+def _store(team_id: TeamId, new: NewText, path: Path) -> tuple[Text, bool]:
+    """Announce, put, keep: nobody sees a text whose bytes are not there, and no collection takes them meanwhile."""
+    run, store = services().database.run, services().store
+    text_id = run(lambda session: texts.announce(session, team_id, new))
+    store.put(path, new.sha256, _patience())  # also where it was stored before: a blob that was lost is there again
+    return run(partial(texts.keep, text_id=text_id))
+
+
+def _body() -> Iterator[bytes]:
+    """Yield the body in pieces.
+
+    Raises:
+        ContentTooLarge: there is more of it than the operator allows.
+        BadRequest: it ends before it should, or is not sent as HTTP has it.
+    """
+    size_bytes_max = services().settings.text_bytes_max
+    too_large = ContentTooLarge(
+        f"The text is larger than the {size_bytes_max} bytes that this service takes. Send a part of it: a few "
+        "megabytes are more than a method looks at. Your operator sets this limit, by FEWBITS_TEXT_BYTES_MAX."
+    )
+    request.max_content_length = size_bytes_max
+    size_bytes = 0
+    while piece := _read_some(too_large):
+        size_bytes += len(piece)
+        if size_bytes > size_bytes_max:
+            raise too_large
+        yield piece
+
+
+def _read_some(too_large: ContentTooLarge) -> bytes:
+    try:
+        return request.stream.read(PIECE_BYTES)
+    except RequestEntityTooLarge:
+        raise too_large from None
+    except HTTPException:
+        raise
+    except Exception as error:  # each server has errors of its own for chunks that are malformed
+        raise BadRequest from error
+
+
+def _noted(pieces: Iterator[bytes], digest: Callable[[bytes], None], file: BinaryIO) -> Iterator[bytes]:
+    for piece in pieces:
+        digest(piece)
+        file.write(piece)
+        yield piece
+
+
+def _patience() -> Callable[[], None]:
+    give_up_at = time.monotonic() + STORE_SECONDS
+
+    def check() -> None:
+        if time.monotonic() >= give_up_at:
+            raise StoreFailed("The store does not answer. Send the text again in a while.")
+
+    return check

@@ -1,0 +1,328 @@
+"""llm-compressor as it is used here: from a model's folder to a compressed-tensors checkpoint, layer by layer.
+
+The one module that knows its interface; refuses to know recipes. The model lies in main memory, and a layer at a time
+is brought to the device, so that what the device needs does not grow with the number of layers. Its own entry point
+is not used: it sets environment variables, looks for a processor, and takes whichever accelerator it finds first.
+"""
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from core.errors import DoesNotFit, InvalidRequest, ModelUnsupported, ToolFailed
+from engines import calibration
+from engines.checkpoints import CheckpointFacts, is_in_layer, keep_companions, keep_precision
+from engines.compressed_files import Scheme, is_code, read_compressed_facts
+from engines.context import EngineContext, Progress
+from engines.layer_progress import LayerProgress
+from engines.loading import load_model
+from engines.source import ANYWHERE, inspect_snapshot, weight_tensors
+
+READER = "compressed-tensors 0.19.0"  # writes and reads the files
+VERSION = f"llmcompressor 0.14.0.1 with {READER}"
+
+RECIPE_NAME = "recipe.yaml"  # its record of what it did, in its own classes' names; the job has the recipe
+SHARD_SIZE = "4GB"
+BATCH_TOKENS = 4096  # what is computed at once
+# What servers run as one matrix, whose parts must be treated alike.
+FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+# Gemma has norms on both sides of its feed-forward part. llm-compressor would smooth the one that closes attention.
+BEFORE_MLP = "pre_feedforward_layernorm"
+SANDWICHED = [
+    (["re:.*q_proj", "re:.*k_proj", "re:.*v_proj"], "re:.*input_layernorm"),
+    (["re:.*gate_proj", "re:.*up_proj"], f"re:.*{BEFORE_MLP}"),
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How weights are rounded.
+
+    Attributes:
+        scheme: to what.
+        rounding: each weight to the ``nearest`` code, or by ``gptq``.
+        dampening_frac: for GPTQ: added to the Hessian's diagonal, as a part of its mean.
+        actorder: for GPTQ: ``static`` to round the columns that matter most first, None for their own order.
+        smoothing_strength: of SmoothQuant, where the scheme smooths ``columns``.
+    """
+
+    scheme: Scheme
+    rounding: Literal["nearest", "gptq"]
+    dampening_frac: float = 0.01
+    actorder: Literal["static"] | None = None
+    smoothing_strength: float = 0.5
+
+
+def quantize(context: EngineContext, source: Path, samples: Path | None, plan: Plan) -> dict[str, Any]:
+    """Write a compressed-tensors checkpoint of a model into ``context.output``.
+
+    Args:
+        context: folders, device and progress.
+        source: the model.
+        samples: the folder of calibration samples; None where no text is looked at.
+        plan: how.
+
+    Returns:
+        facts of the result as really written; with GPTQ how many modules were ``rounded_to_nearest`` because their
+        Hessian could not be inverted.
+
+    Raises:
+        ModelUnsupported: transformers or llm-compressor cannot work on the architecture.
+        InvalidRequest: what is to be ignored is not there, or is a part of what servers run as one.
+        ToolFailed: a layer was left as it was.
+        DoesNotFit: memory ran out.
+    """
+    import torch
+
+    facts = inspect_snapshot(source)
+    import llmcompressor  # noqa: F401 - takes some seconds
+
+    context.report(Progress(0, facts.layer_count, "layers", "loading"))
+    try:
+        model = _load(source, facts.dtype)
+        chosen = _choose(model, plan.scheme)
+        follower = LayerProgress(context, chosen, facts.layer_count)
+        with _steered(context, follower):
+            nearest = _apply(model, plan, _batches(samples), follower)
+        follower.saving()
+        _save(model, context.output)
+    except torch.OutOfMemoryError as error:
+        raise DoesNotFit(f"Memory of {context.device} ran out at a layer of the model. Use a larger device.") from error
+    del model
+    written = _finish(context.output, source)
+    if written["quantized_modules"] != len(chosen):
+        count = written["quantized_modules"]
+        raise ToolFailed(f"llm-compressor wrote {count} quantized modules, and {len(chosen)} were to be.")
+    return {**written, **({} if plan.rounding == "nearest" else {"rounded_to_nearest": nearest})}
+
+
+def _load(source: Path, dtype: str) -> Any:
+    """Return the model in main memory; experts that it holds as one tensor are taken apart."""
+    from llmcompressor.modeling.moe.linearize import load_quantizable_moe
+
+    return load_model(source, dtype, around=load_quantizable_moe)
+
+
+def _choose(model: Any, scheme: Scheme) -> dict[str, Any]:
+    """Return the modules to quantize by name, in the model's order.
+
+    Raises:
+        InvalidRequest: a pattern matches nothing, or parts what servers run as one.
+        ModelUnsupported: there is nothing to quantize.
+    """
+    import torch
+
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    inside = {name: module for name, module in linear.items() if is_in_layer(name)}
+    for pattern in scheme.ignore:
+        if not any(re.fullmatch(pattern, name) for name in inside):
+            raise InvalidRequest(
+                f"ignore: {pattern!r} matches no layer. Names are such as {next(iter(inside), 'lm_head')}.",
+                param="recipe.ignore",
+            )
+    chosen = {name: module for name, module in inside.items() if scheme.quantizes(name)}
+    if not chosen:
+        raise ModelUnsupported(
+            f"llm-compressor finds nothing to quantize in {type(model).__name__}: it needs layers of torch.nn.Linear."
+        )
+    _require_whole(inside.keys() - chosen.keys(), chosen)
+    head = {name: module for name, module in linear.items() if name == "lm_head" and scheme.lm_head}
+    if scheme.lm_head and (not head or model.get_output_embeddings().weight is model.get_input_embeddings().weight):
+        raise InvalidRequest(
+            "This model's output head is its embedding, which is not quantized. Set lm_head to false.",
+            param="recipe.lm_head",
+        )
+    return {**chosen, **head}
+
+
+def _require_whole(left_out: set[str], chosen: dict[str, Any]) -> None:
+    for name in sorted(left_out):
+        parent, _, last = name.rpartition(".")
+        for group in FUSED:
+            parted = [f"{parent}.{part}" for part in group if last in group and f"{parent}.{part}" in chosen]
+            if parted:
+                raise InvalidRequest(
+                    f"ignore leaves out {name}, and not {parted[0]}: servers run {', '.join(group)} as one matrix. "
+                    "Leave out all of them or none.",
+                    param="recipe.ignore",
+                )
+
+
+def _batches(samples: Path | None) -> Any:
+    """Return the samples in batches, as a DataLoader; None where there are none."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    if samples is None:
+        return None
+    rows = [torch.tensor(row) for row in calibration.read_samples(samples)]
+    items: Any = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in rows]
+    return DataLoader(items, batch_size=max(1, BATCH_TOKENS // len(rows[0])))
+
+
+def _apply(model: Any, plan: Plan, batches: Any, follower: LayerProgress) -> int:
+    """Quantize the model in place; return how many modules GPTQ could only round to the nearest code.
+
+    Each algorithm goes through all layers before the next: GPTQ must see the inputs that smoothing leaves.
+
+    Raises:
+        ModelUnsupported: llm-compressor does not know what to smooth, or cannot follow the model's code.
+    """
+    from llmcompressor.core.session_functions import create_session
+    from llmcompressor.modeling.moe.context import moe_calibration_context
+    from llmcompressor.modeling.offset_norm import norm_calibration_context
+    from torch.fx.proxy import TraceError
+
+    passes = _modifiers(model, plan, follower.chosen)
+    listener = _listener(follower)
+    with create_session() as session, norm_calibration_context(model), moe_calibration_context():
+        try:
+            session.initialize(model=model, start=-1, recipe=[*passes, listener], calib_data=batches)
+        except (RuntimeError, ValueError) as error:
+            raise _unsupported(model, error) from error
+        for index, modifier in enumerate(passes):
+            follower.begin(index, len(passes))
+            session.lifecycle.recipe.modifiers = [modifier, listener]
+            try:
+                _go_through(model, batches if modifier.requires_calibration_data else None, follower)
+            except TraceError as error:
+                raise _unsupported(model, error) from error
+        nearest = sum(len(getattr(modifier, "_rtn_fallback_module_names", ())) for modifier in passes)
+        session.lifecycle.recipe.modifiers = [*passes, listener]
+        session.finalize()
+    return nearest
+
+
+def _unsupported(model: Any, error: Exception) -> ModelUnsupported:
+    reason = next(iter(str(error.__cause__ or error).strip().splitlines()), type(error).__name__)
+    return ModelUnsupported(f"llm-compressor cannot work on {type(model).__name__} in this way: {reason}")
+
+
+def _modifiers(model: Any, plan: Plan, chosen: dict[str, Any]) -> list[Any]:
+    """Return llm-compressor's algorithms, in the order in which they go through the model."""
+    import torch
+    from compressed_tensors.quantization import QuantizationScheme
+    from llmcompressor.modifiers.gptq import GPTQModifier
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.modifiers.transform.awq import AWQModifier
+    from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
+
+    modules = dict(model.named_modules())
+    left_out = [name for name, one in modules.items() if isinstance(one, torch.nn.Linear) and name not in chosen]
+    group = plan.scheme.config_group()
+    if plan.scheme.activations == "static":
+        group["input_activations"]["observer"] = "static_minmax"  # the largest that was seen, no moving average
+    where = {"config_groups": {"group_0": QuantizationScheme(targets=["Linear"], **group)}, "ignore": left_out}
+    passes: list[Any] = []
+    if plan.scheme.smoothing == "columns":
+        # A norm is left alone where all that follow it are left out.
+        norms = [name for name in modules if name.endswith("norm")]
+        passes.append(
+            SmoothQuantModifier(
+                smoothing_strength=plan.smoothing_strength,
+                ignore=[*left_out, *norms],
+                mappings=SANDWICHED if any(name.endswith(BEFORE_MLP) for name in norms) else None,
+            )
+        )
+    if plan.scheme.smoothing == "pairs":
+        passes.append(AWQModifier())
+    if plan.rounding == "nearest":
+        return [*passes, QuantizationModifier(**where)]
+    options = {"dampening_frac": plan.dampening_frac, "actorder": plan.actorder}
+    # Modules of one shape could be rounded together, as many as the free memory takes: results would depend on it.
+    return [*passes, GPTQModifier(batched_quantization=None, **options, **where)]
+
+
+def _go_through(model: Any, batches: Any, follower: LayerProgress) -> None:
+    """Lead the session's present algorithm through all layers, each brought to the device as its turn comes."""
+    from compressed_tensors.offload import set_onload_device
+    from llmcompressor.args import DatasetArguments
+    from llmcompressor.core import LifecycleCallbacks
+    from llmcompressor.pipelines.sequential import SequentialPipeline
+
+    if batches is not None:
+        SequentialPipeline()(model, batches, DatasetArguments())
+        return
+    set_onload_device(model, follower.device)
+    LifecycleCallbacks.calibration_start()
+    for modules in follower.by_layer():
+        LifecycleCallbacks.sequential_epoch_end(modules)
+    LifecycleCallbacks.calibration_end()
+
+
+@contextlib.contextmanager
+def _steered(context: EngineContext, follower: LayerProgress) -> Iterator[None]:
+    """Have llm-compressor use the context's device and tell us of each module's loss, for as long as this lasts.
+
+    It has no arguments for either. On a CPU alone AWQ would fail, too, when it pins memory for a GPU.
+    """
+    import torch
+    from compressed_tensors.utils import patch_attr
+    from llmcompressor.modifiers.gptq import base as gptq
+    from llmcompressor.modifiers.transform.awq import base as awq
+    from llmcompressor.pipelines.sequential import pipeline
+
+    class Unpinned(awq.IntermediatesCache):  # type: ignore[misc] # its library has no types
+        def pin_memory(self, batch_index: int, input_names: list[str] | None = None) -> None:
+            pass
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(patch_attr(pipeline, "get_main_device", lambda: torch.device(context.device)))
+        stack.enter_context(patch_attr(gptq, "CompressionLogger", partial(_Heard, follower)))
+        if context.device == "cpu":
+            stack.enter_context(patch_attr(awq, "IntermediatesCache", Unpinned))
+        yield
+
+
+def _listener(follower: LayerProgress) -> Any:
+    """Return an algorithm that changes nothing, and hears when a layer is done."""
+    from llmcompressor.modifiers import Modifier
+
+    class Listener(Modifier):  # type: ignore[misc] # its library has no types
+        def on_initialize(self, state: Any, **_: Any) -> bool:
+            return True
+
+        def on_sequential_epoch_end(self, state: Any, event: Any, modules: Sequence[Any], **_: Any) -> None:
+            follower.layer_done()
+
+    return Listener()
+
+
+class _Heard:
+    """Stands where llm-compressor would write a module's loss to its log."""
+
+    def __init__(self, follower: LayerProgress, module: Any) -> None:
+        self._follower = follower
+        self._module = module
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def set_results(self, name: str, loss: float) -> None:
+        """Pass on what was found; ``name`` is the algorithm's."""
+        self._follower.module_done(self._module, loss, time.monotonic() - self._began)
+
+    def __exit__(self, *_: object) -> None:
+        """End nothing: what was found is passed on already."""
+
+
+def _save(model: Any, folder: Path) -> None:
+    from llmcompressor.transformers.compression.compressed_tensors_utils import modify_save_pretrained
+
+    modify_save_pretrained(model)
+    model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
+
+
+def _finish(folder: Path, source: Path) -> CheckpointFacts:
+    """Leave out what is of this run alone, and put back all that is the source's own."""
+    (folder / RECIPE_NAME).unlink()
+    keep_companions(folder, source)
+    stored = weight_tensors(folder, ANYWHERE)
+    keep_precision(folder, source, lambda name, tensor: tensor.dtype if is_code(name, stored) else None)
+    return read_compressed_facts(folder)

@@ -1,0 +1,130 @@
+"""What the methods have in common that llm-compressor does and that write compressed-tensors. No method itself."""
+
+import abc
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, field_validator
+
+from core.errors import InvalidRequest
+from engines import llmcompressor
+from engines.compressed_files import WORD_BITS
+from engines.context import EngineContext
+from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method
+from engines.source import ModelFacts, inspect_snapshot
+
+PROCESS_BYTES = 3 * 2**30  # torch, transformers, llm-compressor
+HEADER_BYTES = 64 * 2**20
+SMALLEST_HEAD = 64  # width of an attention head; there are at most as many heads as of this width
+HESSIANS_BESIDE = 6  # one for each matrix of a layer that takes the residual stream: they are summed up apart
+
+
+class CompressedParams(CalibratedParams):
+    """The parameters of each of them, beside its own."""
+
+    ignore: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field(
+        default=[],
+        max_length=32,
+        description="Layers to leave as they are: regular expressions, each for whole names such as "
+        r"model\.layers\.0\.mlp\..*",
+    )
+
+    @field_validator("ignore", mode="after")
+    @classmethod
+    def _compiles(cls, patterns: list[str]) -> list[str]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return patterns
+
+
+class CompressedMethod(Method):
+    """llm-compressor on the model as it was fetched, one layer at a time."""
+
+    pool = "gpu"
+
+    @abc.abstractmethod
+    def plan(self, params: Any) -> llmcompressor.Plan:
+        """Return to what weights and activations are rounded, and how."""
+
+    def looks_at_text(self, params: Any) -> bool:
+        """Return whether calibration text is needed."""
+        return True
+
+    def engine(self, params: Any) -> str:
+        """Return llm-compressor's version."""
+        return llmcompressor.VERSION
+
+    def material(self, params: Any) -> Mapping[Material, Mapping[str, Any]]:
+        """Return that the model itself is quantized, by samples of text where they are needed."""
+        samples: Mapping[Material, Mapping[str, Any]] = {"samples": asdict(params.calibration)}
+        return {"snapshot": {}, **(samples if self.looks_at_text(params) else {})}
+
+    def writes(self, params: Any) -> Format:
+        """Return that it is compressed-tensors."""
+        return "compressed-tensors"
+
+    def promises(self, params: Any) -> Mapping[str, Any]:
+        """Return the scheme."""
+        return asdict(self.plan(params).scheme)
+
+    def check(self, facts: ModelFacts, params: Any) -> None:
+        """Refuse rows that groups do not divide, or that do not fill words of 32 bits.
+
+        Raises:
+            InvalidRequest: naming the field and the row length.
+        """
+        scheme = self.plan(params).scheme
+        for length in facts.row_lengths:
+            if scheme.format == "pack-quantized" and length * scheme.bits % WORD_BITS:
+                raise InvalidRequest(
+                    f"{scheme.bits} bits do not pack this model's rows of {length} weights into words of {WORD_BITS}. "
+                    "Choose another method, such as fp8.",
+                    param="recipe.method",
+                )
+            if scheme.group_size > 0 and length % scheme.group_size:
+                raise InvalidRequest(
+                    f"group_size {scheme.group_size} does not divide this model's rows of {length} weights. "
+                    f"Choose one that divides {', '.join(map(str, facts.row_lengths))}, or -1 for whole rows.",
+                    param="recipe.group_size",
+                )
+
+    def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
+        """Return what llm-compressor needs.
+
+        The model and what goes from layer to layer lie in main memory; a layer and one batch are on the device, with
+        the Hessians of the layer where GPTQ rounds.
+        """
+        element_bytes = facts.weight_bytes / facts.parameter_count
+        layer_bytes = facts.weight_bytes // facts.layer_count
+        longest = max(facts.row_lengths, default=facts.hidden_size)
+        memory = PROCESS_BYTES + facts.weight_bytes + layer_bytes
+        vram = 2 * layer_bytes + 3 * 4 * facts.largest_tensor_elements
+        if self.looks_at_text(params):
+            tokens = params.calibration_tokens
+            batch = max(llmcompressor.BATCH_TOKENS, tokens)
+            # Hidden states and the masks of attention, each as it was and as it will be.
+            memory += int(2 * element_bytes * params.calibration_samples * tokens * (facts.hidden_size + tokens))
+            scores = 8 * batch * tokens * facts.hidden_size // SMALLEST_HEAD
+            vram += scores + 4 * 4 * batch * longest + int(element_bytes * facts.vocabulary_size * facts.hidden_size)
+        if self.plan(params).rounding == "gptq":
+            vram += 4 * (HESSIANS_BESIDE * facts.hidden_size**2 + 4 * longest**2)
+        return Forecast(memory_bytes=memory, vram_bytes=vram, scratch_bytes=2 * facts.weight_bytes + HEADER_BYTES)
+
+    def result_bytes(self, facts: ModelFacts, params: Any) -> int:
+        """Return what the result's weights will hardly exceed: embedding and output head stay as they are."""
+        scheme = self.plan(params).scheme
+        kept = min(2 * facts.vocabulary_size * facts.hidden_size, facts.parameter_count)
+        bits = max(scheme.weight_bits, scheme.bits + 1 / 4)  # the scales of rows are few
+        packed = int((facts.parameter_count - kept) * bits / 8)
+        return packed + int(kept * facts.weight_bytes / facts.parameter_count)
+
+    def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
+        """Write a folder as ``save_pretrained`` does, with ``quantization_config``; see ``llmcompressor.quantize``."""
+        self.check(inspect_snapshot(material["snapshot"]), params)
+        return llmcompressor.quantize(context, material["snapshot"], material.get("samples"), self.plan(params))

@@ -1,0 +1,28 @@
+"""compressed-tensors checkpoints: unpacked once by transformers and compressed-tensors, then run in float32.
+
+Weights are what the codes and scales say; inputs of a layer are rounded as a server rounds them, where the scheme
+rounds activations, and multiplied in float32. So what is judged is the rounding and not one of many kernels.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from engines.loading import load_model
+from engines.runtimes.huggingface import HuggingFaceRuntime
+
+
+class CompressedTensorsRuntime(HuggingFaceRuntime):
+    """A compressed-tensors checkpoint's folder, loaded for as long as the ``with`` block lasts."""
+
+    def load(self, folder: Path) -> Any:
+        """Return the model as ``load_dense`` does."""
+        return load_dense(folder)
+
+
+def load_dense(folder: Path) -> Any:
+    """Return the model with dense weights in float32, on the CPU; see ``load_model`` for what is raised."""
+    from compressed_tensors.offload import remove_dispatch
+    from transformers import CompressedTensorsConfig
+
+    model = load_model(folder, quantization_config=CompressedTensorsConfig(dequantize=True))
+    return remove_dispatch(model)  # its modules would stay in main memory, whatever they are moved to

@@ -1,0 +1,193 @@
+"""Verification of AWQ: the scales that it moves between tensors pass, and nothing else does."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines import probe, verification
+from engines.probe import Answers
+from engines.recipe import parse_recipe
+from engines.runtimes import open_runtime
+from engines.verification import Check
+from engines.verification.folding import Folds
+from engines.verification.subject import Fault, Subject
+from tests.engines import conftest, making
+
+# GPTQModel takes a warning that is raised for a failure, and goes another way then.
+pytestmark = pytest.mark.filterwarnings("default")
+
+SKIPPED = "model.layers.1.self_attn.v_proj"
+RECIPE = {
+    "method": "awq",
+    "calibration_samples": 4,
+    "calibration_tokens": 32,
+    "modules": [{"match": SKIPPED.replace(".", r"\."), "skip": True}],
+}
+Verify = Callable[[Path], list[Check]]
+UP, NORM = "model.layers.1.mlp.up_proj", "model.layers.1.post_attention_layernorm.weight"
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return conftest.cut_to_two_layers(tiny, tmp_path_factory.mktemp("verified") / "model")
+
+
+@pytest.fixture(scope="module")
+def full_precision(model: Path, make_context: conftest.MakeContext) -> Answers:
+    with open_runtime("safetensors", model, make_context()) as runtime:
+        return probe.ask(runtime, model)
+
+
+@pytest.fixture(scope="module")
+def result(model: Path, make_context: conftest.MakeContext) -> Path:
+    return making.result_of(RECIPE, model, make_context)
+
+
+def subject(result: Path, model: Path) -> Subject:
+    parameters = parse_recipe(RECIPE).parameters
+    return Subject(written="awq", result=result, source=model, lossless=None, promises=parameters)
+
+
+@pytest.fixture
+def verify(model: Path, full_precision: Answers, make_context: conftest.MakeContext) -> Verify:
+    return lambda result: verification.verify(make_context(), subject(result, model), full_precision)
+
+
+def test_a_sound_result_passes(result: Path, model: Path, verify: Verify) -> None:
+    """Also where a module that was skipped has taken up the scales of another."""
+    from safetensors.torch import load_file
+
+    skipped = f"{SKIPPED}.weight"
+    assert not load_file(result / "model.safetensors")[skipped].equal(load_file(model / "model.safetensors")[skipped])
+    checks = verify(result)
+    assert [check.name for check in checks] == ["tensors", "tokenizer", "loads", "divergence", "generation"]
+    assert all(check.passed for check in checks), checks
+
+
+def tell(**changes: Any) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        config["quantization_config"].update(changes)
+        path.write_text(json.dumps(config))
+
+    return damage
+
+
+def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+    return damage
+
+
+def shuffle(name: str) -> Callable[[Path], None]:
+    """Put a tensor's words into another order, as many of each as before."""
+
+    def change(tensors: dict[str, Any]) -> None:
+        import torch
+
+        words = tensors[name]
+        order = torch.randperm(words.numel(), generator=torch.Generator().manual_seed(0))
+        tensors[name] = words.flatten()[order].reshape(words.shape).contiguous()
+
+    return edit(change)
+
+
+FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "codes inverted": (edit(lambda t: t[f"{UP}.qweight"].bitwise_not_()), f"{UP}.weight differs from its original"),
+    "codes shuffled": (shuffle(f"{UP}.qweight"), f"{UP}.weight differs from its original"),
+    "zero points shuffled": (shuffle(f"{UP}.qzeros"), f"{UP}.weight differs from its original"),
+    "scales too large": (edit(lambda t: t[f"{UP}.scales"].mul_(1.5)), f"rows of {UP}.weight are scaled"),
+    "scales not finite": (edit(lambda t: t[f"{UP}.scales"].fill_(float("nan"))), f"{UP}.weight differs"),
+    "norm doubled": (edit(lambda t: t[NORM].mul_(2)), "are scaled, and nothing in the layer makes up for it"),
+    "last norm changed": (edit(lambda t: t["model.norm.weight"].mul_(1.01)), "model.norm.weight is not quantized"),
+    "embedding changed": (edit(lambda t: t["model.embed_tokens.weight"][7].zero_()), "embed_tokens.weight is not"),
+    "skipped one shuffled": (shuffle(f"{SKIPPED}.weight"), f"{SKIPPED}.weight differs from its original"),
+    "skipped one doubled": (edit(lambda t: t[f"{SKIPPED}.weight"].mul_(2)), f"{SKIPPED}.weight are scaled"),
+    "tensor missing": (edit(lambda t: t.pop(f"{UP}.qzeros")), f"{UP}.qzeros and 0 more tensors are missing"),
+    "told otherwise": (tell(zero_point=False), "zero_point is False"),
+    "not told what was skipped": (tell(modules_to_not_convert=None), "modules_to_not_convert is None"),
+}
+
+
+QUICK = ("codes shuffled", "norm doubled", "told otherwise")
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=[] if fault in QUICK else [pytest.mark.slow]) for fault in FAULTS]
+)
+def test_a_planted_fault_is_caught(fault: str, result: Path, model: Path, tmp_path: Path) -> None:
+    damage, says = FAULTS[fault]
+    damaged = Path(shutil.copytree(result, tmp_path / "damaged"))
+    damage(damaged)
+    with pytest.raises(Fault) as caught:
+        verification.awq.check_tensors(subject(damaged, model))
+    assert says in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_source_that_was_not_scaled_beside_scaled_norms_is_caught(
+    result: Path, model: Path, verify: Verify, tmp_path: Path
+) -> None:
+    """As if the norms had been taken for something to keep: each is the source's own, and the model is another."""
+    from safetensors.torch import load_file, save_file
+
+    damaged = Path(shutil.copytree(result, tmp_path / "damaged"))
+    tensors, originals = (load_file(folder / "model.safetensors") for folder in (damaged, model))
+    tensors |= {name: weight for name, weight in originals.items() if name.endswith("layernorm.weight")}
+    save_file(tensors, damaged / "model.safetensors", {"format": "pt"})
+    failed = {check.name for check in verify(damaged) if not check.passed}
+    assert "tensors" in failed
+
+
+def factors(count: int) -> Any:
+    import torch
+
+    return torch.linspace(0.5, 2, count)
+
+
+def test_factors_that_cancel_pass_and_others_do_not() -> None:
+    """A norm, a matrix that it feeds, and one fed by that one's rows; the norm adds one to what it stores."""
+    import torch
+
+    torch.manual_seed(0)
+    norm, first, second = torch.rand(64), torch.randn(96, 64), torch.randn(32, 96)
+    columns, rows = factors(64), factors(96)
+
+    def folded(*, made_up_for: bool) -> Folds:
+        folds = Folds()
+        folds.add_vector("norm.weight", (1 + norm) / columns - 1, norm)
+        folds.add_matrix("first.weight", first * columns / rows[:, None], first, 0.01)
+        folds.add_matrix("second.weight", second * rows if made_up_for else second, second, 0.01)
+        return folds
+
+    folded(made_up_for=True).require_cancelled()
+    with pytest.raises(Fault, match=r"rows of first\.weight are scaled"):
+        folded(made_up_for=False).require_cancelled()
+
+
+def test_a_bias_goes_with_its_rows() -> None:
+    import torch
+
+    torch.manual_seed(0)
+    bias, first, second, rows = torch.randn(96), torch.randn(96, 64), torch.randn(32, 96), factors(96)
+
+    def folded(stored_bias: Any) -> Folds:
+        folds = Folds()
+        folds.add_vector("first.bias", stored_bias, bias)
+        folds.add_matrix("first.weight", first / rows[:, None], first, 0.01)
+        folds.add_matrix("second.weight", second * rows, second, 0.01)
+        return folds
+
+    folded(bias / rows).require_cancelled()
+    with pytest.raises(Fault, match=r"first\.bias is not the source's own"):
+        folded(bias * rows).require_cancelled()
