@@ -120,7 +120,7 @@ def what_is_wrong(recipe: Recipe, folder: Path, make_context: conftest.MakeConte
         result=conftest.linked(context.output, inputs / "result"),
         source=conftest.linked(model, inputs / "source"),
         lossless=material.get("gguf"),
-        parameters=recipe.parameters,
+        promises=recipe.method.promises(recipe.params),
     )
     checks = verification.verify(make_context(), subject, probe.read(folder / "answers"))
     return [f"{check.name}: {check.detail}" for check in checks if not check.passed]
