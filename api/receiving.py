@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flask import request
-from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException, RequestEntityTooLarge
 
 from api.services import services
 from core.errors import ContentTooLarge, MediaTypeUnknown, StoreFailed
@@ -80,6 +80,9 @@ def _body() -> Iterator[bytes]:
         if size_bytes > size_bytes_max:
             raise too_large
         yield piece
+        time.sleep(0)  # other requests have their turn: it may take long to look at all that came
+    if size_bytes < (request.content_length or 0):  # gunicorn ends what was broken off as if it were whole
+        raise ClientDisconnected
 
 
 def _read_some(too_large: ContentTooLarge) -> bytes:

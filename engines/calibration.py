@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from core.errors import ModelUnsupported
-from engines.documents import Document, TextFormat, read_documents
+from engines.documents import Document, TextFormat, contents, read_documents
 from engines.tokenizer import encode, encode_conversation, leading_bos, load_tokenizer
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ TEXT_NAME = "samples.txt"
 FEWEST = 0.1  # of the samples that were asked for
 UNKNOWN_MANY, UNKNOWN_MAX = 0.001, 0.1  # of all tokens
 PIECE_BYTES = 2**20
+PIECE_CHARACTERS = 2**20  # no built-in text is as long, so that those are tokenized whole
 TOKENS_FEW = 16_384  # in all; papers use 128 samples of 2048
 NGRAM = 13  # tokens, as GPT-3's authors looked for text that was in training and test (Brown et al., 2020)
 OVERLAP_MUCH, OVERLAP_MAX = 0.01, 0.5  # of the text that is judged on
@@ -134,8 +135,9 @@ def write_samples(
     tokenizer = load_tokenizer(tokenizer_folder)
     parts = _built_in(wanted.text) if own is None else [_read_own(own)]
     rows = np.array(_draw(tokenizer, wanted, parts), dtype=np.int32)
-    bos = leading_bos(tokenizer)
-    texts = (tokenizer.decode(row[0 if bos is None else 1 :].tolist()) for row in rows)
+    # One token of each makes room for the newline, or what begins a text, so that the text cuts into the samples again.
+    cut = slice(0, -1) if leading_bos(tokenizer) is None else slice(1, None)
+    texts = (tokenizer.decode(row[cut].tolist()) for row in rows)
     facts = CalibrationFacts(
         text=wanted.text,
         text_sha256=text_digest(wanted.text) if own is None else own.sha256,
@@ -198,7 +200,7 @@ def _cut(tokenizer: Any, documents: Iterable[Document], length: int) -> Iterator
     begin = np.array([] if bos is None else [bos], dtype=np.int32)
     waiting = np.array([], dtype=np.int32)
     for document in documents:
-        ids = np.array(_encode(tokenizer, document), dtype=np.int32)
+        ids = _encode(tokenizer, document)
         waiting = np.concatenate([waiting, _missing(begin, ids), ids])  # a chat template may write it itself
         while True:
             head = _missing(begin, waiting)
@@ -214,12 +216,23 @@ def _missing(begin: "NDArray[np.int32]", ids: "NDArray[np.int32]") -> "NDArray[n
     return begin[:0] if begin.size and ids.size and ids[0] == begin[0] else begin
 
 
-def _encode(tokenizer: Any, document: Document) -> list[int]:
-    if isinstance(document, str):
-        return encode(tokenizer, document)
-    if tokenizer.chat_template is None:
-        return encode(tokenizer, "\n\n".join(message["content"] for message in document))
-    return encode_conversation(tokenizer, document)
+def _encode(tokenizer: Any, document: Document) -> "NDArray[np.int32]":
+    import numpy as np
+
+    if not isinstance(document, str) and tokenizer.chat_template is not None:
+        return np.array(encode_conversation(tokenizer, document), dtype=np.int32)
+    text = "\n\n".join(contents(document))
+    return np.concatenate([np.array(encode(tokenizer, piece), dtype=np.int32) for piece in _pieces(text)])
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Yield a text, cut at ends of lines into what a tokenizer can hold in memory: it takes some 180 bytes for each."""
+    begin = 0
+    while len(text) - begin > PIECE_CHARACTERS:
+        end = text.rfind("\n", begin, begin + PIECE_CHARACTERS) + 1 or begin + PIECE_CHARACTERS
+        yield text[begin:end]
+        begin = end
+    yield text[begin:]
 
 
 def _chat_warnings(tokenizer: Any, own: OwnText | None) -> Iterator[str]:

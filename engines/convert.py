@@ -13,17 +13,19 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 
-from core.errors import DoesNotFit, FewbitsError, ModelUnsupported, os_error
+from core.errors import DoesNotFit, FewbitsError, InvalidRequest, ModelUnsupported, os_error
 from engines import pretokenizer
 from engines.context import EngineContext, Progress
 from engines.gguf_file import read_gguf_facts
 from engines.methods.base import Forecast
+from engines.pretokenizer import PreTokenizer
 from engines.source import ModelFacts, inspect_snapshot
 
 FILE_NAME = "model.gguf"
 VOCABULARY_NAME = "vocabulary.gguf"
 PROCESS_BYTES = 1536 * 2**20  # torch, transformers and a large vocabulary
 HEADER_BYTES = 64 * 2**20
+PARAM = "recipe.pre_tokenizer"
 DISK_FULL = "The disk is full: the converted model could not be written. Free scratch space."
 
 
@@ -51,17 +53,19 @@ def forecast(facts: ModelFacts) -> Forecast:
     )
 
 
-def convert(context: EngineContext, snapshot: Path) -> ConvertFacts:
+def convert(context: EngineContext, snapshot: Path, pre_tokenizer: PreTokenizer | None = None) -> ConvertFacts:
     """Write ``model.gguf`` into ``context.output``.
 
     Args:
         context: folders and progress.
         snapshot: a folder that ``source.inspect_snapshot`` accepts; never written to.
+        pre_tokenizer: llama.cpp's name of how the tokenizer splits text; None to find it out. Proven in either case.
 
     Returns:
         facts of the file as really written.
 
     Raises:
+        InvalidRequest: the vocabulary has no pre-tokenizer, so none can be chosen.
         ModelUnsupported: the converter knows neither the architecture nor the tokenizer, or llama.cpp's tokenizer
             gives other ids than the source's.
         DoesNotFit: memory or disk ran out.
@@ -74,7 +78,7 @@ def convert(context: EngineContext, snapshot: Path) -> ConvertFacts:
     folder = context.scratch / "model"
     folder.symlink_to(snapshot.resolve())
     with torch.inference_mode(), _explained(folder):
-        name = _prove_tokenizer(context, folder, facts)
+        name = _prove_tokenizer(context, folder, facts, pre_tokenizer)
         differs_at = pretokenizer.difference(folder, context.scratch / VOCABULARY_NAME, pretokenizer.TOLERATED_LINES)
         model = _open(folder, context.output / FILE_NAME, facts)
         if name is not None:
@@ -119,13 +123,17 @@ def _label(hparams: Mapping[str, Any], architecture: str, snapshot: Path) -> str
     return "phi4" if name == "phi3" and not (snapshot / "tokenizer.model").is_file() else name
 
 
-def _prove_tokenizer(context: EngineContext, snapshot: Path, facts: ModelFacts) -> str | None:
+def _prove_tokenizer(
+    context: EngineContext, snapshot: Path, facts: ModelFacts, chosen: PreTokenizer | None
+) -> str | None:
     """Return the proven name of the pre-tokenizer, or None where the vocabulary is of a kind that has none.
 
     The proof is made on a file with the vocabulary alone, before any weight is read.
     """
     context.report(Progress(0, 1, "tokenizers", "comparing the tokenizers"))
     target = context.scratch / VOCABULARY_NAME
+    if chosen is not None:
+        return _prove_chosen(snapshot, target, facts, chosen)
     try:
         known = _write_vocabulary(snapshot, target, facts, None)
     except NotImplementedError as error:
@@ -141,6 +149,20 @@ def _prove_tokenizer(context: EngineContext, snapshot: Path, facts: ModelFacts) 
         if difference is None:
             return known
     raise ModelUnsupported(f"llama.cpp's tokenizer gives other ids than the model's own, first at {difference!r}.")
+
+
+def _prove_chosen(snapshot: Path, target: Path, facts: ModelFacts, chosen: PreTokenizer) -> str:
+    """Return the name of a pre-tokenizer that a person chose, once it is proven."""
+    if _write_vocabulary(snapshot, target, facts, chosen) is None:
+        raise InvalidRequest("This vocabulary is of a kind without a pre-tokenizer. Leave it out.", param=PARAM)
+    difference = pretokenizer.difference(snapshot, target)
+    if difference is not None:
+        raise ModelUnsupported(
+            f"llama.cpp's tokenizer with the pre-tokenizer {chosen!r} gives other ids than the model's own, first at "
+            f"{difference!r}. Choose another, or leave it out.",
+            param=PARAM,
+        )
+    return chosen
 
 
 def _write_vocabulary(snapshot: Path, target: Path, facts: ModelFacts, name: str | None) -> str | None:

@@ -37,7 +37,8 @@ LIMITS = {
 def page() -> str:
     """Return the page's text."""
     methods.load()
-    known = sorted(registered().values(), key=lambda method: method.name)
+    own = [method for method in registered().values() if type(method).__module__.startswith(methods.__name__)]
+    known = sorted(own, key=lambda method: method.name)
     return "\n".join([HEADER, *(line for method in known for line in _section(method))])
 
 

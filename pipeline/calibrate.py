@@ -7,12 +7,13 @@ from core.steps import UnboundStep
 from engines import calibration, evaluation, tokenizer
 from engines.calibration import Calibration, OwnText
 from engines.methods.base import Forecast
+from engines.source import ModelFacts
 from pipeline.step_kind import MIB, Facts, Outcome, Output, StepContext, StepKind
 
 TEXT = "text"  # what the step calls a team's own text, which it reads
 OWN = "own"  # the name of every such text in what the work is told: its bytes count, and not its id
 PROCESS_BYTES = 1024 * MIB  # transformers, a large tokenizer and its encoding of a text
-TOKENIZED_BYTES = 256  # for each byte of a team's own text, while it is encoded; 180 to 190 were measured
+OWN_TEXT_BYTES = 32  # for each byte of a team's own text: its characters, its ids, and those packed
 
 
 class Calibrate(StepKind):
@@ -28,8 +29,12 @@ class Calibrate(StepKind):
     def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return what the tokenizer needs, and the samples."""
         size_bytes = 64 * params["samples"] * params["tokens"]  # ids a few times over, their text, hashes of runs
-        size_bytes += TOKENIZED_BYTES * params.get("text_bytes", 0)
+        size_bytes += OWN_TEXT_BYTES * params.get("text_bytes", 0)
         return Forecast(memory_bytes=PROCESS_BYTES + size_bytes, scratch_bytes=MIB + size_bytes)
+
+    def expect(self, params: Mapping[str, Any], model: ModelFacts) -> Mapping[str, Any]:
+        """Return the length of a sample."""
+        return {"tokens": params["tokens"]}
 
     def output(self, params: Mapping[str, Any]) -> Output:
         """Return that the files are read by later steps only."""

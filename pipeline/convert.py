@@ -28,7 +28,7 @@ class Convert(StepKind):
 
     def run(self, context: StepContext) -> Outcome:
         """Convert the snapshot."""
-        facts = convert.convert(context.engine, context.inputs["fetch"])
+        facts = convert.convert(context.engine, context.inputs["fetch"], context.params.get("pre_tokenizer"))
         differs_at = facts["tokenizer_differs_at"]
         if differs_at is None:
             return Outcome(facts)

@@ -6,11 +6,12 @@ from pipeline.calibrate import Calibrate
 from pipeline.convert import Convert
 from pipeline.evaluate import Evaluate
 from pipeline.fetch import Fetch
+from pipeline.imatrix import Imatrix
 from pipeline.publish import Publish
 from pipeline.quantize import Quantize
 from pipeline.reference import Reference
 from pipeline.step_kind import StepKind
 from pipeline.verify import Verify
 
-_ALL = (Fetch(), Convert(), Calibrate(), Quantize(), Reference(), Verify(), Evaluate(), Publish())
+_ALL = (Fetch(), Convert(), Calibrate(), Imatrix(), Quantize(), Reference(), Verify(), Evaluate(), Publish())
 KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in _ALL}

@@ -10,5 +10,5 @@ NEEDS: Mapping[Material, tuple[str, ...]] = {
     "snapshot": (),
     "gguf": ("fetch",),
     "samples": ("fetch",),
-    "imatrix": ("convert", "calibrate"),
+    "imatrix": ("fetch", "convert", "calibrate"),
 }

@@ -1,130 +1,284 @@
-"""GGUF by llama.cpp's own quantizer, one type a recipe: ``gguf:Q4_K_M``.
+"""GGUF by llama.cpp's own quantizer, one type a recipe: ``gguf:Q4_K_M``, ``gguf:IQ2_M+imatrix``.
 
-Types that llama.cpp refuses or spoils without an importance matrix (Q2_K_S, IQ1 to IQ4) are left out.
+A type is a mixture of llama.cpp's making; patterns, and the types of embedding and output head, change it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from core.errors import InvalidRequest, ModelUnsupported, ToolFailed
 from engines.context import EngineContext, Progress
-from engines.gguf_file import gguf_in, read_gguf_facts
+from engines.gguf_file import gguf_in, open_gguf, read_gguf_facts
+from engines.gguf_types import (
+    MAIN,
+    NEED_IMATRIX,
+    SIXTEEN_BIT_TYPES,
+    STORAGE,
+    TENSORS_NEED_IMATRIX,
+    EdgeType,
+    GgufType,
+    TensorType,
+    asked_types,
+    stored_as,
+)
+from engines.imatrix import IMATRIX_NAME
 from engines.llama_cpp import VERSION, run_tool
-from engines.methods.base import Forecast, Format, Material, Method, MethodParams, Preset, register
+from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
+from engines.pretokenizer import PreTokenizer
 from engines.source import ModelFacts
+from engines.tensor_patterns import PATTERNS_MAX, require_patterns
 
-GgufType = Literal[
-    "Q2_K",
-    "Q3_K_S",
-    "Q3_K_M",
-    "Q3_K_L",
-    "Q4_0",
-    "Q4_1",
-    "Q4_K_S",
-    "Q4_K_M",
-    "Q5_0",
-    "Q5_1",
-    "Q5_K_S",
-    "Q5_K_M",
-    "Q6_K",
-    "Q8_0",
-    "F16",
-    "BF16",
-]
-SIXTEEN_BIT_TYPES = ("F16", "BF16")
-SUPER_BLOCK = 256  # elements; rows that it does not divide fall back to larger types
-FALLBACK_BITS = 8.5
 HEADER_BYTES = 64 * 2**20  # vocabulary and metadata, generously
 PROCESS_BYTES = 256 * 2**20
+MIXED_BITS = 1.0  # by which a mixture exceeds its main type
+MEGABYTE = 10**6  # llama-gguf-split counts in these
 
 # "[  12/ 291]  blk.1.attn_q.weight - [ 4096, …": one line for each tensor, printed once it is done
 TENSOR_LINE = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s+(\S+)")
+NO_ENTRY = re.compile(r"Missing importance matrix for tensor (\S+)")
 
 
-class GgufParams(MethodParams):
-    """What can be chosen."""
+class GgufParams(CalibratedParams):
+    """What can be chosen; the calibration text is looked at for an importance matrix alone."""
 
     type: GgufType = Field(default="Q4_K_M", description="llama.cpp's name of the quantization type")
+    imatrix: bool = Field(
+        default=False, description="Weigh rounding errors by what the calibration text makes of each column"
+    )
+    tensor_types: Annotated[dict[str, TensorType], AfterValidator(require_patterns)] = Field(
+        default={},
+        max_length=PATTERNS_MAX,
+        description="Types of single tensors, by a pattern found in llama.cpp's names for them, such as attn_v=q6_K",
+    )
+    token_embedding_type: EdgeType | None = Field(default=None, description="Type of the embedding")
+    output_type: EdgeType | None = Field(
+        default=None, description="Type of the output head, and of an embedding that is the head, too"
+    )
+    split_max_bytes: int | None = Field(
+        default=None, ge=2 * MEGABYTE, le=2**50, description="Split a larger result into files of at most this size"
+    )
+    pre_tokenizer: PreTokenizer | None = Field(
+        default=None, description="llama.cpp's name of how the tokenizer splits text; found out where it is not given"
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.type in SIXTEEN_BIT_TYPES:
+            for name in ("imatrix", "tensor_types", "token_embedding_type", "output_type"):
+                if getattr(self, name):
+                    raise PydanticCustomError("no_effect", f"{self.type} keeps every weight: leave out {name}")
+        if self.imatrix:
+            return self
+        if self.type in NEED_IMATRIX:
+            raise PydanticCustomError(
+                "needs_imatrix",
+                f"{self.type} needs an importance matrix: add +imatrix, as in gguf:{self.type}+imatrix",
+            )
+        for pattern, name in self.tensor_types.items():
+            if name in TENSORS_NEED_IMATRIX:
+                raise PydanticCustomError(
+                    "needs_imatrix", f"{name} of {pattern} needs an importance matrix: add +imatrix, or imatrix: true"
+                )
+        return self
 
 
 class GgufMethod(Method):
     """llama.cpp's quantizer on the lossless conversion of a model."""
 
     name = "gguf"
-    summary = "GGUF for llama.cpp and what is built on it, from about 2.6 to 16 bits per weight; runs on the CPU."
+    summary = "GGUF for llama.cpp and what is built on it, from about 2 to 16 bits per weight; runs on the CPU."
     Params = GgufParams
     pool = "cpu"
-    presets = (Preset("Q4_K_M", {}, "The usual choice: a good third of the size, and hardly anything lost."),)
+    presets = (
+        Preset("Q4_K_M", {}, "The usual choice: a good third of the size, and hardly anything lost."),
+        Preset(
+            "Q5_K_M+imatrix",
+            {"type": "Q5_K_M", "imatrix": True},
+            "Next to nothing lost: a bit more for each weight, spent by what text makes of it.",
+        ),
+        Preset(
+            "attention-high",
+            {"type": "Q4_K_S", "tensor_types": {"attn_": "q6_K", "ffn_": "q4_K"}},
+            "Attention keeps six bits and feed-forward four: between Q4_K_M and Q5_K_S in size and loss, for work that "
+            "leans on attention, such as long texts, and models in which it is a small part of the weights.",
+        ),
+    )
 
     def engine(self, params: Any) -> str:
         """Return llama.cpp's version."""
         return VERSION
 
     def material(self, params: Any) -> Mapping[Material, Mapping[str, Any]]:
-        """Return that the lossless conversion is quantized."""
-        return {"gguf": {}}
+        """Return that the lossless conversion is quantized, by an importance matrix if it is asked for."""
+        conversion = {} if params.pre_tokenizer is None else {"pre_tokenizer": params.pre_tokenizer}
+        if not params.imatrix:
+            return {"gguf": conversion}
+        return {"gguf": conversion, "samples": asdict(params.calibration), "imatrix": {}}
 
     def writes(self, params: Any) -> Format:
         """Return that it is GGUF."""
         return "gguf"
 
     def parse_short(self, text: str) -> dict[str, Any]:
-        """Return the type named by ``text``, in either case; the default where it is empty."""
-        return {"type": text.upper()} if text else {}
+        """Return the type named by ``text``, in either case, and whether ``+imatrix`` follows; the default if empty.
+
+        Raises:
+            InvalidRequest: something else follows.
+        """
+        name, plus, extra = text.partition("+")
+        if plus and extra.lower() != "imatrix":
+            raise InvalidRequest(
+                f"gguf:{text[:80]} is not understood. Write a type, as in gguf:Q4_K_M, with +imatrix behind it for an "
+                "importance matrix; the long form has every parameter.",
+                param="recipe",
+            )
+        return {**({"type": name.upper()} if name else {}), **({"imatrix": True} if plus else {})}
 
     def short(self, params: Any) -> str:
-        """Return ``gguf:`` and the type."""
-        return f"{self.name}:{params.type}"
+        """Return ``gguf:``, the type and ``+imatrix``; the rest is not in it."""
+        return f"{self.name}:{params.type}{'+imatrix' if params.imatrix else ''}"
+
+    def check(self, facts: ModelFacts, params: Any) -> None:
+        """Refuse an embedding's type that does not go with its rows, and parts that one tensor alone exceeds.
+
+        Raises:
+            InvalidRequest: naming the field.
+        """
+        for field in ("token_embedding_type", "output_type"):
+            name: EdgeType | None = getattr(params, field)
+            if name is not None and facts.hidden_size % STORAGE[name].block:
+                raise InvalidRequest(
+                    f"{name} stores {STORAGE[name].block} weights together, which does not divide this model's rows of "
+                    f"{facts.hidden_size}. Choose q8_0, or another type of 32.",
+                    param=f"recipe.{field}",
+                )
+        fewest = STORAGE[params.token_embedding_type or params.output_type or "q2_K"].bits
+        embedding_bytes = int(facts.vocabulary_size * facts.hidden_size * fewest / 8)
+        if params.split_max_bytes is not None and params.split_max_bytes <= embedding_bytes:
+            raise _one_tensor_exceeds("The embedding", embedding_bytes)
 
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         """Return what llama-quantize will need: one tensor in float32 and quantized, and room for the result."""
+        result_bytes = HEADER_BYTES + self.result_bytes(facts, params)
         return Forecast(
             memory_bytes=PROCESS_BYTES + 8 * facts.largest_tensor_elements,
-            scratch_bytes=HEADER_BYTES + self.result_bytes(facts, params),
+            scratch_bytes=result_bytes if params.split_max_bytes is None else 2 * result_bytes,
         )
 
     def result_bytes(self, facts: ModelFacts, params: Any) -> int:
         """Return what the result's weights will hardly exceed."""
-        return int(facts.parameter_count * _bits_bound(facts, params.type) / 8)
+        return int(_bits_bound(facts, params) / 8)
 
     def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
-        """Write ``model-<type>.gguf``.
+        """Write ``model-<type>.gguf``, or a set ``model-<type>-00001-of-0000N.gguf``.
 
         Raises:
+            InvalidRequest: a pattern is found in no tensor, or two disagree; a part would be larger than may be.
+            ModelUnsupported: the importance matrix has no entry for a tensor that needs one.
             ToolFailed: llama-quantize refused or failed.
             DoesNotFit: the result could not be written.
         """
-        target = context.output / f"model-{params.type}.gguf"
-
-        def follow(line: str) -> None:
-            if match := TENSOR_LINE.match(line.strip()):
-                done, total, tensor = match.groups()
-                context.report(Progress(int(done), int(total), "tensors", tensor))
-
+        lossless = gguf_in(material["gguf"])
+        whole = context.output / f"model-{params.type}.gguf"
         try:
-            run_tool(
-                "llama-quantize",
-                [gguf_in(material["gguf"]), target, params.type, str(context.threads)],
-                cwd=context.scratch,
-                on_line=follow,
-            )
+            _run_quantize(context, [*_options(context, material, params), lossless, whole, params.type], params)
+            if params.split_max_bytes is not None and whole.stat().st_size > params.split_max_bytes:
+                _split(context, whole, params.split_max_bytes)
         except BaseException:
-            target.unlink(missing_ok=True)  # a failed run leaves a part, which must not pass for a result
+            for part in context.output.iterdir():  # what a failed run leaves must not pass for a result
+                part.unlink()
             raise
-        return dict(read_gguf_facts(target))
+        return dict(read_gguf_facts(gguf_in(context.output)))
 
 
-def _bits_bound(facts: ModelFacts, name: str) -> float:
-    """Return bits per weight that the result will hardly exceed."""
-    if name in SIXTEEN_BIT_TYPES:
-        return 16.0
-    digit = int(name[1])
-    # Tensors that matter most get a larger type; a small model is mostly embedding, which is kept at q6_K.
-    mixed = max(digit + 2.0, 6.6)
-    return max(mixed, FALLBACK_BITS) if facts.hidden_size % SUPER_BLOCK or name == "Q8_0" else mixed
+def _options(context: EngineContext, material: Mapping[Material, Path], params: Any) -> Iterator[str]:
+    """Yield llama-quantize's options."""
+    edges = {"token_embedding_type": params.token_embedding_type, "output_type": params.output_type}
+    if params.tensor_types:
+        # What the tool would pass over in silence.
+        asked_types(open_gguf(gguf_in(material["gguf"])).matrices(), params.tensor_types, **edges)
+    if params.imatrix:
+        # The tool writes the path that it is given into the result, so the link's own name is all that it is given.
+        (context.scratch / IMATRIX_NAME).symlink_to(material["imatrix"] / IMATRIX_NAME)
+        yield from ("--imatrix", IMATRIX_NAME)
+    for pattern, name in params.tensor_types.items():
+        yield from ("--tensor-type", f"{pattern}={name}")
+    for option, name in zip(("--token-embedding-type", "--output-tensor-type"), edges.values(), strict=True):
+        if name is not None:
+            yield from (option, name)
+
+
+def _run_quantize(context: EngineContext, arguments: list[str | Path], params: Any) -> None:
+    without_entry = ""
+
+    def follow(line: str) -> None:
+        nonlocal without_entry
+        if match := TENSOR_LINE.match(line.strip()):
+            done, total, tensor = match.groups()
+            context.report(Progress(int(done), int(total), "tensors", tensor))
+        elif match := NO_ENTRY.search(line):
+            without_entry = match[1]
+
+    try:
+        run_tool("llama-quantize", [*arguments, str(context.threads)], cwd=context.scratch, on_line=follow)
+    except ToolFailed as error:
+        if not without_entry:
+            raise
+        raise ModelUnsupported(
+            f"No calibration text reached {without_entry}, and {params.type} cannot be rounded without its importance. "
+            "Use more calibration text, or a type of four bits or more.",
+            param="recipe.type",
+        ) from error
+
+
+def _split(context: EngineContext, whole: Path, bytes_max: int) -> None:
+    """Put a set of files in the place of a whole one.
+
+    Raises:
+        InvalidRequest: one tensor alone is larger than a file may be.
+        DoesNotFit: the set could not be written.
+    """
+    model = open_gguf(whole)
+    # The tool counts tensors and not the header, which only the first file has in full.
+    room_bytes = (bytes_max - model.data_offset) // MEGABYTE * MEGABYTE
+    name, largest = max(((name, int(one.n_bytes)) for name, one in model.tensors.items()), key=lambda one: one[1])
+    if largest > room_bytes:
+        raise _one_tensor_exceeds(name, largest + model.data_offset)
+    source = whole.rename(context.scratch / whole.name)
+    arguments: list[str | Path] = ["--split-max-size", f"{room_bytes // MEGABYTE}M", source, whole.with_suffix("")]
+    run_tool("llama-gguf-split", arguments, cwd=context.scratch)
+    source.unlink()
+
+
+def _one_tensor_exceeds(name: str, size_bytes: int) -> InvalidRequest:
+    least = (size_bytes // MEGABYTE + 1) * MEGABYTE
+    return InvalidRequest(
+        f"{name} alone takes more than split_max_bytes, and is never split. Choose {least} or more.",
+        param="recipe.split_max_bytes",
+    )
+
+
+def _bits_bound(facts: ModelFacts, params: Any) -> float:
+    """Return bits that all weights together will hardly exceed."""
+    edges = [name for name in (params.token_embedding_type, params.output_type) if name is not None]
+    main: TensorType = MAIN[params.type]
+    # An embedding that is the output head, too, is kept at q6_K or more.
+    edge = max(_stored_bits(facts, name) for name in (main, *edges, *(() if edges else ("q6_K",))))
+    asked = (_stored_bits(facts, name) for name in params.tensor_types.values())
+    mixed = STORAGE[main].bits + (0 if main in ("f16", "bf16", "q8_0") else MIXED_BITS)
+    inner = max(mixed, _stored_bits(facts, main), *asked, 0)
+    edge_elements = min(facts.parameter_count, 2 * facts.vocabulary_size * facts.hidden_size)
+    return max(edge, inner) * edge_elements + inner * (facts.parameter_count - edge_elements)
+
+
+def _stored_bits(facts: ModelFacts, name: TensorType) -> float:
+    return max(STORAGE[stored_as(name, length)].bits for length in (facts.hidden_size, *facts.row_lengths))
 
 
 register(GgufMethod())

@@ -71,7 +71,7 @@ def open_runtime(written: Judged, model: Path, context: EngineContext) -> Abstra
     Args:
         written: the format: ``gguf`` goes to llama.cpp, ``safetensors`` to transformers in float32, ``gptq`` and
             ``awq`` there by way of GPTQModel, ``compressed-tensors`` by way of the library of that name.
-        model: the folder; for ``gguf`` it holds one ``.gguf`` file, or is that file.
+        model: the folder; for ``gguf`` it holds one ``.gguf`` file or a set of them, or is the first file.
         context: threads and device.
     """
     if written == "gguf":

@@ -171,3 +171,23 @@ def test_malformed_chunks_are_the_clients_error(served: Served, path: str, kind:
     with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
         connection.sendall("\r\n".join(lines).encode())
         assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_text_that_ends_before_its_end_is_none(served: Served, subtests: pytest.Subtests) -> None:
+    head = ["POST /v1/texts HTTP/1.1", "Host: x", "Content-Type: text/plain", f"Authorization: Bearer {served.key}"]
+    chunked = "Transfer-Encoding: chunked"
+    cases = [
+        ["Content-Length: 1000", "", "half of it"],
+        [chunked, "", "ff", "half of it"],
+        [chunked, "", "4", "half", ""],
+    ]
+    for lines in cases:
+        with (
+            subtests.test(lines=lines),
+            socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection,
+        ):
+            connection.sendall("\r\n".join([*head, *lines]).encode())
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
+    with served.client() as client:
+        assert client.get("/v1/texts").json()["data"] == []

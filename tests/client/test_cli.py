@@ -165,6 +165,20 @@ def test_show_says_what_a_job_waits_for(api: FakeApi, fewbits: Fewbits, capsys: 
     assert "waits" not in capsys.readouterr().out
 
 
+def test_show_says_where_a_result_goes_and_where_it_is(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    folder = "file:///published/q4"
+    api.answers("GET", "/v1/jobs/job_1", a_job(status="running", publish_to=folder))
+    api.answers("GET", "/v1/jobs/job_1", a_job(publish_to=folder, published=True))
+    api.answers("GET", "/v1/jobs/job_1", a_job())
+    shown = []
+    for _ in range(3):
+        assert fewbits("show", "job_1") == 0
+        shown.append(capsys.readouterr().out)
+    assert f"publish to  {folder}\n" in shown[0]
+    assert f"published   {folder}\n" in shown[1]
+    assert "publish" not in shown[2]
+
+
 def test_attempts_are_a_table_with_each_error_below(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
     lost = an_attempt(outcome="lost", error={"code": "worker_lost", "message": "It fell\nsilent.", "param": None})
     runs = an_attempt(number=2, outcome=None, ended_at=None, peak_memory_bytes=None)

@@ -102,6 +102,12 @@ _UNUSED_BLOB = """
     INSERT INTO blobs SELECT repeat('f', 60) || lpad(CAST(n AS text), 4, '0'), 1, now() - interval '1 day', false
     FROM generate_series(1, 50) AS n
 """
+_TEXTS = """
+    INSERT INTO texts (id, team_id, name, format, sha256, size_bytes, document_count, announced_at, stored_at)
+    SELECT 'text_' || n, teams.id, '', 'text', repeat('f', 60) || lpad(CAST(n AS text), 4, '0'), 1, 1,
+        now() - interval '1 day', CASE WHEN n > 10 THEN now() END
+    FROM teams, generate_series(1, 50) AS n WHERE teams.name = 'one'
+"""
 _INTENTS = """
     INSERT INTO blob_intents SELECT sha256, 'exec_running' || 1 + mod(n, 2), 1 + mod(n, 3)
     FROM (SELECT sha256, row_number() OVER () AS n FROM blobs LIMIT 500) AS numbered
@@ -155,7 +161,11 @@ CASES = {
     "garbage where there is none": Case(lambda _, s: artifacts.lock_garbage(s, HOUR)),
     "garbage where there is some": Case(lambda _, s: artifacts.lock_garbage(s, HOUR), [_UNUSED_BLOB]),
     "abandoned intents": Case(lambda _, s: history.forget_intents(s), [_INTENTS]),
-    "unfinished texts": Case(lambda _, s: texts.forget_unfinished(s, HOUR)),
+    "the deletion of a text": Case(
+        lambda service, s: texts.remove(s, service.bench.team, "text_11"), [_UNUSED_BLOB, _TEXTS]
+    ),
+    "no unfinished text": Case(lambda _, s: texts.forget_unfinished(s, HOUR)),
+    "unfinished texts": Case(lambda _, s: texts.forget_unfinished(s, HOUR), [_UNUSED_BLOB, _TEXTS]),
     "a page of texts": Case(lambda service, s: texts.list_page(s, service.bench.team, None, 50)),
     "no old idempotency key": Case(lambda _, s: idempotency.forget(s, 2 * DAY)),
     "old idempotency keys": Case(lambda _, s: idempotency.forget(s, DAY - 60)),

@@ -1,19 +1,22 @@
 """Real small models: tiny-llama-6m, and variants of it that differ in one thing."""
 
+import dataclasses
 import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engines import convert, methods
+from engines import calibration, convert, imatrix, methods
+from engines.calibration import Calibration
 from engines.context import EngineContext, Measurement, Progress
 from engines.llama_cpp import run_tool
+from engines.methods.base import Material
 from engines.recipe import parse_recipe
 
 TINY = Path(__file__).parents[2] / "demo" / "tiny-llama-6m"
@@ -74,6 +77,15 @@ def converted(tiny: Path, make_context: MakeContext) -> Path:
     context = make_context()
     convert.convert(context, tiny)
     return context.output / convert.FILE_NAME
+
+
+@pytest.fixture(scope="session")
+def material(converted: Path, tiny: Path, make_context: MakeContext) -> Mapping[Material, Path]:
+    """Return all that gguf may read of tiny-llama-6m: the conversion, and an importance matrix on a little prose."""
+    samples, weighed = make_context(), dataclasses.replace(make_context(), threads=1)
+    calibration.write_samples(samples.output, tiny, Calibration("prose", 32, 256, 0), {})
+    imatrix.write_imatrix(weighed, converted.parent, samples.output)
+    return {"gguf": converted.parent, "samples": samples.output, "imatrix": weighed.output}
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,11 @@
 """Make what a recipe is made of, and the recipe, without a pipeline."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines import calibration, convert, evaluation
+from engines import calibration, convert, evaluation, imatrix
 from engines.calibration import Calibration
 from engines.context import EngineContext
 from engines.methods.base import Material
@@ -35,6 +36,8 @@ def material_of(
         made["gguf"] = lossless or converted(model, make_context())
     if "samples" in asked:
         made["samples"] = samples_for(Calibration(**asked["samples"]), model, make_context())
+    if "imatrix" in asked:
+        made["imatrix"] = imatrix_for(made["gguf"], made["samples"], make_context())
     links = make_context().scratch
     return {name: linked(folder, links / name) for name, folder in made.items() if name in asked}
 
@@ -46,6 +49,12 @@ def converted(model: Path, context: EngineContext) -> Path:
 
 def samples_for(wanted: Calibration, model: Path, context: EngineContext) -> Path:
     calibration.write_samples(context.output, model, wanted, {})
+    return context.output
+
+
+def imatrix_for(lossless: Path, samples: Path, context: EngineContext) -> Path:
+    # One thread: several wait for each other by turning in circles, which takes minutes where cores are shared.
+    imatrix.write_imatrix(dataclasses.replace(context, threads=1), lossless, samples)
     return context.output
 
 

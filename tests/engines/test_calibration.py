@@ -182,6 +182,22 @@ def test_plain_text_is_one_document_and_gives_what_the_built_in_one_of_the_same_
     assert facts["sha256"] == built_in["sha256"]
 
 
+@pytest.mark.usefixtures("no_fewest")
+def test_a_long_text_is_tokenized_in_pieces_that_end_with_a_line_where_they_can(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prose = (calibration.TEXTS / "prose_calibration.txt").read_text()[:20_000]
+    text = "\n".join(line.strip() for line in prose.splitlines() if line.strip())
+    whole, _ = draw_own(tiny, tmp_path, own_text(tmp_path, text))
+    monkeypatch.setattr(calibration, "PIECE_CHARACTERS", 5000)
+    assert draw_own(tiny, tmp_path, own_text(tmp_path, text))[0]["sha256"] == whole["sha256"]
+    one_line = text.replace("\n", " ")
+    _, rows = draw_own(tiny, tmp_path, own_text(tmp_path, one_line))
+    tokenizer = load_tokenizer(tiny)
+    pieces = [encode(tokenizer, one_line[place : place + 5000]) for place in range(0, len(one_line), 5000)]
+    assert [token for row in rows for token in row] == [token for piece in pieces for token in piece][: 16 * len(rows)]
+
+
 def test_a_text_of_ones_own_is_looked_at_like_any_other(tiny: Path, tmp_path: Path) -> None:
     own = OwnText(calibration.TEXTS / "prose_calibration.txt", "text", "e" * 64)
     wanted = Calibration("own", 64, 64, 0)

@@ -2,15 +2,16 @@
 
 import json
 import shutil
+import sysconfig
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from core.errors import DoesNotFit, ModelUnsupported, SourceInvalid
 from engines import convert, evaluation, pretokenizer, source
 from engines.context import Progress
-from engines.pretokenizer import NAMES_BY_PATTERNS
+from engines.pretokenizer import NAMES_BY_PATTERNS, PreTokenizer
 from engines.runtimes import open_runtime
 from tests.engines import conftest
 
@@ -98,6 +99,20 @@ def test_the_proof_finds_a_wrong_name(tiny: Path, make_context: conftest.MakeCon
     target = context.scratch / "vocabulary.gguf"
     convert._write_vocabulary(tiny, target, source.inspect(tiny), "qwen2")
     assert pretokenizer.difference(tiny, target) is not None
+
+
+def test_a_chosen_pre_tokenizer_is_proven(tiny: Path, make_context: conftest.MakeContext) -> None:
+    assert convert.convert(make_context(), tiny, "gpt-2")["pre_tokenizer"] == "gpt-2"
+    context = make_context()
+    with pytest.raises(ModelUnsupported, match=r"'qwen2' gives other ids .* first at '.+'. Choose another") as refused:
+        convert.convert(context, tiny, "qwen2")
+    assert refused.value.param == "recipe.pre_tokenizer"
+    assert list(context.output.iterdir()) == []
+
+
+def test_llama_cpp_knows_every_name_of_a_pre_tokenizer() -> None:
+    library = Path(sysconfig.get_path("platlib"), "lib", "libllama.so.0").read_bytes()
+    assert [name for name in get_args(PreTokenizer) if f"{name}\0".encode() not in library] == []
 
 
 @pytest.mark.parametrize(

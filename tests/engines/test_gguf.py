@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -11,12 +12,28 @@ import pytest
 from core.errors import DoesNotFit, ToolFailed
 from engines import llama_cpp, methods, source
 from engines.context import Progress
-from engines.methods.gguf import GgufParams, GgufType
+from engines.gguf_file import open_gguf
+from engines.gguf_types import GgufType
+from engines.methods.base import Material
+from engines.methods.gguf import GgufParams
 from engines.recipe import parse_recipe
 from tests.engines import conftest
 
 # What most tensors of tiny-llama-6m become, and bits per weight with the larger types that each mixes in
 WRITTEN = {
+    "IQ1_S+imatrix": ("iq1_s", 2.35),
+    "IQ1_M+imatrix": ("iq1_m", 2.48),
+    "IQ2_XXS+imatrix": ("iq2_xxs", 2.7),
+    "IQ2_XS+imatrix": ("iq2_xs", 2.89),
+    "IQ2_S+imatrix": ("iq2_xs", 3.01),
+    "IQ2_M+imatrix": ("iq2_s", 3.19),
+    "Q2_K_S+imatrix": ("q2_K", 3.31),
+    "IQ3_XXS+imatrix": ("iq3_xxs", 3.45),
+    "IQ3_XS+imatrix": ("iq3_xxs", 3.82),
+    "IQ3_S": ("iq3_s", 3.98),
+    "IQ3_M": ("iq3_s", 4.12),
+    "IQ4_XS": ("iq4_xs", 4.66),
+    "IQ4_NL": ("iq4_nl", 4.87),
     "Q2_K": ("q2_K", 3.6),
     "Q3_K_S": ("q3_K", 4.0),
     "Q3_K_M": ("q3_K", 4.4),
@@ -37,22 +54,31 @@ WRITTEN = {
 
 
 def test_every_type_is_tested() -> None:
-    assert set(WRITTEN) == set(get_args(GgufType))
+    assert {name.partition("+")[0] for name in WRITTEN} == set(get_args(GgufType))
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+# Types below three bits search for seconds.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name.startswith(("IQ1", "IQ2", "IQ3")) else [])
+        for name in WRITTEN
+    ],
+)
 def test_each_type_is_written_as_it_says(
-    name: str, converted: Path, tiny: Path, make_context: conftest.MakeContext
+    name: str, material: Mapping[Material, Path], tiny: Path, make_context: conftest.MakeContext
 ) -> None:
     reports: list[Progress] = []
     context, recipe = make_context(reports), parse_recipe(f"gguf:{name}")
-    facts = recipe.method.quantize(context, {"gguf": converted.parent}, recipe.params)
+    facts = recipe.method.quantize(context, material, recipe.params)
     (file,) = context.output.iterdir()
     main_type, bits = WRITTEN[name]
-    assert file.name == f"model-{name}.gguf"
+    assert file.name == f"model-{name.partition('+')[0]}.gguf"
     assert facts["size_bytes"] == file.stat().st_size
-    assert max(facts["tensor_types"], key=facts["tensor_types"].__getitem__) == main_type
+    assert max(set(facts["tensor_types"]) - {"f32"}, key=facts["tensor_types"].__getitem__) == main_type
     assert facts["bits_per_weight"] == pytest.approx(bits, abs=0.1)
+    sizes = [int(tensor.n_bytes) for tensor in open_gguf(file).matrices().values()]
+    assert sum(sizes) < recipe.method.result_bytes(source.inspect(tiny), recipe.params) + 1
     assert [progress.done for progress in reports] == list(range(1, 57))
     assert {(progress.total, progress.unit) for progress in reports} == {(56, "tensors")}
     assert facts["size_bytes"] < recipe.method.forecast(source.inspect(tiny), recipe.params).scratch_bytes

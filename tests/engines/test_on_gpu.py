@@ -47,7 +47,8 @@ def test_what_is_made_on_a_gpu_is_verified_and_close_to_full_precision(
     written = parsed.method.writes(parsed.params)
     lossless = making.converted(tiny, make_context()) if written == "gguf" else None
     making.quantize(parsed, context, tiny, make_context, lossless)
-    subject = Subject(written, context.output, tiny, lossless, parsed.parameters)
+    promises = parsed.method.promises(parsed.params)
+    subject = Subject(written, context.output, tiny, lossless, promises)
     checks = verification.verify(on_gpu(make_context()), subject, full_precision[0])
     assert not [check for check in checks if not check.passed]
     with open_runtime(written, context.output, on_gpu(make_context())) as runtime:

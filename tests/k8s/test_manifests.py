@@ -158,3 +158,10 @@ def test_what_refers_to_something_finds_it(folder: str) -> None:
         assert service["spec"]["ports"][0]["targetPort"] in {port["name"] for port in pod.main["ports"]}
     for budget in of_kind(folder, "PodDisruptionBudget"):
         assert [pod for pod in pods(folder) if budget["spec"]["selector"]["matchLabels"].items() <= pod.labels.items()]
+
+
+def test_the_ingress_leaves_it_to_the_api_to_say_what_is_too_large() -> None:
+    (ingress,) = of_kind(PRODUCTION, "Ingress")
+    limit = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+    assert limit.endswith("m")
+    assert int(limit[:-1]) * 2**20 > Settings.model_fields["text_bytes_max"].default

@@ -15,7 +15,7 @@ from pipeline.kinds import KINDS
 from pipeline.plan import plan
 
 EVALUATION = {"domains": ["prose"], "windows": 4}
-RECIPES = ("gguf:Q4_K_M", "gguf:F16", "gptq:4bit-g128")
+RECIPES = ("gguf:Q4_K_M", "gguf:F16", "gguf:IQ2_XS+imatrix", "gptq:4bit-g128")
 
 methods.load()
 
@@ -28,6 +28,8 @@ def test_a_plan_is_forecast_as_its_steps_will_be(recipe: str, tiny_llama: Path) 
     found_out = {
         "fetch": Input("art_1", "1" * 64, {"model": asdict(model)}),
         "convert": Input("art_2", "2" * 64, {"size_bytes": model.weight_bytes}),
+        "calibrate": Input("art_5", "5" * 64, {"tokens": 512}),
+        "imatrix": Input("art_6", "6" * 64, {}),
         "quantize": Input("art_3", "3" * 64, {"size_bytes": parsed.method.result_bytes(model, parsed.params)}),
         "reference": Input("art_4", "4" * 64, {}),
     }

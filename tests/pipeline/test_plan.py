@@ -48,6 +48,10 @@ def quantize(**changes: Any) -> UnboundStep:
     ("recipe", "kinds"),
     [
         ("gguf:Q4_K_M", ["fetch", "convert", "quantize", "reference", "verify", "evaluate"]),
+        (
+            "gguf:IQ2_XS+imatrix",
+            ["fetch", "convert", "calibrate", "imatrix", "quantize", "reference", "verify", "evaluate"],
+        ),
         ("gptq:4bit-g128", ["fetch", "calibrate", "quantize", "reference", "verify", "evaluate"]),
     ],
 )
@@ -81,3 +85,13 @@ def test_other_work_has_another_key(changes: dict[str, Any]) -> None:
 def test_a_local_source_is_fetched_anew_for_each_job() -> None:
     fetch = UnboundStep("step_1", "job_1", "team_1", "fetch", "cpu", "file:///m", {}, {})
     assert describe(fetch).key != describe(dataclasses.replace(fetch, job_id="job_2")).key
+
+
+def test_a_chosen_pre_tokenizer_is_the_conversions_and_nothing_of_it_is_in_other_jobs() -> None:
+    def conversion(**recipe: Any) -> Any:
+        return next(
+            step for step in plan(parse_recipe({"method": "gguf", **recipe}), EVALUATION) if step.kind == "convert"
+        )
+
+    assert conversion().params == {}
+    assert conversion(pre_tokenizer="qwen2").params == {"pre_tokenizer": "qwen2"}

@@ -86,6 +86,8 @@ def show(client: Client, output: Output, job_id: str) -> Exit:
         fields["labels"] = " ".join(job["labels"])
     if job.get("retry_of"):
         fields["retry of"] = job["retry_of"]
+    if job.get("publish_to"):
+        fields["published" if job["published"] else "publish to"] = job["publish_to"]
     if job["error"]:
         fields["error"] = job["error"]["message"]
     if job.get("waits_for"):
