@@ -28,29 +28,6 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 # come from the machine, and may not come again.
 _REFUSALS = (NotImplementedError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 _OF_ITS_LOADER = "LazyTurtle"
-# What it is known to do wrong, tried on small models of each: the reason, by architecture.
-_SPLITS = "it splits the fused matrices of this architecture, and writes names that no server knows"
-_NO_ROTARY = "its AWQ does not know this architecture's rotary embedding"
-_WRONG: Mapping[Kind, Mapping[str, str]] = {
-    "gptq": {"Phi3ForCausalLM": _SPLITS},
-    "awq": {
-        "Phi3ForCausalLM": _SPLITS,
-        "Gemma3ForCausalLM": _NO_ROTARY,
-        "Gemma3ForConditionalGeneration": _NO_ROTARY,
-    },
-}
-
-
-def require_known(kind: Kind, architecture: str) -> None:
-    """Refuse an architecture of which GPTQModel is known to fail, before it is tried.
-
-    Raises:
-        ModelUnsupported: it is one.
-    """
-    if reason := _WRONG[kind].get(architecture):
-        raise ModelUnsupported(
-            f"{VERSION} cannot make {kind} of {architecture}: {reason}. Choose another method.", param="recipe.method"
-        )
 
 
 def start() -> None:

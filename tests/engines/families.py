@@ -2,22 +2,16 @@
 
 Weights are random but large enough that answers differ from place to place; sizes keep the ratios of the real models:
 grouped heads, heads that do not multiply to the width, more experts than are asked at once.
-
-Run as a program it builds some of them and asks them the questions of verification: GPTQModel, once it is imported,
-changes how transformers builds and saves a model in the same process.
 """
 
 import json
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from engines import evaluation, probe
-from engines.context import EngineContext
-from engines.runtimes import open_runtime
+from engines import evaluation
 from tests.engines import conftest
 
 if TYPE_CHECKING:
@@ -178,32 +172,3 @@ def train_sentencepiece(folder: Path, *, is_gemma: bool = False) -> None:
     settings = {"tokenizer_class": f"{name}Tokenizer", "bos_token": begin, "eos_token": end, "unk_token": "<unk>"}
     settings_and_flags = settings | {"add_bos_token": True, "legacy": False}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings_and_flags), encoding="utf-8")
-
-
-def ask(model: Path, answers: Path) -> None:
-    """Write full precision's answers into a new folder ``answers``."""
-    (answers / "scratch").mkdir(parents=True)
-    context = EngineContext(
-        output=answers,
-        scratch=answers / "scratch",
-        checkpoint=answers / "checkpoint",
-        threads=1,
-        device="cpu",
-        report=lambda _: None,
-        measure=lambda _: None,
-        must_leave=lambda: False,
-    )
-    with open_runtime("safetensors", model, context) as runtime:
-        probe.write(probe.ask(runtime, model), answers)
-
-
-def main(folder: Path, names: list[str]) -> None:
-    """Build some samples, each in a folder ``model`` with its answers beside it where transformers can run it."""
-    for name in names:
-        build(folder / name / "model", SAMPLES[name])
-        if SAMPLES[name].family != "Mistral3":  # no class of transformers for text alone takes it
-            ask(folder / name / "model", folder / name / "answers")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])

@@ -5,26 +5,18 @@ is tried all the same.
 """
 
 import dataclasses
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.errors import FewbitsError, ModelUnsupported
-from engines import families, probe, source, verification
+from core.errors import ModelUnsupported
+from engines import families, source
 from engines.methods.base import CalibratedParams, Method, registered
 from engines.recipe import Recipe, parse_recipe
-from engines.runtimes import open_runtime
-from engines.verification.subject import Subject
-from tests.engines import conftest, making
+from tests.engines import conftest, trials
 from tests.engines.families import SAMPLES
-
-# GPTQModel takes a warning that is raised for a failure, and goes another way then.
-pytestmark = pytest.mark.filterwarnings("default")
 
 # Tests register methods of their own, which are not of the product.
 METHODS: Mapping[str, Method] = {
@@ -55,12 +47,11 @@ def recipe_of(method: str) -> Recipe:
 
 @pytest.fixture(scope="module")
 def samples(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with one for each sample that will be tried; made by a process that has seen no GPTQModel."""
+    """Return a folder with one for each sample that will be tried."""
     items = (item for item in request.session.items if item.path == request.path and hasattr(item, "callspec"))
     names = {str(item.callspec.params["sample"]) for item in items if "sample" in item.callspec.params}
     folder = tmp_path_factory.mktemp("samples")
-    command = [sys.executable, "-m", "tests.engines.families", str(folder), *sorted(names)]
-    subprocess.run(command, check=True, cwd=Path(__file__).parents[2], env={**os.environ, "OMP_NUM_THREADS": "2"})
+    trials.apart(trials.build_all, folder, sorted(names))
     return folder
 
 
@@ -85,45 +76,24 @@ def test_every_family_has_a_sample_and_every_refusal_a_family() -> None:
         for sample in SAMPLES
     ],
 )
-def test_a_family_does_with_a_method_what_the_table_says(
-    method: str, sample: str, samples: Path, make_context: conftest.MakeContext
-) -> None:
+def test_a_family_does_with_a_method_what_the_table_says(method: str, sample: str, samples: Path) -> None:
     recipe, model = recipe_of(method), samples / sample / "model"
     facts = source.inspect(model)
     reason = families.REFUSED[method].get(families.family(facts))
     if reason is None:
         recipe.check(facts)
-        faults = what_is_wrong(recipe, samples / sample, make_context)
-        assert not faults
+        assert not what_is_wrong(recipe, samples / sample)
     else:
         with pytest.raises(ModelUnsupported) as refused:
             recipe.check(facts)
         assert reason in refused.value.message
-        assert what_is_wrong(recipe, samples / sample, make_context), "it works, and is refused"
+        assert what_is_wrong(recipe, samples / sample), "it works, and is refused"
 
 
-def what_is_wrong(recipe: Recipe, folder: Path, make_context: conftest.MakeContext) -> list[str]:
+def what_is_wrong(recipe: Recipe, sample: Path) -> list[str]:
     """Make a result, and return what is wrong with it, or why there is none."""
-    model = folder / "model"
-    context = make_context()
-    try:
-        if not (folder / "answers").is_dir():
-            with open_runtime("safetensors", model, context):
-                return []
-        material = making.material_of(recipe, model, make_context)
-        recipe.method.quantize(context, material, recipe.params)
-    except FewbitsError as error:
-        return [error.message]
-    inputs = make_context().scratch
-    subject = Subject(
-        written=recipe.method.writes(recipe.params),
-        result=conftest.linked(context.output, inputs / "result"),
-        source=conftest.linked(model, inputs / "source"),
-        lossless=material.get("gguf"),
-        promises=recipe.method.promises(recipe.params),
-    )
-    checks = verification.verify(make_context(), subject, probe.read(folder / "answers"))
-    return [f"{check.name}: {check.detail}" for check in checks if not check.passed]
+    given = (recipe.method.name, recipe.parameters, sample, sample / recipe.method.name)
+    return trials.apart(trials.make, *given) or trials.apart(trials.judge, *given)
 
 
 def test_what_was_not_tried_is_taken_with_a_warning(tiny: Path) -> None:
