@@ -18,6 +18,7 @@ from core.ids import JobId, TeamId
 from db import jobs, quotas, texts
 from db.jobs import NewJob, PlannedStep
 from db.shown import ShownJob
+from engines import families
 from engines.calibration import is_own
 from engines.methods.base import CalibratedParams
 from engines.recipe import Recipe, parse_recipe
@@ -67,7 +68,8 @@ def _new_job(session: Session, team_id: TeamId, wanted: JobRequest) -> NewJob:
     _check_attempts(wanted.max_attempts, settings.attempts_limit)
     model = check_model(recipe, source, settings.source_roots)
     steps = plan(recipe, evaluation, publish_to, _own_text(session, team_id, recipe))
-    warnings = _check_capacity(session, steps, model, wait=wanted.wait_for_capacity)
+    warnings = families.warnings(recipe.method.name, model) if model else ()
+    warnings += _check_capacity(session, steps, model, wait=wanted.wait_for_capacity)
     quotas.require_place(session, team_id, default_quotas(settings))  # last, for it may lock until the transaction ends
     return NewJob(
         source=source,

@@ -117,6 +117,29 @@ def _store_as(path: Path, dtypes: Mapping[str, str], originals: Mapping[str, Any
     save_file(tensors, path, metadata)
 
 
+def keep_vectors(folder: Path, source: Path, is_own: Callable[[str], bool]) -> None:
+    """Put the source's own vectors in place of those that came out a little different.
+
+    Args:
+        folder: the checkpoint; files whose vectors are right already are not read but for these.
+        source: the model it was made of.
+        is_own: whether the vector of a name must be the source's.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    vectors = {name for name, one in weight_tensors(source, ANYWHERE).items() if len(one.shape) == 1 and is_own(name)}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            names = vectors.intersection(file.keys())
+            originals = read_tensors(source, names)
+            if all(file.get_tensor(name).equal(originals[name]) for name in names):
+                continue
+            tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            metadata = file.metadata()
+        save_file({**tensors, **originals}, path, metadata)
+
+
 def read_tensors(folder: Path, names: set[str]) -> dict[str, Any]:
     """Return tensors of a model folder by name, as torch reads them."""
     from safetensors import safe_open

@@ -9,7 +9,7 @@ import errno
 import functools
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 
@@ -110,9 +110,17 @@ def _open(snapshot: Path, target: Path, facts: ModelFacts) -> Any:
     if architecture not in conversion.TEXT_MODEL_MAP:
         raise ModelUnsupported(f"llama.cpp's converter does not know the architecture {architecture}.")
     model_class = conversion.get_model_class(architecture)
-    label = str(hparams.get("model_type") or architecture)
-    model = model_class(snapshot, file_types[facts.dtype], target, model_name=label)
+    model = model_class(snapshot, file_types[facts.dtype], target, model_name=_label(hparams, architecture, snapshot))
     return getattr(model, "impl", model)  # Mistral3's class is a shell around the one that does the work
+
+
+def _label(hparams: Mapping[str, Any], architecture: str, snapshot: Path) -> str:
+    """Return the name that the file will say the model has.
+
+    llama.cpp goes by it for the special tokens of Phi-3's vocabulary, and cannot load Phi-4's under the same name.
+    """
+    name = str(hparams.get("model_type") or architecture)
+    return "phi4" if name == "phi3" and not (snapshot / "tokenizer.model").is_file() else name
 
 
 def _prove_tokenizer(

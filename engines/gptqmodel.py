@@ -28,29 +28,6 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 # come from the machine, and may not come again.
 _REFUSALS = (NotImplementedError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 _OF_ITS_LOADER = "LazyTurtle"
-# What it is known to do wrong, tried on small models of each: the reason, by architecture.
-_SPLITS = "it splits the fused matrices of this architecture, and writes names that no server knows"
-_NO_ROTARY = "its AWQ does not know this architecture's rotary embedding"
-_WRONG: Mapping[Kind, Mapping[str, str]] = {
-    "gptq": {"Phi3ForCausalLM": _SPLITS},
-    "awq": {
-        "Phi3ForCausalLM": _SPLITS,
-        "Gemma3ForCausalLM": _NO_ROTARY,
-        "Gemma3ForConditionalGeneration": _NO_ROTARY,
-    },
-}
-
-
-def require_known(kind: Kind, architecture: str) -> None:
-    """Refuse an architecture of which GPTQModel is known to fail, before it is tried.
-
-    Raises:
-        ModelUnsupported: it is one.
-    """
-    if reason := _WRONG[kind].get(architecture):
-        raise ModelUnsupported(
-            f"{VERSION} cannot make {kind} of {architecture}: {reason}. Choose another method.", param="recipe.method"
-        )
 
 
 def start() -> None:
@@ -80,7 +57,19 @@ def load_to_quantize(folder: Path, kind: Kind, config: Mapping[str, Any], device
     setup_logger().setLevel("WARN")  # it draws a table for each module; what it says there is measured here
     with _refusals():
         made = getattr(configs, _CONFIGS[kind])(**config)
-        return GPTQModel.load(str(folder), made, device=device, dtype=getattr(torch, dtype))
+        loaded = GPTQModel.load(str(folder), made, device=device, dtype=getattr(torch, dtype))
+    _keep_rotations_apart(loaded.model.config)
+    return loaded
+
+
+def _keep_rotations_apart(config: Any) -> None:
+    """Take out what GPTQModel adds to rotary parameters that are kept by the kind of layer, as Gemma 3's are.
+
+    It takes them for one set and adds what is missing of that, and transformers refuses to save the mixture.
+    """
+    parameters = getattr(config, "rope_parameters", None) or {}
+    if any(isinstance(value, dict) for value in parameters.values()):
+        config.rope_parameters = {name: value for name, value in parameters.items() if isinstance(value, dict)}
 
 
 def quantize(model: Any, kind: Kind, samples: Sequence[Sequence[int]], batch_size: int) -> Sequence[Mapping[str, Any]]:

@@ -7,6 +7,7 @@ is not used: it sets environment variables, looks for a processor, and takes whi
 
 import contextlib
 import re
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any, Literal, Self
 
 from core.errors import DoesNotFit, InvalidRequest, ModelUnsupported, ToolFailed
 from engines import calibration
-from engines.checkpoints import CheckpointFacts, is_in_layer, keep_companions, keep_precision
+from engines.checkpoints import CheckpointFacts, is_in_layer, keep_companions, keep_precision, keep_vectors
 from engines.compressed_files import Scheme, is_code, read_compressed_facts
 from engines.context import EngineContext, Progress
 from engines.layer_progress import LayerProgress
@@ -94,7 +95,7 @@ def quantize(context: EngineContext, source: Path, samples: Path | None, plan: P
     except torch.OutOfMemoryError as error:
         raise DoesNotFit(f"Memory of {context.device} ran out at a layer of the model. Use a larger device.") from error
     del model
-    written = _finish(context.output, source)
+    written = _finish(context.output, source, plan.scheme)
     if written["quantized_modules"] != len(chosen):
         count = written["quantized_modules"]
         raise ToolFailed(f"llm-compressor wrote {count} quantized modules, and {len(chosen)} were to be.")
@@ -105,7 +106,28 @@ def _load(source: Path, dtype: str) -> Any:
     """Return the model in main memory; experts that it holds as one tensor are taken apart."""
     from llmcompressor.modeling.moe.linearize import load_quantizable_moe
 
-    return load_model(source, dtype, around=load_quantizable_moe)
+    with _hiding_broken_modules():
+        return load_model(source, dtype, around=load_quantizable_moe)
+
+
+@contextlib.contextmanager
+def _hiding_broken_modules() -> Iterator[None]:
+    """Hide the parts of transformers that cannot be imported, for as long as this lasts.
+
+    It looks into all of its parts that have been named when a class of experts is to be replaced, and stumbles over
+    those that read images where torchvision is not installed.
+    """
+    hidden = {}
+    for name, module in list(sys.modules.items()):
+        if name.startswith("transformers."):
+            try:
+                dir(module)
+            except ImportError:
+                hidden[name] = sys.modules.pop(name)
+    try:
+        yield
+    finally:
+        sys.modules.update(hidden)
 
 
 def _choose(model: Any, scheme: Scheme) -> dict[str, Any]:
@@ -319,10 +341,14 @@ def _save(model: Any, folder: Path) -> None:
     model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
 
 
-def _finish(folder: Path, source: Path) -> CheckpointFacts:
-    """Leave out what is of this run alone, and put back all that is the source's own."""
+def _finish(folder: Path, source: Path, scheme: Scheme) -> CheckpointFacts:
+    """Leave out what is of this run alone, and put back all that is the source's own.
+
+    Where norms multiply by one more than they store, llm-compressor adds it and takes it away again, with some loss.
+    """
     (folder / RECIPE_NAME).unlink()
     keep_companions(folder, source)
     stored = weight_tensors(folder, ANYWHERE)
     keep_precision(folder, source, lambda name, tensor: tensor.dtype if is_code(name, stored) else None)
+    keep_vectors(folder, source, lambda name: scheme.smoothing == "none" or not is_in_layer(name))
     return read_compressed_facts(folder)

@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from core.errors import InvalidRequest
-from engines import methods
+from engines import families, methods
 from engines.methods.base import Method, MethodParams, Preset
+from engines.source import ModelFacts
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,16 @@ class Recipe:
     def parameters(self) -> dict[str, Any]:
         """The parameters as plain data, defaults included."""
         return self.params.model_dump(mode="json")
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse a model of these facts that the recipe does not go with, before anything is computed.
+
+        Raises:
+            InvalidRequest: ``param`` names the field, the message what would be valid.
+            ModelUnsupported: the method cannot work on such a model.
+        """
+        families.require_possible(self.method.name, facts)
+        self.method.check(facts, self.params)
 
     def document(self) -> dict[str, Any]:
         """Return the long form: ``{"method": …}`` and every parameter."""

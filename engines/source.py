@@ -52,6 +52,7 @@ class ModelFacts:
         row_lengths: the different lengths of the rows of the layers' weights, ascending.
         tied_embeddings: whether the embedding is the output head, too; unknown of a model that was fetched before this
             was looked at, which counts as no.
+        stacked_experts: whether all experts of a layer are stored as one tensor; likewise.
     """
 
     architecture: str
@@ -63,6 +64,7 @@ class ModelFacts:
     vocabulary_size: int
     row_lengths: Sequence[int]
     tied_embeddings: bool = False
+    stacked_experts: bool = False
 
     @property
     def largest_tensor_elements(self) -> int:
@@ -100,6 +102,7 @@ def inspect(folder: Path, roots: Sequence[Path] = ()) -> ModelFacts:
         vocabulary_size=_size(sizes, "vocab_size"),
         row_lengths=_row_lengths(tensors),
         tied_embeddings=config.get("tie_word_embeddings") is True or not OUTPUT_HEADS & tensors.keys(),
+        stacked_experts=any(is_stacked(name, tensor) for name, tensor in tensors.items()),
     )
     _require_agreement(facts, tensor_count=len(tensors))
     return facts
@@ -250,6 +253,11 @@ def weight_tensors(folder: Path, roots: Sequence[Path] = ()) -> dict[str, Stored
                     "Fetch both from the same revision."
                 )
     return {name: tensor for tensors in found.values() for name, tensor in tensors.items()}
+
+
+def is_stacked(name: str, tensor: StoredTensor) -> bool:
+    """Return whether a tensor holds a matrix of each expert of a layer."""
+    return ".experts." in name and len(tensor.shape) == 3 and bool(LAYER.search(name))  # noqa: PLR2004 - experts first
 
 
 def _read_shard(folder: Path, shard: str, roots: Sequence[Path]) -> dict[str, StoredTensor]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from core.errors import SourceInvalid
 from core.steps import UnboundStep
-from engines import source
+from engines import families, source
 from engines.methods.base import Forecast
 from engines.source import ModelFacts
 from pipeline.copying import copy_files
@@ -25,8 +25,8 @@ class Fetch(StepKind):
         return "fewbits"
 
     def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
-        """Return a small need: the size is known only when the folder is read, and is checked then."""
-        return Forecast(memory_bytes=256 * MIB, scratch_bytes=0)
+        """Return a small need, of transformers: the size is known only when the folder is read, and is checked then."""
+        return Forecast(memory_bytes=512 * MIB, scratch_bytes=0)
 
     def expect(self, params: Mapping[str, Any], model: ModelFacts) -> Mapping[str, Any]:
         """Return what is known of the model already."""
@@ -41,9 +41,14 @@ class Fetch(StepKind):
         return {"source": step.source, "job": step.job_id}
 
     def run(self, context: StepContext) -> Outcome:
-        """Check the folder, then copy its model files."""
+        """Check the folder, then copy its model files.
+
+        Raises:
+            ModelUnsupported: transformers does not know the architecture.
+        """
         folder = local_folder(context.params["source"], context.source_roots)
         facts = source.inspect(folder, context.source_roots)
+        families.require_known(folder, facts)
         files = {name: folder / name for name in source.model_files(folder, context.source_roots)}
         output = context.engine.output
         copy_files(files, output, context.engine, what="model", disk="worker's scratch disk")

@@ -29,10 +29,11 @@ def check_model(recipe: Recipe, location: str, roots: tuple[Path, ...]) -> Model
 
     Raises:
         InvalidRequest: ``param`` names the field, the message what would be valid.
+        ModelUnsupported: the method cannot work on such a model.
     """
     facts = _visible_facts(location, roots)
     if facts is not None:
-        recipe.method.check(facts, recipe.params)
+        recipe.check(facts)
     return facts
 
 

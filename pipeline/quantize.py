@@ -37,7 +37,7 @@ class Quantize(StepKind):
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
         """Return the recipe, once its method is known to take this model with these parameters."""
         recipe = parse_recipe(step.params["recipe"])
-        recipe.method.check(model_facts(input_facts(step)), recipe.params)
+        recipe.check(model_facts(input_facts(step)))
         return step.params
 
     def output(self, params: Mapping[str, Any]) -> Output:

@@ -103,7 +103,6 @@ class AwqMethod(Method):
             InvalidRequest: naming the field and the row length.
             ModelUnsupported: GPTQModel is known to fail, or a size of the model is no multiple of ``ROWS_AT_ONCE``.
         """
-        gptqmodel.require_known("awq", facts.architecture)
         for length in facts.row_lengths:
             if length % params.group_size:
                 raise InvalidRequest(

@@ -161,7 +161,6 @@ class GptqMethod(Method):
             InvalidRequest: naming the field and the row length.
             ModelUnsupported: GPTQModel is known to fail.
         """
-        gptqmodel.require_known("gptq", facts.architecture)
         given = [params, *(rule for rule in params.modules if not rule.skip)]
         for bits in {one.bits or params.bits for one in given}:
             for length in facts.row_lengths:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from engines.checkpoints import read_tensors
-from engines.source import ANYWHERE, CONFIG_NAME, OUTPUT_HEADS, weight_tensors
+from engines.source import ANYWHERE, CONFIG_NAME, OUTPUT_HEADS, is_stacked, weight_tensors
 from engines.tokenizer import load_tokenizer
 from engines.verification.subject import Fault, Subject, relative_error
 from engines.verification.tokenizers import require_same
@@ -23,9 +23,12 @@ def stored_and_originals(subject: Subject) -> tuple[Mapping[str, StoredTensor], 
     """Return what the result holds, and what of the source it must stand for: an output head stored twice counts once.
 
     Raises:
+        Fault: the source holds the experts of a layer as one tensor, which would pass for something that is kept.
         SourceInvalid: a shard is missing or damaged.
     """
     stored, originals = (weight_tensors(folder, ANYWHERE) for folder in (subject.result, subject.source))
+    if stacked := sorted(name for name, tensor in originals.items() if is_stacked(name, tensor)):
+        raise Fault(f"{stacked[0]} holds the matrices of many experts, and no reader of this format looks for it.")
     for name in _tied_heads(subject, stored, originals):
         del originals[name]
     return stored, originals

@@ -45,7 +45,7 @@ def contents(subject: Subject, told: Mapping[str, Any]) -> Contents:
         told: what the ``quantization_config`` must say.
 
     Raises:
-        Fault: the configuration says something else.
+        Fault: the configuration says something else, or the source holds experts as one tensor.
         SourceInvalid: a shard is missing or damaged.
     """
     _require_told(subject, {**told, "quant_method": subject.written})

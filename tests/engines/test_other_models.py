@@ -1,6 +1,5 @@
 """Small random models of other shapes and kinds, end to end, against llama.cpp's own tool."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from engines import convert, evaluation
 from engines.recipe import parse_recipe
 from engines.runtimes import open_runtime
 from tests.engines import conftest
+from tests.engines.families import train_sentencepiece
 
 SMALL = {
     "vocab_size": 4096,
@@ -42,29 +42,10 @@ def _make(folder: Path, kind: str, tiny: Path) -> None:
     config = getattr(transformers, f"{family}Config")(**SMALL | changes)
     getattr(transformers, f"{family}ForCausalLM")(config).to(torch.bfloat16).save_pretrained(folder)
     if kind == "sentencepiece":
-        _train_sentencepiece(folder)
+        train_sentencepiece(folder)
     else:
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(tiny / name, folder)
-
-
-def _train_sentencepiece(folder: Path) -> None:
-    import sentencepiece
-
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(evaluation.TEXTS / "prose_eval.txt"),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=2000,
-        model_type="bpe",
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        allow_whitespace_only_pieces=True,
-        minloglevel=2,
-    )
-    settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    settings_and_flags = settings | {"add_bos_token": True, "legacy": False}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings_and_flags), encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", KINDS)
