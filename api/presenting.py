@@ -154,7 +154,7 @@ def method_object(method: Method) -> responses.Method:
         needs_calibration="samples" in method.material(default.params),
         default=default.short,
         presets=[_preset(method, preset) for preset in method.presets],
-        parameters=method.Params.model_json_schema(),
+        parameters=method.schema(),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engines import methods
-from engines.methods.base import CalibratedParams, Method, registered
+from engines.methods.base import Method, registered
 from engines.recipe import parse_recipe, preset_recipe
 
 HEADER = """\
@@ -55,9 +55,8 @@ def _section(method: Method) -> Iterator[str]:
             yield f"| `{preset_recipe(method, preset)[0]}` | {preset.why} |"
         yield ""
     yield "| parameter | values | default | meaning |\n|---|---|---|---|"
-    schema = method.Params.model_json_schema()
-    # A base's fields, which are those of calibration, come first in the schema; a reader wants the method's own first.
-    for name, field in sorted(schema["properties"].items(), key=lambda item: item[0] in CalibratedParams.model_fields):
+    schema = method.schema()
+    for name, field in schema["properties"].items():
         values = _cell(_values(field, schema.get("$defs", {})))
         yield f"| `{name}` | {values} | {_default(field)} | {_cell(field.get('description', ''))} |"
     yield ""

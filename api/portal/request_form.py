@@ -58,7 +58,7 @@ class RequestForm:
         return cls(
             method=method,
             first=tuple(field for field in others if field.name in FIRST),
-            recipe=fields_of(method.Params.model_json_schema(), RECIPE),
+            recipe=fields_of(method.schema(), RECIPE),
             groups=tuple(field for field in rest if field.kind is Kind.GROUP),
             advanced=tuple(field for field in rest if field.kind is not Kind.GROUP),
         )

@@ -113,6 +113,12 @@ class Method(abc.ABC):
     pool: ClassVar[Literal["cpu", "gpu"]]
     presets: ClassVar[Sequence[Preset]] = ()
 
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the parameters, those that are the method's own before those of calibration."""
+        schema = self.Params.model_json_schema()
+        named = sorted(schema["properties"].items(), key=lambda item: item[0] in CalibratedParams.model_fields)
+        return {**schema, "properties": dict(named)}
+
     @abc.abstractmethod
     def engine(self, params: Any) -> str:
         """Return the library that does the work, with its version; a new version means new results."""

@@ -8,8 +8,12 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import update
 
+from api.portal.fields import fields_of
+from api.portal.request_form import RECIPE
 from db.session import Database
 from db.tables import Attempt
+from engines import methods
+from engines.recipe import preset_recipe
 from tests.api.work import Workers
 from tests.portal.conftest import WIDTHS
 from tests.portal.stories import begin_anew, begin_quantizing, end_badly, end_well, submit
@@ -84,9 +88,13 @@ def test_the_keyboard_goes_through_a_page_in_order(page: Page, jobs: dict[str, s
     page.goto("/jobs/new")
     page.evaluate("document.querySelector('details').open = true")
     order = list(tab_order(page))
+    gguf = methods.get("gguf")
     assert order[:5] == ["Skip to the content", "fewbits", "Jobs", "New job", "Sign out"]
     assert order[5:] == [
-        *("gguf", "gptq", "odd", "Source (required)", "Type", "code", "prose", "Windows", "Advanced"),
+        *("awq", "fp8", "gguf", "gptq", "int4", "int8", "odd"),
+        *(preset_recipe(gguf, preset)[0] for preset in gguf.presets),
+        *("Source (required)", *(field.label for field in fields_of(gguf.schema(), RECIPE))),
+        *("code", "prose", "Windows", "Advanced"),
         *("Metadata", "Labels"),
         *("Priority", "Max runtime (seconds)", "Max pending (seconds)"),
         *("Max attempts", "Wait for capacity", "Publish to", "Submit the job", "Back to the jobs"),
