@@ -1,6 +1,5 @@
 """Verification of AWQ: the scales that it moves between tensors pass, and nothing else does."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from engines.verification import Check
 from engines.verification.folding import Folds
 from engines.verification.subject import Fault, Subject
 from tests.engines import conftest, making
+from tests.engines.damage import edit, shuffle, tell
 
 # GPTQModel takes a warning that is raised for a failure, and goes another way then.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -66,40 +66,6 @@ def test_a_sound_result_passes(result: Path, model: Path, verify: Verify) -> Non
     checks = verify(result)
     assert [check.name for check in checks] == ["tensors", "tokenizer", "loads", "divergence", "generation"]
     assert all(check.passed for check in checks), checks
-
-
-def tell(**changes: Any) -> Callable[[Path], None]:
-    def damage(folder: Path) -> None:
-        path = folder / "config.json"
-        config = json.loads(path.read_text())
-        config["quantization_config"].update(changes)
-        path.write_text(json.dumps(config))
-
-    return damage
-
-
-def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    def damage(folder: Path) -> None:
-        from safetensors.torch import load_file, save_file
-
-        tensors = load_file(folder / "model.safetensors")
-        change(tensors)
-        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-
-    return damage
-
-
-def shuffle(name: str) -> Callable[[Path], None]:
-    """Put a tensor's words into another order, as many of each as before."""
-
-    def change(tensors: dict[str, Any]) -> None:
-        import torch
-
-        words = tensors[name]
-        order = torch.randperm(words.numel(), generator=torch.Generator().manual_seed(0))
-        tensors[name] = words.flatten()[order].reshape(words.shape).contiguous()
-
-    return edit(change)
 
 
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
