@@ -86,13 +86,6 @@ def test_sizes_that_do_not_divide_are_refused(tiny: Path) -> None:
         recipe.method.check(dataclasses.replace(facts, row_lengths=(96,)), recipe.params)
 
 
-@pytest.mark.parametrize(("method", "architecture"), [("awq", "Gemma3ForCausalLM"), ("gptq", "Phi3ForCausalLM")])
-def test_architectures_on_which_gptqmodel_fails_are_refused(method: str, architecture: str, tiny: Path) -> None:
-    recipe = parse_recipe(method)
-    with pytest.raises(ModelUnsupported, match=f"cannot make {method} of {architecture}"):
-        recipe.method.check(dataclasses.replace(source.inspect(tiny), architecture=architecture), recipe.params)
-
-
 @pytest.mark.slow
 def test_what_fails_in_a_thread_of_gptqmodel_is_raised_and_does_not_end_the_process(
     two_layers: Path, make_context: conftest.MakeContext, monkeypatch: pytest.MonkeyPatch
