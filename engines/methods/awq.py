@@ -101,7 +101,7 @@ class AwqMethod(Method):
 
         Raises:
             InvalidRequest: naming the field and the row length.
-            ModelUnsupported: GPTQModel is known to fail, or a size of the model is no multiple of ``ROWS_AT_ONCE``.
+            ModelUnsupported: a size of the model is no multiple of ``ROWS_AT_ONCE``.
         """
         for length in facts.row_lengths:
             if length % params.group_size:

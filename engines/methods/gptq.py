@@ -159,7 +159,6 @@ class GptqMethod(Method):
 
         Raises:
             InvalidRequest: naming the field and the row length.
-            ModelUnsupported: GPTQModel is known to fail.
         """
         given = [params, *(rule for rule in params.modules if not rule.skip)]
         for bits in {one.bits or params.bits for one in given}:
