@@ -39,11 +39,11 @@ _NO_REFERENCE = (
 _SAVE_AGAIN = (
     "Load the model with transformers and save it with save_pretrained(), which stores them one by one, and give that."
 )
-_STACKED = f"GPTQModel takes experts apart that are stored as one tensor, and no server finds the parts. {_SAVE_AGAIN}"
+_STACKED = f"Experts that are stored as one tensor are taken apart, and servers look for the one. {_SAVE_AGAIN}"
 _GPTQMODEL: Mapping[str, str] = {
     "mistral3 with images": _NO_REFERENCE,
     "gemma3 with images": (
-        "GPTQModel writes this model under other names than its own, and rounds the part that sees. Give the model of "
+        "GPTQModel writes it under other names than the model's own, and servers look for those. Give the model of "
         "text alone, Gemma3ForCausalLM, or choose gguf, which takes the text of it."
     ),
     "phi3": ("GPTQModel cuts gate_up_proj in two, and servers look for it whole. Choose gguf for Phi-3 and Phi-4."),
@@ -52,6 +52,19 @@ _GPTQMODEL: Mapping[str, str] = {
         "Choose gguf."
     ),
     "gpt2": "GPTQModel's results of GPT-2, whose matrices lie transposed, cannot be checked. Choose gguf.",
+    **{f"{family}{STACKED}": _STACKED for family in ("mixtral", "qwen3-moe", OTHER)},
+}
+_LLMCOMPRESSOR: Mapping[str, str] = {
+    "mistral3 with images": _NO_REFERENCE,
+    "gemma3 with images": (
+        "llm-compressor goes into the part that sees, too, and its result cannot be loaded. Give the model of text "
+        "alone, Gemma3ForCausalLM, or choose gguf, which takes the text of it."
+    ),
+    "mixtral": (
+        "llm-compressor writes Mixtral's experts under other names than the model's own, and neither transformers nor "
+        "servers find them. Choose gguf."
+    ),
+    "gpt2": "llm-compressor finds nothing to quantize in GPT-2, whose matrices are no torch.nn.Linear. Choose gguf.",
     **{f"{family}{STACKED}": _STACKED for family in ("mixtral", "qwen3-moe", OTHER)},
 }
 
@@ -63,10 +76,13 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         f"mixtral{STACKED}": f"llama.cpp's converter knows Mixtral's experts only one by one. {_SAVE_AGAIN}",
     },
     "gptq": _GPTQMODEL,
-    "awq": _GPTQMODEL,
-    "fp8": {"mistral3 with images": _NO_REFERENCE},
-    "int8": {"mistral3 with images": _NO_REFERENCE},
-    "int4": {"mistral3 with images": _NO_REFERENCE},
+    "awq": {
+        **_GPTQMODEL,
+        "gemma3": "GPTQModel's AWQ does not know how Gemma 3's layers turn by two kinds of positions. Choose gptq.",
+    },
+    "fp8": _LLMCOMPRESSOR,
+    "int8": _LLMCOMPRESSOR,
+    "int4": _LLMCOMPRESSOR,
 }
 
 

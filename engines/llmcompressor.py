@@ -85,7 +85,7 @@ def quantize(context: EngineContext, source: Path, samples: Path | None, plan: P
 
     context.report(Progress(0, facts.layer_count, "layers", "loading"))
     try:
-        model = _load(source, facts.dtype)
+        model = load_with_experts_apart(source, facts.dtype)
         chosen = _choose(model, plan.scheme)
         follower = LayerProgress(context, chosen, facts.layer_count)
         with _steered(context, follower):
@@ -102,12 +102,15 @@ def quantize(context: EngineContext, source: Path, samples: Path | None, plan: P
     return {**written, **({} if plan.rounding == "nearest" else {"rounded_to_nearest": nearest})}
 
 
-def _load(source: Path, dtype: str) -> Any:
-    """Return the model in main memory; experts that it holds as one tensor are taken apart."""
+def load_with_experts_apart(folder: Path, dtype: str = "float32", **options: Any) -> Any:
+    """Return a model in main memory, with a module for each expert, though transformers holds all of a layer as one.
+
+    Results of mixtures of experts can be read in no other way either; see ``load_model`` for arguments and errors.
+    """
     from llmcompressor.modeling.moe.linearize import load_quantizable_moe
 
     with _hiding_broken_modules():
-        return load_model(source, dtype, around=load_quantizable_moe)
+        return load_model(folder, dtype, around=load_quantizable_moe, **options)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ rounds activations, and multiplied in float32. So what is judged is the rounding
 from pathlib import Path
 from typing import Any
 
-from engines.loading import load_model
+from engines.llmcompressor import load_with_experts_apart
 from engines.runtimes.huggingface import HuggingFaceRuntime
 
 
@@ -24,5 +24,5 @@ def load_dense(folder: Path) -> Any:
     from compressed_tensors.offload import remove_dispatch
     from transformers import CompressedTensorsConfig
 
-    model = load_model(folder, quantization_config=CompressedTensorsConfig(dequantize=True))
+    model = load_with_experts_apart(folder, quantization_config=CompressedTensorsConfig(dequantize=True))
     return remove_dispatch(model)  # its modules would stay in main memory, whatever they are moved to

@@ -23,6 +23,7 @@ SWEEPS = 3  # of the alternating least squares that find factors for rows and co
 # How much more of the error's square factors known from elsewhere may leave than the best ones, and what that is where
 # nothing was rounded but to 16 bits.
 EXPLAINED_MAX = 1.15
+STORED_ERROR = 2**-9  # of a number in bfloat16, as a part of it
 EXACT = 1e-5
 SCALAR_MAX = 0.15  # how far all factors together may be off: clipping makes weights smaller
 ROWS_MAX = 0.25  # how far factors of rows may be from one: clipping makes some rows smaller than others
@@ -81,6 +82,19 @@ def _check_layer(subject: Subject, names: Sequence[str], dense: Mapping[str, Den
 
 
 @dataclass(frozen=True)
+class _Ratio:
+    """What a vector says of the factors of columns.
+
+    Attributes:
+        factors: for each column.
+        error: how far each may be off, as a part of it, since the vector is stored in so few bits.
+    """
+
+    factors: "torch.Tensor"
+    error: "torch.Tensor"
+
+
+@dataclass(frozen=True)
 class _Fit:
     """Factors of a matrix.
 
@@ -117,19 +131,23 @@ class Folds:
     """The factors in one layer; vectors are added before matrices."""
 
     def __init__(self) -> None:
-        self._ratios: dict[str, list[torch.Tensor]] = {}
+        self._ratios: dict[str, list[_Ratio]] = {}
         self._fits: dict[str, _Fit] = {}
         self.worst = (0.0, "")
 
     def add_vector(self, name: str, found: "torch.Tensor", original: "torch.Tensor") -> None:
         """Take a vector's ratio to its original for factors of columns.
 
-        Some norms multiply by one more than they store, so the ratio of that is kept, too.
+        Some norms multiply by one more than they store, so the ratio of that is kept, too. Where little is left of the
+        sum, what is stored is much too coarse for it.
         """
         import torch
 
         if not torch.equal(found, original):
-            self._ratios[name] = [_ratio(original, found), _ratio(1 + original, 1 + found)]
+            self._ratios[name] = [
+                _Ratio(_ratio(original, found), torch.full_like(found, STORED_ERROR)),
+                _Ratio(_ratio(1 + original, 1 + found), STORED_ERROR * (found / (1 + found)).abs()),
+            ]
 
     def add_matrix(self, name: str, found: "torch.Tensor", original: "torch.Tensor", error_max: float) -> None:
         """Find a matrix's factors.
@@ -154,14 +172,27 @@ class Folds:
             raise Fault(f"{name} differs from its original by {least:.1%}, and {error_max:.1%} would be much.")
         self.worst = max(self.worst, (least, name))
         ones = torch.ones(original.shape[1])
-        known = [("", ones), *((of, ratio) for of, all_of_it in self._ratios.items() for ratio in all_of_it)]
-        tried = [(of, *_row_factors(found, original * one)) for of, one in known if len(one) == len(ones)]
+        power = original.square().sum(dim=0) / found.square().sum()
+        known = [("", _Ratio(ones, 0 * ones))]
+        known += [
+            (of, ratio) for of, ratios in self._ratios.items() for ratio in ratios if len(ratio.factors) == len(ones)
+        ]
+        tried = [
+            (
+                of,
+                *_row_factors(found, original * one.factors),
+                float((power * (one.factors * one.error).square()).sum()),
+            )
+            for of, one in known
+        ]
         self._fits[name] = _Fit(
             rows=min(tried, key=lambda one: one[2])[1],
             columns=_row_factors(found.T, original.T)[0],
-            power=original.square().sum(dim=0) / found.square().sum(),
+            power=power,
             least=least**2,
-            fed_by=frozenset(of for of, _, error in tried if error**2 <= EXPLAINED_MAX * least**2 + EXACT),
+            fed_by=frozenset(
+                of for of, _, error, coarse in tried if error**2 <= EXPLAINED_MAX * least**2 + EXACT + coarse
+            ),
         )
 
     def require_cancelled(self) -> None:
@@ -175,7 +206,7 @@ class Folds:
             own = self._fits.get(name.removesuffix("bias") + "weight") if name.endswith(".bias") else None
             if own is None and not any(name in fit.fed_by for fit in fits):
                 raise Fault(f"{name} is not the source's own, and no matrix makes up for it.")
-            if own is not None and not _are_near(ratios[0], own.rows.reciprocal()):
+            if own is not None and not _are_near(ratios[0].factors, own.rows.reciprocal()):
                 raise Fault(f"{name} is not the source's own, and its matrix has not changed as it has.")
         for name, fit in self._fits.items():
             if fit.fed_by and fit.has_rows() and not any(one.has_columns(fit.rows.reciprocal()) for one in fits):
