@@ -21,6 +21,7 @@ from engines.source import (
 from engines.weights import StoredTensor, read_header, read_json_object
 
 NAMES_BY_DTYPE = {"F16": "f16", "BF16": "bf16", "F32": "f32"}
+ROUNDED = 2**-7  # the step between numbers near one in bfloat16
 ROUTERS = ("gate", "router")  # choose experts, and are left as they are; "gate_proj" is none of them
 
 
@@ -117,27 +118,32 @@ def _store_as(path: Path, dtypes: Mapping[str, str], originals: Mapping[str, Any
     save_file(tensors, path, metadata)
 
 
-def keep_vectors(folder: Path, source: Path, is_own: Callable[[str], bool]) -> None:
-    """Put the source's own vectors in place of those that came out a little different.
+def keep_vectors(folder: Path, source: Path) -> None:
+    """Put the source's own vectors in place of those that rounding alone has made a little different.
 
     Args:
-        folder: the checkpoint; files whose vectors are right already are not read but for these.
+        folder: the checkpoint; of files whose vectors are right already only these are read.
         source: the model it was made of.
-        is_own: whether the vector of a name must be the source's.
     """
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    vectors = {name for name, one in weight_tensors(source, ANYWHERE).items() if len(one.shape) == 1 and is_own(name)}
+    vectors = {name for name, one in weight_tensors(source, ANYWHERE).items() if len(one.shape) == 1}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
-            names = vectors.intersection(file.keys())
-            originals = read_tensors(source, names)
-            if all(file.get_tensor(name).equal(originals[name]) for name in names):
+            ours = read_tensors(source, vectors.intersection(file.keys()))
+            rounded = {name: own for name, own in ours.items() if _is_rounded(file.get_tensor(name), own)}
+            if not rounded:
                 continue
             tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             metadata = file.metadata()
-        save_file({**tensors, **originals}, path, metadata)
+        save_file({**tensors, **rounded}, path, metadata)
+
+
+def _is_rounded(found: Any, own: Any) -> bool:
+    import torch
+
+    return not torch.equal(found, own) and torch.allclose(found.float(), own.float(), rtol=ROUNDED, atol=ROUNDED)
 
 
 def read_tensors(folder: Path, names: set[str]) -> dict[str, Any]:

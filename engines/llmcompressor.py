@@ -95,7 +95,7 @@ def quantize(context: EngineContext, source: Path, samples: Path | None, plan: P
     except torch.OutOfMemoryError as error:
         raise DoesNotFit(f"Memory of {context.device} ran out at a layer of the model. Use a larger device.") from error
     del model
-    written = _finish(context.output, source, plan.scheme)
+    written = _finish(context.output, source)
     if written["quantized_modules"] != len(chosen):
         count = written["quantized_modules"]
         raise ToolFailed(f"llm-compressor wrote {count} quantized modules, and {len(chosen)} were to be.")
@@ -344,7 +344,7 @@ def _save(model: Any, folder: Path) -> None:
     model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
 
 
-def _finish(folder: Path, source: Path, scheme: Scheme) -> CheckpointFacts:
+def _finish(folder: Path, source: Path) -> CheckpointFacts:
     """Leave out what is of this run alone, and put back all that is the source's own.
 
     Where norms multiply by one more than they store, llm-compressor adds it and takes it away again, with some loss.
@@ -353,5 +353,5 @@ def _finish(folder: Path, source: Path, scheme: Scheme) -> CheckpointFacts:
     keep_companions(folder, source)
     stored = weight_tensors(folder, ANYWHERE)
     keep_precision(folder, source, lambda name, tensor: tensor.dtype if is_code(name, stored) else None)
-    keep_vectors(folder, source, lambda name: scheme.smoothing == "none" or not is_in_layer(name))
+    keep_vectors(folder, source)
     return read_compressed_facts(folder)

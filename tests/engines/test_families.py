@@ -27,15 +27,13 @@ QUICK: Mapping[str, dict[str, Any]] = {"gguf": {"type": "Q4_0"}}
 # What is tried by default: the kinds that differ most. The rest takes minutes.
 SOON = {
     ("gguf", "gemma3"),
-    ("gguf", "phi3"),
     ("gguf", "phi4"),
     ("gguf", "qwen3-moe"),
     ("gguf", "mixtral, as held"),
     ("gptq", "gemma3"),
-    ("gptq", "qwen2, shards"),
     ("gptq", "qwen3-moe"),
-    ("gptq", "mixtral"),
     ("gptq", "phi3"),
+    ("fp8", "qwen3-moe"),
 }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import InvalidRequest
+from core.errors import InvalidRequest, ModelUnsupported
 from engines import methods
 from engines.recipe import parse_recipe
 from pipeline.precheck import check_model
@@ -18,6 +18,16 @@ def test_a_group_size_that_does_not_divide_is_refused_with_the_row_length(tiny_l
     with pytest.raises(InvalidRequest, match="rows of 256 weights") as refused:
         check_model(recipe, tiny_llama.as_uri(), (tiny_llama,))
     assert refused.value.param == "recipe.group_size"
+
+
+def test_a_family_with_which_a_method_cannot_work_is_refused_with_the_reason(tiny_llama: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_llama, tmp_path / "model"))
+    config = model / "config.json"
+    config.write_text(config.read_text().replace("LlamaForCausalLM", "Phi3ForCausalLM"))
+    with pytest.raises(ModelUnsupported, match="gate_up_proj") as refused:
+        check_model(parse_recipe("gptq:4bit-g128"), model.as_uri(), (tmp_path,))
+    assert refused.value.param == "recipe.method"
+    assert check_model(parse_recipe("gguf:Q4_K_M"), model.as_uri(), (tmp_path,)) is not None
 
 
 @pytest.mark.parametrize("recipe", ["gptq:4bit-g128", "gptq:4bit-row", "gguf:Q4_K_M"])
