@@ -35,6 +35,7 @@ def test_what_was_not_tried_is_taken_and_said_first(caller: Caller, tmp_path: Pa
     source = model_called("OlmoForCausalLM", tmp_path)
     response = caller.post("/v1/jobs", {"source": source, "recipe": "gguf:Q4_K_M", "wait_for_capacity": True})
     assert response.status_code == 201, response.text
-    assert response.json is not None
-    job = response.json["id"]
-    assert "gguf was not tried on OlmoForCausalLM" in caller.get(f"/v1/jobs/{job}/events?follow=false").text
+    job = response.get_json()["id"]
+    events = caller.get(f"/v1/jobs/{job}/events").get_json()["data"]
+    assert (events[1]["level"], events[1]["type"]) == ("warn", "message")
+    assert "gguf was not tried on OlmoForCausalLM" in events[1]["message"]
