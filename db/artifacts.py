@@ -52,10 +52,10 @@ def pin(session: Session, sha256: str) -> None:
     session.execute(_PUT_IN_ARTIFACT, {"sha256s": [sha256]})
 
 
-def hold(session: Session, sha256s: Sequence[str]) -> None:
-    """Lock the rows of blobs: whoever is about to have one waits, or is waited for."""
+def hold(session: Session, sha256s: Sequence[str]) -> Sequence[str]:
+    """Lock the rows of blobs, and return those that are there: whoever is about to have one waits, or is waited for."""
     locked = select(Blob.sha256).where(Blob.sha256.in_(sha256s)).order_by(Blob.sha256)
-    session.execute(locked.with_for_update())
+    return session.scalars(locked.with_for_update()).all()
 
 
 def unpin(session: Session, sha256: str) -> None:

@@ -37,10 +37,13 @@ _STATEMENTS = {
           AND NOT EXISTS (SELECT FROM executions WHERE reserved_by = workers.id)
     """),
 }
+# Whoever has one locked deletes it, too.
 _ABANDONED_INTENTS = text("""
-    DELETE FROM blob_intents USING executions
-    WHERE executions.id = blob_intents.execution_id
-      AND (executions.token <> blob_intents.token OR executions.status <> 'running')
+    DELETE FROM blob_intents WHERE ctid = ANY (ARRAY(
+        SELECT blob_intents.ctid FROM blob_intents JOIN executions ON executions.id = blob_intents.execution_id
+        WHERE executions.token <> blob_intents.token OR executions.status <> 'running'
+        FOR UPDATE OF blob_intents SKIP LOCKED
+    ))
 """)
 TABLES: Sequence[str] = tuple(_STATEMENTS)
 

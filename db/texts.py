@@ -135,9 +135,9 @@ def files_of(session: Session, text_ids: Sequence[str]) -> Mapping[str, Sequence
 def forget_unfinished(session: Session, older_than_seconds: float) -> int:
     """Delete what uploads that began longer ago and never ended have left, and return how many."""
     unfinished = (Text.stored_at.is_(None), Text.announced_at < clock.ago(older_than_seconds))
-    sha256s = session.scalars(select(Text.sha256).where(*unfinished)).all()
-    artifacts.hold(session, sha256s)
-    return _delete(session, *unfinished, Text.sha256.in_(sha256s))
+    # A blob that was collected meanwhile may be announced anew, with a text that is not held by this.
+    held = artifacts.hold(session, session.scalars(select(Text.sha256).where(*unfinished)).all())
+    return _delete(session, *unfinished, Text.sha256.in_(held))
 
 
 def _delete(session: Session, *which: ColumnElement[bool]) -> int:

@@ -4,11 +4,12 @@ import contextlib
 import hashlib
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from core.errors import Conflict, InvalidRequest, NotFound, StoreFailed
 from core.ids import TeamId, TextId
@@ -89,6 +90,25 @@ def test_what_is_announced_is_kept_from_collection_and_seen_by_nobody(bench: Ben
     assert bench.database.run(partial(texts.forget_unfinished, older_than_seconds=60)) == 0
     assert bench.database.run(partial(texts.forget_unfinished, older_than_seconds=0)) == 1
     assert blobs(bench) == set()
+
+
+def test_what_is_announced_anew_while_older_leavings_are_forgotten_stays(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announce(bench)
+    hold = artifacts.hold
+
+    def hold_late(session: Session, sha256s: Sequence[str]) -> Sequence[str]:
+        monkeypatch.undo()
+        assert bench.database.run(partial(texts.forget_unfinished, older_than_seconds=0)) == 1
+        assert blobs(bench) == set()
+        held = hold(session, sha256s)
+        announce(bench)
+        return held
+
+    monkeypatch.setattr(artifacts, "hold", hold_late)
+    assert bench.database.run(partial(texts.forget_unfinished, older_than_seconds=0)) == 0
+    assert blobs(bench) == {sha256_of("x")}
 
 
 def test_a_kept_text_is_not_forgotten_because_an_upload_of_it_was_broken_off(bench: Bench) -> None:
