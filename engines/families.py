@@ -68,8 +68,8 @@ _LLMCOMPRESSOR: Mapping[str, str] = {
     **{f"{family}{STACKED}": _STACKED for family in ("mixtral", "qwen3-moe", OTHER)},
 }
 
-# For each method the families with which it cannot work, and why; it works with the others of ``FAMILIES``. A method
-# that has no column was not tried with any.
+# For each method, and each engine where several do it, the families with which it cannot work, and why; it works with
+# the others of ``FAMILIES``. A method that has no column was not tried with any.
 REFUSED: Mapping[str, Mapping[str, str]] = {
     "gguf": {
         "mistral3 with images": _NO_REFERENCE,
@@ -80,6 +80,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         **_GPTQMODEL,
         "gemma3": "GPTQModel's AWQ does not know how Gemma 3's layers turn by two kinds of positions. Choose gptq.",
     },
+    "awq as compressed-tensors": _LLMCOMPRESSOR,
     "fp8": _LLMCOMPRESSOR,
     "int8": _LLMCOMPRESSOR,
     "int4": _LLMCOMPRESSOR,
@@ -91,21 +92,21 @@ def family(facts: ModelFacts) -> str:
     return FAMILIES.get(facts.architecture, OTHER) + STACKED * facts.stacked_experts
 
 
-def require_possible(method: str, facts: ModelFacts) -> None:
-    """Refuse a model of a family with which a method is known not to work.
+def require_possible(column: str, facts: ModelFacts) -> None:
+    """Refuse a model of a family with which a method, or an engine of it, is known not to work.
 
     Raises:
         ModelUnsupported: with the reason.
     """
-    reason = REFUSED.get(method, {}).get(family(facts))
+    reason = REFUSED.get(column, {}).get(family(facts))
     if reason is not None:
-        raise ModelUnsupported(f"{method} cannot work on {facts.architecture}: {reason}", param="recipe.method")
+        raise ModelUnsupported(f"{column} cannot work on {facts.architecture}: {reason}", param="recipe.method")
 
 
-def warnings(method: str, facts: ModelFacts) -> tuple[str, ...]:
+def warnings(column: str, facts: ModelFacts) -> tuple[str, ...]:
     """Return what a person should know before a method is used on such a model, in sentences."""
-    if method in REFUSED and facts.architecture not in FAMILIES:
-        return (f"{method} was not tried on {facts.architecture}. It may fail; verification says what is wrong then.",)
+    if column in REFUSED and facts.architecture not in FAMILIES:
+        return (f"{column} was not tried on {facts.architecture}. It may fail; verification says what is wrong then.",)
     if facts.architecture == "Gemma3ForConditionalGeneration":
         return ("Only the text of this model is converted and judged; the result does not see images.",)
     return ()

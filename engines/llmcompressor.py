@@ -74,7 +74,7 @@ def quantize(context: EngineContext, source: Path, samples: Path | None, plan: P
 
     Raises:
         ModelUnsupported: transformers or llm-compressor cannot work on the architecture.
-        InvalidRequest: what is to be ignored is not there, or is a part of what servers run as one.
+        InvalidRequest: what is to be left as it is is not there, or is a part of what servers run as one.
         ToolFailed: a layer was left as it was.
         DoesNotFit: memory ran out.
     """
@@ -147,8 +147,9 @@ def _choose(model: Any, scheme: Scheme) -> dict[str, Any]:
     for pattern in scheme.ignore:
         if not any(re.fullmatch(pattern, name) for name in inside):
             raise InvalidRequest(
-                f"ignore: {pattern!r} matches no layer. Names are such as {next(iter(inside), 'lm_head')}.",
-                param="recipe.ignore",
+                f"No module of this model is called {pattern}. It has {len(inside)}, such as "
+                f"{', '.join(list(inside)[:2])}.",
+                param="recipe.modules",
             )
     chosen = {name: module for name, module in inside.items() if scheme.quantizes(name)}
     if not chosen:
@@ -172,9 +173,9 @@ def _require_whole(left_out: set[str], chosen: dict[str, Any]) -> None:
             parted = [f"{parent}.{part}" for part in group if last in group and f"{parent}.{part}" in chosen]
             if parted:
                 raise InvalidRequest(
-                    f"ignore leaves out {name}, and not {parted[0]}: servers run {', '.join(group)} as one matrix. "
+                    f"{name} is left as it is, and {parted[0]} is not: servers run {', '.join(group)} as one matrix. "
                     "Leave out all of them or none.",
-                    param="recipe.ignore",
+                    param="recipe.modules",
                 )
 
 

@@ -9,9 +9,9 @@ match, GPTQModel those with ``-:`` before the others. Here a pattern must match 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from core.errors import InvalidRequest
 from engines.methods.base import MethodParams
@@ -60,6 +60,23 @@ class SkipRule(MethodParams):
         return self
 
 
+RuleT = TypeVar("RuleT", bound=SkipRule)
+
+
+def _distinct(rules: tuple[RuleT, ...]) -> tuple[RuleT, ...]:
+    """Refuse two rules with one pattern, of which the second would never hold."""
+    seen = set[str]()
+    for rule in rules:
+        if rule.match in seen:
+            raise ValueError(f"two rules are for {rule.match!r}")
+        seen.add(rule.match)
+    return rules
+
+
+# A field of rules; JSON has no tuples, so that lists are taken, too.
+Rules = Annotated[tuple[RuleT, ...], Field(strict=False, max_length=RULES_MAX), AfterValidator(_distinct)]
+
+
 def changes(rule: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a rule, as plain data, says of its modules: by name, None where it says nothing."""
     return {name: value for name, value in rule.items() if name not in SkipRule.model_fields}
@@ -74,19 +91,6 @@ def dynamic(rules: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         }
         for rule in ordered
     }
-
-
-def require_distinct(rules: Iterable[SkipRule]) -> None:
-    """Refuse two rules with one pattern, of which the second would never hold.
-
-    Raises:
-        ValueError: there are such.
-    """
-    seen = set[str]()
-    for rule in rules:
-        if rule.match in seen:
-            raise ValueError(f"two rules are for {rule.match!r}")
-        seen.add(rule.match)
 
 
 def require_matches(config: Mapping[str, Any], modules: Iterable[str]) -> None:

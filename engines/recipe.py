@@ -35,6 +35,11 @@ class Recipe:
         """The parameters as plain data, defaults included."""
         return self.params.model_dump(mode="json")
 
+    @property
+    def tried_as(self) -> str:
+        """The column of ``engines.families`` that the recipe is in."""
+        return self.method.tried_as(self.params)
+
     def check(self, facts: ModelFacts) -> None:
         """Refuse a model of these facts that the recipe does not go with, before anything is computed.
 
@@ -42,7 +47,7 @@ class Recipe:
             InvalidRequest: ``param`` names the field, the message what would be valid.
             ModelUnsupported: the method cannot work on such a model.
         """
-        families.require_possible(self.method.name, facts)
+        families.require_possible(self.tried_as, facts)
         self.method.check(facts, self.params)
 
     def document(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ MakeModel = Callable[[], Path]
 
 JUDGED = {"domains": ["prose", "code"], "windows": 40}
 NOT_JUDGED = {"domains": ["prose"], "windows": 1}
-BESIDE_PRESETS = ("gguf:Q8_0", "gptq:8bit-row", "gptq:3bit-g128", "gptq:2bit-g64")
+BESIDE_PRESETS = ("gguf:Q8_0", "gptq:8bit-row", "gptq:3bit-g128", "gptq:2bit-g64", "awq:4bit-g128-ct")
 LONG = {"calibration_samples": 128, "calibration_tokens": 2048}
 SHORT = {"calibration_samples": 128, "calibration_tokens": 512}
 
@@ -72,6 +72,8 @@ def eight_layers(bench: Bench, folder: Path) -> Section:
     yield "fp8", partial(_quantize, bench, model, "fp8")
     yield "int8", partial(_quantize, bench, model, {"method": "int8", **LONG})
     yield "awq", partial(_quantize, bench, model, {"method": "awq", **LONG})
+    compressed = {"method": "awq", "format": "compressed-tensors", **LONG}
+    yield "awq, llm-compressor's", partial(_quantize, bench, model, compressed)
 
 
 def deep(bench: Bench, folder: Path) -> Section:

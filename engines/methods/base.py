@@ -136,6 +136,13 @@ class Method(abc.ABC):
     def writes(self, params: Any) -> Format:
         """Return the format of the result, which decides the runtime that judges it."""
 
+    def tried_as(self, params: Any) -> str:
+        """Return the column of ``engines.families`` that says with which models this works; the method's as a rule.
+
+        A method that several engines do has one for each.
+        """
+        return self.name
+
     def promises(self, params: Any) -> Mapping[str, Any]:
         """Return what verification is to find, in the words that its format's reader knows; the parameters as a rule.
 

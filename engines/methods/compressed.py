@@ -1,19 +1,19 @@
 """What the methods have in common that llm-compressor does and that write compressed-tensors. No method itself."""
 
 import abc
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field
 
 from core.errors import InvalidRequest
 from engines import llmcompressor
 from engines.compressed_files import WORD_BITS
 from engines.context import EngineContext
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method
+from engines.module_rules import Rules, SkipRule
 from engines.source import ModelFacts, inspect_snapshot
 
 PROCESS_BYTES = 3 * 2**30  # torch, transformers, llm-compressor
@@ -25,22 +25,16 @@ HESSIANS_BESIDE = 6  # one for each matrix of a layer that takes the residual st
 class CompressedParams(CalibratedParams):
     """The parameters of each of them, beside its own."""
 
-    ignore: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field(
-        default=[],
-        max_length=32,
-        description="Layers to leave as they are: regular expressions, each for whole names such as "
-        r"model\.layers\.0\.mlp\..*",
+    modules: Rules[SkipRule] = Field(
+        default=(),
+        description="Modules to leave as they are, by regular expressions for whole names. Servers run q, k and v as "
+        "one, and gate and up: leave out all of these, or none",
     )
 
-    @field_validator("ignore", mode="after")
-    @classmethod
-    def _compiles(cls, patterns: list[str]) -> list[str]:
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
-        return patterns
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The patterns of what is left as it is."""
+        return tuple(rule.match for rule in self.modules)
 
 
 class CompressedMethod(Method):

@@ -68,7 +68,7 @@ def _scheme(params: Any) -> Scheme:
         bits=8,
         group_size=WHOLE_MATRIX if is_static else WHOLE_ROW,
         activations="static" if is_static else "token",
-        ignore=params.ignore,
+        ignore=params.left_out,
         lm_head=params.lm_head,
     )
 

@@ -22,11 +22,10 @@ from engines.methods.base import CalibratedParams, Forecast, Format, Material, M
 from engines.module_rules import (
     CHANGE,
     OUTPUT_HEAD,
-    RULES_MAX,
+    Rules,
     SkipRule,
     dynamic,
     packing,
-    require_distinct,
     require_matches,
     whole_name,
 )
@@ -84,10 +83,8 @@ class GptqParams(CalibratedParams):
     lm_head: bool = Field(
         default=False, description="Quantize the output head, too; a model that shares it with its embedding cannot"
     )
-    modules: tuple[GptqRule, ...] = Field(
+    modules: Rules[GptqRule] = Field(
         default=(),
-        strict=False,  # JSON has no tuples
-        max_length=RULES_MAX,
         description="Rules for single modules, by regular expressions for whole names: bits, group_size, sym, "
         "desc_act, or skip. A rule that skips holds before all others, then the first that matches. vLLM and SGLang "
         "make q, k and v one module qkv_proj, and gate and up gate_up_proj: let a rule match all of these, or none. "
@@ -96,7 +93,6 @@ class GptqParams(CalibratedParams):
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
-        require_distinct(self.modules)
         if self.static_groups and not (self.desc_act and self.group_size != WHOLE_ROW):
             raise ValueError("static_groups needs desc_act and a group_size: without, groups are in order anyway")
         if 0 < self.mse < 1:

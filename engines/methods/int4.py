@@ -81,7 +81,9 @@ class Int4Method(CompressedMethod):
 
 
 def _scheme(params: Any) -> Scheme:
-    return Scheme(type="int", bits=BITS, group_size=params.group_size, symmetric=params.symmetric, ignore=params.ignore)
+    return Scheme(
+        type="int", bits=BITS, group_size=params.group_size, symmetric=params.symmetric, ignore=params.left_out
+    )
 
 
 register(Int4Method())

@@ -95,7 +95,7 @@ def _scheme(params: Any) -> Scheme:
         group_size=params.group_size,
         activations="token" if is_both else "none",
         smoothing="columns" if is_both and params.smoothing_strength else "none",
-        ignore=params.ignore,
+        ignore=params.left_out,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from engines.gptq_files import WORD_BITS
 from engines.gptqmodel import load_quantized, packed_layers, unpacked_weight
-from engines.methods.awq import BITS, stored_config
+from engines.methods.awq_gemm import BITS, stored_config
 from engines.module_rules import Packing
 from engines.verification import packed
 from engines.verification.checkpoints import check_tokenizer, require_same_tensors

@@ -18,6 +18,7 @@ from tests.engines.making import with_weights
 pytestmark = pytest.mark.filterwarnings("default")  # the library's own, of many kinds
 
 SAMPLES = {"calibration_samples": 10, "calibration_tokens": 64}
+AWQ = {"method": "awq", "format": "compressed-tensors", **SAMPLES}
 RECIPES: dict[str, dict[str, Any]] = {
     "fp8": {"method": "fp8"},
     "fp8:static": {"method": "fp8", "activations": "static", **SAMPLES},
@@ -27,8 +28,14 @@ RECIPES: dict[str, dict[str, Any]] = {
     "int4:w4a16-g128": {"method": "int4", **SAMPLES},
     "int4:w4a16-row": {"method": "int4", "group_size": -1, "actorder": "none", **SAMPLES},
     "int4:w4a16-g32-asym": {"method": "int4", "group_size": 32, "symmetric": False, **SAMPLES},
+    "awq:4bit-g128-ct": AWQ,
+    "awq:4bit-g32-sym-ct": {**AWQ, "group_size": 32, "zero_point": False},
 }
 MODULES = [*(f"self_attn.{name}_proj" for name in "qkvo"), *(f"mlp.{name}_proj" for name in ("gate", "up", "down"))]
+
+
+def skip(pattern: str) -> dict[str, Any]:
+    return {"match": pattern, "skip": True}
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +78,8 @@ def test_other_short_forms_are_refused(short: str) -> None:
 
 def test_what_is_no_pattern_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="is no regular expression") as refused:
-        parse_recipe({"method": "fp8", "ignore": ["*down_proj"]})
-    assert refused.value.param == "recipe.ignore"
+        parse_recipe({"method": "fp8", "modules": [skip("*down_proj")]})
+    assert refused.value.param == "recipe.modules.0.match"
 
 
 def test_a_group_size_that_does_not_divide_is_refused_with_the_row(tiny: Path) -> None:
@@ -139,7 +146,7 @@ def test_what_is_not_quantized_is_the_sources_own(tiny_copy: Path, make_context:
 
     conftest.add_bos_and_chat_template(tiny_copy)
     model = conftest.cut_to_two_layers(tiny_copy, tiny_copy.parent / "two")
-    folder = quantize({**RECIPES["int4:w4a16-g128"], "ignore": [r".*\.1\.mlp\.down_proj"]}, model, make_context)
+    folder = quantize({**RECIPES["int4:w4a16-g128"], "modules": [skip(r".*\.1\.mlp\.down_proj")]}, model, make_context)
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         assert (folder / name).read_bytes() == (model / name).read_bytes()
     assert sorted(path.name for path in folder.iterdir() if "token" not in path.name) == [
@@ -162,8 +169,8 @@ def test_what_is_not_quantized_is_the_sources_own(tiny_copy: Path, make_context:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"ignore": ["nothing"]}, "matches no layer. Names are such as model.layers.0.self_attn.q_proj"),
-        ({"ignore": [".*q_proj"]}, "servers run q_proj, k_proj, v_proj as one"),
+        ({"modules": [skip("nothing")]}, "is called nothing. It has 14, such as model.layers.0.self_attn.q_proj"),
+        ({"modules": [skip(".*q_proj")]}, "servers run q_proj, k_proj, v_proj as one"),
         ({"lm_head": True}, "output head is its embedding"),
     ],
     ids=str,

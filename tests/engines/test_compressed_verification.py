@@ -25,7 +25,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fp8": {"method": "fp8"},
     "fp8:static": {"method": "fp8", "activations": "static", **SAMPLES},
     "int8:w8a8": {"method": "int8", **SAMPLES},
-    "int4": {"method": "int4", "ignore": [IGNORED], **SAMPLES},
+    "awq": {"method": "awq", "format": "compressed-tensors", **SAMPLES},
+    "int4": {"method": "int4", "modules": [{"match": IGNORED, "skip": True}], **SAMPLES},
 }
 DOWN = "model.layers.0.mlp.down_proj"
 NORM = "model.layers.0.input_layernorm.weight"
@@ -87,6 +88,8 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "not told of": ("int4", tell(ignore=["lm_head"]), "that it is quantized"),
     "a norm doubled": ("int8:w8a8", edit(lambda t: t[NORM].mul_(2)), "scaled, and nothing in the layer makes up"),
     "rows scaled": ("int8:w8a8", edit(lambda t: t[f"{DOWN}.weight_scale"][:64].mul_(2)), f"rows of {DOWN}.weight"),
+    "zero points shuffled": ("awq", shuffle(f"{DOWN}.weight_zero_point"), f"{DOWN}.weight differs"),
+    "a norm doubled after awq": ("awq", edit(lambda t: t[NORM].mul_(2)), "scaled, and nothing in the layer makes up"),
 }
 
 

@@ -22,8 +22,11 @@ from tests.engines.families import SAMPLES
 METHODS: Mapping[str, Method] = {
     name: method for name, method in registered().items() if type(method).__module__.startswith("engines.methods.")
 }
-# Of a method's parameters, what makes it quick, or goes with rows of 128 weights.
-QUICK: Mapping[str, dict[str, Any]] = {"gguf": {"type": "Q4_0"}}
+# Of a column's parameters, what makes it quick, or is not the method's default.
+PARAMETERS: Mapping[str, dict[str, Any]] = {
+    "gguf": {"type": "Q4_0"},
+    "awq as compressed-tensors": {"format": "compressed-tensors"},
+}
 # What is tried by default: the kinds that differ most. The rest takes minutes.
 SOON = {
     ("gguf", "gemma3"),
@@ -37,10 +40,11 @@ SOON = {
 }
 
 
-def recipe_of(method: str) -> Recipe:
+def recipe_of(column: str) -> Recipe:
+    method = column.partition(" ")[0]
     looks_at_text = issubclass(METHODS[method].Params, CalibratedParams)
     few = {"calibration_samples": 8, "calibration_tokens": 64} if looks_at_text else {}
-    return parse_recipe({"method": method, **few, **QUICK.get(method, {})})
+    return parse_recipe({"method": method, **few, **PARAMETERS.get(column, {})})
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +57,9 @@ def samples(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return folder
 
 
-def test_every_method_has_a_column() -> None:
-    assert families.REFUSED.keys() == METHODS.keys()
+def test_every_method_has_a_column_and_every_column_a_recipe() -> None:
+    assert families.REFUSED.keys() >= METHODS.keys()
+    assert all(recipe_of(column).tried_as == column for column in families.REFUSED)
 
 
 def test_every_family_has_a_sample_and_every_refusal_a_family() -> None:
@@ -67,17 +72,17 @@ def test_every_family_has_a_sample_and_every_refusal_a_family() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "sample"),
+    ("column", "sample"),
     [
-        pytest.param(method, sample, marks=[] if (method, sample) in SOON else pytest.mark.slow)
-        for method in METHODS
+        pytest.param(column, sample, marks=[] if (column, sample) in SOON else pytest.mark.slow)
+        for column in families.REFUSED
         for sample in SAMPLES
     ],
 )
-def test_a_family_does_with_a_method_what_the_table_says(method: str, sample: str, samples: Path) -> None:
-    recipe, model = recipe_of(method), samples / sample / "model"
+def test_a_family_does_with_a_method_what_the_table_says(column: str, sample: str, samples: Path) -> None:
+    recipe, model = recipe_of(column), samples / sample / "model"
     facts = source.inspect(model)
-    reason = families.REFUSED[method].get(families.family(facts))
+    reason = families.REFUSED[column].get(families.family(facts))
     if reason is None:
         recipe.check(facts)
         assert not what_is_wrong(recipe, samples / sample)
@@ -90,7 +95,7 @@ def test_a_family_does_with_a_method_what_the_table_says(method: str, sample: st
 
 def what_is_wrong(recipe: Recipe, sample: Path) -> list[str]:
     """Make a result, and return what is wrong with it, or why there is none."""
-    given = (recipe.method.name, recipe.parameters, sample, sample / recipe.method.name)
+    given = (recipe.method.name, recipe.parameters, sample, sample / recipe.tried_as)
     return trials.apart(trials.make, *given) or trials.apart(trials.judge, *given)
 
 

@@ -1,0 +1,106 @@
+"""AWQ as AutoAWQ stored it, by GPTQModel. No method itself: ``awq`` does it so by default."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import InvalidRequest, ModelUnsupported
+from engines import gptqmodel_work
+from engines.checkpoints import matrices
+from engines.context import EngineContext
+from engines.gptqmodel_work import Work
+from engines.methods.base import Forecast, Material
+from engines.module_rules import dynamic, packing, require_matches
+from engines.source import ANYWHERE, ModelFacts, inspect_snapshot, weight_tensors
+
+BITS = 4
+ROWS_AT_ONCE = 64  # GPTQModel looks for the best limits of so many rows together
+PROCESS_BYTES = 2 * 2**30  # torch, transformers, GPTQModel
+
+
+def check(facts: ModelFacts, params: Any) -> None:
+    """Refuse a group size that does not divide the rows, and sizes that GPTQModel's AWQ does not take.
+
+    Raises:
+        InvalidRequest: naming the field and the row length.
+        ModelUnsupported: a size of the model is no multiple of ``ROWS_AT_ONCE``.
+    """
+    for length in facts.row_lengths:
+        if length % params.group_size:
+            raise InvalidRequest(
+                f"group_size {params.group_size} does not divide this model's rows of {length} weights. "
+                f"Choose one that divides {', '.join(map(str, facts.row_lengths))}, or another method.",
+                param="recipe.group_size",
+            )
+        if length % ROWS_AT_ONCE:
+            raise ModelUnsupported(
+                f"GPTQModel's AWQ takes matrices whose sizes are multiples of {ROWS_AT_ONCE}, and this model has "
+                f"{length}. Choose gptq.",
+                param="recipe.method",
+            )
+
+
+def forecast(facts: ModelFacts, params: Any) -> Forecast:
+    """Return what GPTQModel needs: embeddings, a layer with copies in float32, and the inputs of its matrices."""
+    layer_elements = facts.parameter_count // max(facts.layer_count, 1)
+    widths = 4 * facts.hidden_size + max(facts.row_lengths, default=facts.hidden_size)
+    inputs = 4 * params.calibration_samples * params.calibration_tokens * widths
+    embedding = 4 * facts.vocabulary_size * facts.hidden_size
+    return Forecast(
+        memory_bytes=PROCESS_BYTES + embedding,
+        vram_bytes=3 * 4 * layer_elements + inputs,
+        # The layers that wait lie on the disk in full; the result is beside them at the end.
+        scratch_bytes=2 * facts.weight_bytes + 4 * facts.parameter_count,
+    )
+
+
+def quantize(context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
+    """Write a folder as ``save_pretrained`` does, with ``quantization_config``.
+
+    Raises:
+        ModelUnsupported: GPTQModel does not know the architecture, or cannot do it.
+        InvalidRequest: the group size does not divide, or a rule is for no module.
+        ToolFailed: GPTQModel left a module as it was.
+    """
+    source = material["snapshot"]
+    facts = inspect_snapshot(source)
+    check(facts, params)
+    told = stored_config(params.model_dump(mode="json"), source)
+    work = Work(
+        kind="awq",
+        config={
+            "bits": BITS,
+            "group_size": params.group_size,
+            "sym": not params.zero_point,
+            "dynamic": told.get("dynamic"),
+        },
+        told=told,
+        # Its kernels have no other; float16 is the finer of the two.
+        dtype="bfloat16" if facts.dtype == "bfloat16" else "float16",
+        steps=facts.layer_count,
+    )
+    return gptqmodel_work.make(context, source, material["samples"], work)
+
+
+def stored_config(parameters: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    """Return what the ``quantization_config`` of a result says, to be read by servers.
+
+    ``modules_to_not_convert`` is AutoAWQ's word for what is skipped, which transformers and vLLM read; GPTQModel reads
+    ``dynamic``.
+
+    Args:
+        parameters: the recipe's, as plain data.
+        source: the model, for the names of its modules.
+
+    Raises:
+        InvalidRequest: a rule is for no module.
+    """
+    config = {"bits": BITS, "group_size": parameters["group_size"], "zero_point": parameters["zero_point"]}
+    config["version"] = parameters["format"]
+    rules = dynamic(parameters["modules"])
+    if not rules:
+        return config
+    meant = matrices(weight_tensors(source, ANYWHERE), output_head=False)
+    config["dynamic"] = rules
+    require_matches(config, meant)
+    return {**config, "modules_to_not_convert": [name for name in meant if packing(config, name) is None]}
