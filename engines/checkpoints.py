@@ -18,6 +18,7 @@ from engines.source import (
     companions,
     weight_tensors,
 )
+from engines.tensor_files import replace_tensors
 from engines.weights import StoredTensor, read_header, read_json_object
 
 NAMES_BY_DTYPE = {"F16": "f16", "BF16": "bf16", "F32": "f32"}
@@ -80,7 +81,7 @@ def keep_precision(folder: Path, source: Path, made: Callable[[str, StoredTensor
     What has not changed becomes the source's own bits.
 
     Args:
-        folder: the checkpoint; files that are right already are not even read.
+        folder: the checkpoint; of files that are right already only the headers are read.
         source: the model it was made of.
         made: given a tensor's name and header, returns in what type it must be stored if it is the quantizer's own, and
             None if it is one of the source's.
@@ -92,30 +93,14 @@ def keep_precision(folder: Path, source: Path, made: Callable[[str, StoredTensor
             dtype = made(name, stored) or (originals[name].dtype if name in originals else stored.dtype)
             if dtype != stored.dtype:
                 wanted[name] = TORCH_DTYPES[dtype]
-        if wanted:
-            _store_as(path, wanted, read_tensors(source, originals.keys() & wanted.keys()))
+        found, ours = (read_tensors(place, set(wanted)) for place in (path.parent, source))
+        replace_tensors(path, {name: _as(dtype, found[name], ours.get(name)) for name, dtype in wanted.items()})
     config, original = (read_json_object(place / CONFIG_NAME) for place in (folder, source))
     for name in ("dtype", "torch_dtype"):
         config.pop(name, None)
         if name in original:
             config[name] = original[name]
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _store_as(path: Path, dtypes: Mapping[str, str], originals: Mapping[str, Any]) -> None:
-    """Write a file anew with some tensors in other types: the original's bits where only the precision is another."""
-    import torch
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    with safe_open(path, "pt") as file:
-        tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        metadata = file.metadata()
-    for name, dtype in dtypes.items():
-        original = originals.get(name)
-        is_same = original is not None and torch.equal(original.to(tensors[name].dtype), tensors[name])
-        tensors[name] = original if is_same else tensors[name].to(getattr(torch, dtype))
-    save_file(tensors, path, metadata)
 
 
 def keep_vectors(folder: Path, source: Path) -> None:
@@ -125,19 +110,19 @@ def keep_vectors(folder: Path, source: Path) -> None:
         folder: the checkpoint; of files whose vectors are right already only these are read.
         source: the model it was made of.
     """
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
     vectors = {name for name, one in weight_tensors(source, ANYWHERE).items() if len(one.shape) == 1}
     for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            ours = read_tensors(source, vectors.intersection(file.keys()))
-            rounded = {name: own for name, own in ours.items() if _is_rounded(file.get_tensor(name), own)}
-            if not rounded:
-                continue
-            tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            metadata = file.metadata()
-        save_file({**tensors, **rounded}, path, metadata)
+        names = vectors.intersection(read_header(path))
+        found, ours = (read_tensors(place, names) for place in (folder, source))
+        replace_tensors(path, {name: ours[name] for name in names if _is_rounded(found[name], ours[name])})
+
+
+def _as(dtype: str, found: Any, own: Any) -> Any:
+    """Return what was found in another type: the source's own bits where only the precision is another."""
+    import torch
+
+    is_own = own is not None and torch.equal(own.to(found.dtype), found)
+    return own if is_own else found.to(getattr(torch, dtype))
 
 
 def _is_rounded(found: Any, own: Any) -> bool:

@@ -114,7 +114,7 @@ def read_compressed_facts(folder: Path) -> CheckpointFacts:
         else:
             types[NAMES_BY_DTYPE.get(tensor.dtype, tensor.dtype.lower())] += 1
             elements += tensor.element_count
-    stored = sum(tensor.end - tensor.begin for tensor in tensors.values())
+    stored = sum(tensor.byte_count for tensor in tensors.values())
     return CheckpointFacts(
         size_bytes=sum(path.stat().st_size for path in folder.iterdir()),
         bits_per_weight=round(8 * stored / elements, 4),

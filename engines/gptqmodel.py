@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from core.errors import DoesNotFit, ModelUnsupported
 from engines.context import Measurement
+from engines.loading import is_memory_error
 
 VERSION = "gptqmodel 7.6.0"
 
@@ -152,6 +153,8 @@ def load_quantized(folder: Path, kind: Kind) -> Any:
         raise
     # A damaged checkpoint fails wherever the loader first meets the damage.
     except Exception as error:
+        if isinstance(error, RuntimeError) and is_memory_error(error):
+            raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelUnsupported(f"GPTQModel cannot load the result ({reason}).") from error
     return loaded.model

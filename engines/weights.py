@@ -66,6 +66,11 @@ class StoredTensor:
         """The number of elements."""
         return math.prod(self.shape)
 
+    @property
+    def byte_count(self) -> int:
+        """The bytes that it takes up."""
+        return self.end - self.begin
+
 
 def read_json_object(path: Path, *, bytes_max: int = JSON_BYTES_MAX) -> dict[str, Any]:
     """Return the JSON object in ``path``.
@@ -125,7 +130,7 @@ def _parse_tensor(path: Path, name: str, entry: Any) -> StoredTensor:
     if not _are_sizes(offsets) or len(offsets) != 2:  # noqa: PLR2004 - begin and end
         raise _damaged(path, what)
     tensor = StoredTensor(dtype, tuple(shape), *offsets)
-    if tensor.end - tensor.begin != (tensor.element_count * BITS_BY_DTYPE[dtype] + 7) // 8:
+    if tensor.byte_count != (tensor.element_count * BITS_BY_DTYPE[dtype] + 7) // 8:
         raise _damaged(path, f"the shape of tensor {name[:200]!r} does not agree with its bytes")
     return tensor
 
