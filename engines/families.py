@@ -78,7 +78,8 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
     "gptq": _GPTQMODEL,
     "awq": {
         **_GPTQMODEL,
-        "gemma3": "GPTQModel's AWQ does not know how Gemma 3's layers turn by two kinds of positions. Choose gptq.",
+        "gemma3": "GPTQModel's AWQ does not know how Gemma 3's layers turn by two kinds of positions. Give "
+        "format compressed-tensors, or choose gptq.",
     },
     "awq as compressed-tensors": _LLMCOMPRESSOR,
     "fp8": _LLMCOMPRESSOR,

@@ -216,7 +216,7 @@ def _apply(model: Any, plan: Plan, batches: Any, follower: LayerProgress) -> int
             session.lifecycle.recipe.modifiers = [modifier, listener]
             try:
                 _go_through(model, batches if modifier.requires_calibration_data else None, follower)
-            except TraceError as error:
+            except (TraceError, ValueError) as error:
                 raise _unsupported(model, error) from error
         nearest = sum(len(getattr(modifier, "_rtn_fallback_module_names", ())) for modifier in passes)
         session.lifecycle.recipe.modifiers = [*passes, listener]

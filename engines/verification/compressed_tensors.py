@@ -105,7 +105,9 @@ def _check_weights(
     subject: Subject, scheme: Scheme, wanted: Collection[str], kept: Collection[str]
 ) -> tuple[float, str]:
     """Return the largest error of a quantized matrix, and the matrix."""
-    bound = error_bound(FLOAT_BITS if scheme.type == "float" else scheme.weight_bits)
+    # AWQ leaves half of what GPTQ may: it rounds each weight to the nearest.
+    bits = scheme.weight_bits + (scheme.smoothing == "pairs")
+    bound = error_bound(FLOAT_BITS if scheme.type == "float" else bits)
     modules = dict(load_dense(subject.result).named_modules())
     weights = {module: partial(_weight_of, modules[module]) for module in wanted}
     if scheme.smoothing != "none":
