@@ -5,7 +5,7 @@ Knows no format: which tensors a quantizer has made is said by whoever knows its
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -22,7 +22,6 @@ from engines.tensor_files import replace_tensors
 from engines.weights import StoredTensor, read_header, read_json_object
 
 NAMES_BY_DTYPE = {"F16": "f16", "BF16": "bf16", "F32": "f32"}
-ROUNDED = 2**-7  # the step between numbers near one in bfloat16
 ROUTERS = ("gate", "router")  # choose experts, and are left as they are; "gate_proj" is none of them
 
 
@@ -93,7 +92,7 @@ def keep_precision(folder: Path, source: Path, made: Callable[[str, StoredTensor
             dtype = made(name, stored) or (originals[name].dtype if name in originals else stored.dtype)
             if dtype != stored.dtype:
                 wanted[name] = TORCH_DTYPES[dtype]
-        found, ours = (read_tensors(place, set(wanted)) for place in (path.parent, source))
+        found, ours = (read_tensors(place, wanted) for place in (path.parent, source))
         replace_tensors(path, {name: _as(dtype, found[name], ours.get(name)) for name, dtype in wanted.items()})
     config, original = (read_json_object(place / CONFIG_NAME) for place in (folder, source))
     for name in ("dtype", "torch_dtype"):
@@ -101,20 +100,6 @@ def keep_precision(folder: Path, source: Path, made: Callable[[str, StoredTensor
         if name in original:
             config[name] = original[name]
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def keep_vectors(folder: Path, source: Path) -> None:
-    """Put the source's own vectors in place of those that rounding alone has made a little different.
-
-    Args:
-        folder: the checkpoint; of files whose vectors are right already only these are read.
-        source: the model it was made of.
-    """
-    vectors = {name for name, one in weight_tensors(source, ANYWHERE).items() if len(one.shape) == 1}
-    for path in sorted(folder.glob("*.safetensors")):
-        names = vectors.intersection(read_header(path))
-        found, ours = (read_tensors(place, names) for place in (folder, source))
-        replace_tensors(path, {name: ours[name] for name in names if _is_rounded(found[name], ours[name])})
 
 
 def _as(dtype: str, found: Any, own: Any) -> Any:
@@ -125,18 +110,20 @@ def _as(dtype: str, found: Any, own: Any) -> Any:
     return own if is_own else found.to(getattr(torch, dtype))
 
 
-def _is_rounded(found: Any, own: Any) -> bool:
-    import torch
+class Shards:
+    """The tensors of a model folder as torch reads them, each when it is asked for; its files stay mapped meanwhile."""
 
-    return not torch.equal(found, own) and torch.allclose(found.float(), own.float(), rtol=ROUNDED, atol=ROUNDED)
+    def __init__(self, folder: Path) -> None:
+        from safetensors import safe_open
+
+        files: list[Any] = [safe_open(path, "pt") for path in sorted(folder.glob("*.safetensors"))]
+        self._file_of = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - no mapping
+
+    def read(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return tensors by name; those that are not there are left out."""
+        return {name: self._file_of[name].get_tensor(name) for name in names if name in self._file_of}
 
 
-def read_tensors(folder: Path, names: set[str]) -> dict[str, Any]:
-    """Return tensors of a model folder by name, as torch reads them."""
-    from safetensors import safe_open
-
-    found: dict[str, Any] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            found.update({name: file.get_tensor(name) for name in names.intersection(file.keys())})
-    return found
+def read_tensors(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Return tensors of a model folder by name; see ``Shards``, where many are read one by one."""
+    return Shards(folder).read(names)

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from core.errors import DoesNotFit, ModelUnsupported
+from core.errors import ModelUnsupported
 from engines.context import Measurement
-from engines.loading import is_memory_error
+from engines.memory_errors import is_memory_error
 
 VERSION = "gptqmodel 7.6.0"
 
@@ -48,7 +48,6 @@ def load_to_quantize(folder: Path, kind: Kind, config: Mapping[str, Any], device
 
     Raises:
         ModelUnsupported: it does not know the architecture, or refuses the model or the configuration.
-        DoesNotFit: memory ran out.
     """
     import torch
     from gptqmodel import GPTQModel
@@ -87,7 +86,6 @@ def quantize(model: Any, kind: Kind, samples: Sequence[Sequence[int]], batch_siz
 
     Raises:
         ModelUnsupported: it cannot quantize such a model.
-        DoesNotFit: memory ran out.
     """
     from gptqmodel import BACKEND
 
@@ -117,12 +115,8 @@ def _threads_that_raise() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    import torch
-
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise DoesNotFit("Memory of the device ran out while GPTQModel quantized. Use a larger device.") from error
     except (*_REFUSALS, RuntimeError) as error:
         if not isinstance(error, _REFUSALS) and not str(error).startswith(_OF_ITS_LOADER):
             raise
@@ -149,11 +143,9 @@ def load_quantized(folder: Path, kind: Kind) -> Any:
             dtype=torch.float16,
             trust_remote_code=False,
         )
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     # A damaged checkpoint fails wherever the loader first meets the damage.
     except Exception as error:
-        if isinstance(error, RuntimeError) and is_memory_error(error):
+        if is_memory_error(error):
             raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelUnsupported(f"GPTQModel cannot load the result ({reason}).") from error

@@ -13,6 +13,7 @@ from engines.checkpoints import keep_companions, keep_precision
 from engines.context import EngineContext, Progress
 from engines.gptq_files import read_packed_facts, stored_type
 from engines.gptqmodel import Kind
+from engines.memory_errors import told_as_not_fitting
 from engines.source import CONFIG_NAME
 
 BATCH_TOKENS = 4096  # what is computed at once
@@ -49,6 +50,7 @@ def make(context: EngineContext, source: Path, samples: Path, work: Work) -> Map
     Raises:
         ModelUnsupported: GPTQModel does not know the architecture, or cannot do it.
         ToolFailed: GPTQModel left a module as it was.
+        DoesNotFit: memory ran out.
     """
     rows = calibration.read_samples(samples)
     config = {
@@ -59,10 +61,13 @@ def make(context: EngineContext, source: Path, samples: Path, work: Work) -> Map
     }
     gptqmodel.start()
     context.report(Progress(0, work.steps, "layers", "loading"))
-    model = gptqmodel.load_to_quantize(source, work.kind, config, context.device, work.dtype)
     follower = _Follower(context, work.steps)
-    model.subset_callback = follower
-    with contextlib.chdir(context.scratch):  # where it leaves a log of its own
+    with (
+        told_as_not_fitting("GPTQModel quantized", context.device),
+        contextlib.chdir(context.scratch),  # where it leaves a log of its own
+    ):
+        model = gptqmodel.load_to_quantize(source, work.kind, config, context.device, work.dtype)
+        model.subset_callback = follower
         logged = gptqmodel.quantize(model, work.kind, rows, max(1, BATCH_TOKENS // len(rows[0])))
         context.report(Progress(work.steps, work.steps, "layers", "saving"))
         model.save(str(context.output))

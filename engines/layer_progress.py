@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from typing import Any
 
 from engines.context import EngineContext, Measurement, Progress
@@ -23,6 +24,7 @@ class LayerProgress:
         self._context = context
         self._layer_count = layer_count
         self._names = {module: name for name, module in chosen.items()}
+        self._of_layer = Counter(place_of(name)[0] for name in chosen)
         self._before = self._total = self._layer = self._modules = 0
 
     def by_layer(self) -> list[list[Any]]:
@@ -44,8 +46,7 @@ class LayerProgress:
         self._modules += 1
         if math.isfinite(loss):
             self._context.measure(Measurement(layer, place, {"loss": loss, "seconds": round(seconds, 3)}))
-        of_layer = sum(place_of(other)[0] == layer for other in self.chosen)
-        self._report(min(self._modules / of_layer, 1.0), name)
+        self._report(min(self._modules / self._of_layer[layer], 1.0), name)
 
     def layer_done(self) -> None:
         """Note that a layer is done; what follows the last counts as none."""

@@ -7,7 +7,6 @@ is not used: it sets environment variables, looks for a processor, and takes whi
 
 import contextlib
 import re
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,20 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from core.errors import DoesNotFit, InvalidRequest, ModelUnsupported, ToolFailed
+from core.errors import InvalidRequest, ModelUnsupported, ToolFailed
 from engines import calibration
-from engines.checkpoints import CheckpointFacts, is_in_layer, keep_companions, keep_precision, keep_vectors
-from engines.compressed_files import Scheme, is_code, read_compressed_facts
+from engines.checkpoints import is_in_layer
+from engines.compressed_files import Scheme
 from engines.context import EngineContext, Progress
+from engines.experts_apart import load_with_experts_apart
 from engines.layer_progress import LayerProgress
-from engines.loading import load_model
-from engines.source import ANYWHERE, inspect_snapshot, weight_tensors
+from engines.llmcompressor_files import save, tidy
+from engines.memory_errors import is_memory_error, told_as_not_fitting
+from engines.source import inspect_snapshot
 
 READER = "compressed-tensors 0.19.0"  # writes and reads the files
 VERSION = f"llmcompressor 0.14.0.1 with {READER}"
 
-RECIPE_NAME = "recipe.yaml"  # its record of what it did, in its own classes' names; the job has the recipe
-SHARD_SIZE = "4GB"
 BATCH_TOKENS = 4096  # what is computed at once
 # What servers run as one matrix, whose parts must be treated alike.
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -78,59 +77,24 @@ def quantize(context: EngineContext, source: Path, samples: Path | None, plan: P
         ToolFailed: a layer was left as it was.
         DoesNotFit: memory ran out.
     """
-    import torch
-
     facts = inspect_snapshot(source)
     import llmcompressor  # noqa: F401 - takes some seconds
 
     context.report(Progress(0, facts.layer_count, "layers", "loading"))
-    try:
+    with told_as_not_fitting("a layer was quantized", context.device):
         model = load_with_experts_apart(source, facts.dtype)
         chosen = _choose(model, plan.scheme)
         follower = LayerProgress(context, chosen, facts.layer_count)
         with _steered(context, follower):
             nearest = _apply(model, plan, _batches(samples), follower)
         follower.saving()
-        _save(model, context.output)
-    except torch.OutOfMemoryError as error:
-        raise DoesNotFit(f"Memory of {context.device} ran out at a layer of the model. Use a larger device.") from error
+        save(model, context.output)
     del model
-    written = _finish(context.output, source)
+    written = tidy(context.output, source, facts.dtype)
     if written["quantized_modules"] != len(chosen):
         count = written["quantized_modules"]
         raise ToolFailed(f"llm-compressor wrote {count} quantized modules, and {len(chosen)} were to be.")
     return {**written, **({} if plan.rounding == "nearest" else {"rounded_to_nearest": nearest})}
-
-
-def load_with_experts_apart(folder: Path, dtype: str = "float32", **options: Any) -> Any:
-    """Return a model in main memory, with a module for each expert, though transformers holds all of a layer as one.
-
-    Results of mixtures of experts can be read in no other way either; see ``load_model`` for arguments and errors.
-    """
-    from llmcompressor.modeling.moe.linearize import load_quantizable_moe
-
-    with _hiding_broken_modules():
-        return load_model(folder, dtype, around=load_quantizable_moe, **options)
-
-
-@contextlib.contextmanager
-def _hiding_broken_modules() -> Iterator[None]:
-    """Hide the parts of transformers that cannot be imported, for as long as this lasts.
-
-    It looks into all of its parts that have been named when a class of experts is to be replaced, and stumbles over
-    those that read images where torchvision is not installed.
-    """
-    hidden = {}
-    for name, module in list(sys.modules.items()):
-        if name.startswith("transformers."):
-            try:
-                dir(module)
-            except ImportError:
-                hidden[name] = sys.modules.pop(name)
-    try:
-        yield
-    finally:
-        sys.modules.update(hidden)
 
 
 def _choose(model: Any, scheme: Scheme) -> dict[str, Any]:
@@ -210,6 +174,8 @@ def _apply(model: Any, plan: Plan, batches: Any, follower: LayerProgress) -> int
         try:
             session.initialize(model=model, start=-1, recipe=[*passes, listener], calib_data=batches)
         except (RuntimeError, ValueError) as error:
+            if is_memory_error(error):
+                raise
             raise _unsupported(model, error) from error
         for index, modifier in enumerate(passes):
             follower.begin(index, len(passes))
@@ -336,23 +302,3 @@ class _Heard:
 
     def __exit__(self, *_: object) -> None:
         """End nothing: what was found is passed on already."""
-
-
-def _save(model: Any, folder: Path) -> None:
-    from llmcompressor.transformers.compression.compressed_tensors_utils import modify_save_pretrained
-
-    modify_save_pretrained(model)
-    model.save_pretrained(str(folder), max_shard_size=SHARD_SIZE)
-
-
-def _finish(folder: Path, source: Path) -> CheckpointFacts:
-    """Leave out what is of this run alone, and put back all that is the source's own.
-
-    Where norms multiply by one more than they store, llm-compressor adds it and takes it away again, with some loss.
-    """
-    (folder / RECIPE_NAME).unlink()
-    keep_companions(folder, source)
-    stored = weight_tensors(folder, ANYWHERE)
-    keep_precision(folder, source, lambda name, tensor: tensor.dtype if is_code(name, stored) else None)
-    keep_vectors(folder, source)
-    return read_compressed_facts(folder)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ModelUnsupported, SourceInvalid
+from engines.memory_errors import is_memory_error
 from engines.source import CONFIG_NAME
 from engines.weights import read_json_object
 
@@ -52,11 +53,9 @@ def load_model(
                 local_files_only=True,
                 **options,
             )
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     # A configuration that does not describe its model fails wherever the model's class first uses it.
     except Exception as error:
-        if isinstance(error, RuntimeError) and is_memory_error(error):
+        if is_memory_error(error):
             raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         architecture = ", ".join(map(str, read_json_object(folder / CONFIG_NAME).get("architectures") or ["the model"]))
@@ -68,9 +67,3 @@ def load_model(
     if wrong:
         raise SourceInvalid(f"The weights do not fill the model: {wrong[0]} and {len(wrong) - 1} others are missing.")
     return model
-
-
-def is_memory_error(error: RuntimeError) -> bool:
-    """Return whether an error of torch says that main memory is full."""
-    # The CPU's allocator raises a bare RuntimeError.
-    return "DefaultCPUAllocator" in str(error) or "can't allocate memory" in str(error)

@@ -7,7 +7,7 @@ rounds activations, and multiplied in float32. So what is judged is the rounding
 from pathlib import Path
 from typing import Any
 
-from engines.llmcompressor import load_with_experts_apart
+from engines.experts_apart import load_with_experts_apart
 from engines.runtimes.huggingface import HuggingFaceRuntime
 
 

@@ -1,21 +1,23 @@
 """The reference: transformers in float32."""
 
-import contextlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from core.errors import DoesNotFit, ModelUnsupported
+from core.errors import ModelUnsupported
 from engines.context import EngineContext
-from engines.loading import is_memory_error, load_model
+from engines.loading import load_model
+from engines.memory_errors import told_as_not_fitting
 from engines.runtimes import CONTEXT_TOKENS, SCORED_TOKENS
 from engines.source import require_no_code
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+WHAT = "the model ran in float32"
 
 
 class HuggingFaceRuntime:
@@ -41,7 +43,7 @@ class HuggingFaceRuntime:
         require_no_code(self._folder)
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self._context.threads)
-        with _memory_errors(self._context.device):
+        with told_as_not_fitting(WHAT, self._context.device):
             self._model = self.load(self._folder).to(self._context.device).eval()
         # Logits of the whole window of a large vocabulary are hundreds of megabytes; most models can leave some out.
         if "logits_to_keep" in inspect.signature(self._model.forward).parameters:
@@ -65,7 +67,7 @@ class HuggingFaceRuntime:
         """Return the logits that predict the scored tokens; see ``Runtime.logits``."""
         import torch
 
-        with torch.inference_mode(), _memory_errors(self._context.device):
+        with torch.inference_mode(), told_as_not_fitting(WHAT, self._context.device):
             ids = torch.tensor([list(window)], device=self._context.device)
             try:
                 rows = self._model(input_ids=ids, use_cache=False, **self._keep).logits[0]
@@ -83,26 +85,10 @@ class HuggingFaceRuntime:
 
         ids, chosen = list(prompt), list[int]()
         past = None
-        with torch.inference_mode(), _memory_errors(self._context.device):
+        with torch.inference_mode(), told_as_not_fitting(WHAT, self._context.device):
             while len(chosen) < count:
                 given = torch.tensor([ids], device=self._context.device)
                 answer = self._model(input_ids=given, past_key_values=past, use_cache=True)
                 past, ids = answer.past_key_values, [int(answer.logits[0, -1].argmax())]
                 chosen += ids
         return chosen
-
-
-@contextlib.contextmanager
-def _memory_errors(device: str) -> Iterator[None]:
-    """Turn every way in which torch says that memory is full into ``DoesNotFit``."""
-    import torch
-
-    message = f"Memory of {device} ran out while the model ran in float32. Use a larger device."
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise DoesNotFit(message) from error
-    except RuntimeError as error:
-        if not is_memory_error(error):
-            raise
-        raise DoesNotFit(message) from error

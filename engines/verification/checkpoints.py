@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from engines.checkpoints import read_tensors
+from engines.checkpoints import Shards, read_tensors
 from engines.source import ANYWHERE, CONFIG_NAME, OUTPUT_HEADS, is_stacked, weight_tensors
 from engines.tokenizer import load_tokenizer
 from engines.verification.subject import Fault, Subject, relative_error
@@ -64,11 +64,11 @@ def require_same_tensors(subject: Subject, names: Iterable[str]) -> None:
             raise Fault(f"{name} is not quantized, and yet not the source's own.")
 
 
-def require_near(subject: Subject, module: str, found: "torch.Tensor", error_max: float) -> float:
+def require_near(source: Shards, module: str, found: "torch.Tensor", error_max: float) -> float:
     """Return how far a quantized weight is from its original, as a part of the original's norm.
 
     Args:
-        subject: the result and its source.
+        source: the originals.
         module: the weight's module.
         found: what it stands for, dense.
         error_max: how far it may be.
@@ -76,7 +76,7 @@ def require_near(subject: Subject, module: str, found: "torch.Tensor", error_max
     Raises:
         Fault: it is further.
     """
-    original = read_tensors(subject.source, {f"{module}.weight"})[f"{module}.weight"]
+    (original,) = source.read([f"{module}.weight"]).values()
     error = relative_error(found.numpy(), original.float().numpy())
     if not error <= error_max:
         raise Fault(

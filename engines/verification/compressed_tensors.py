@@ -4,7 +4,7 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-from engines.checkpoints import matrices
+from engines.checkpoints import Shards, matrices
 from engines.compressed_files import WORD_BITS, Scheme, read_quantization_config
 from engines.runtimes.compressed_tensors import load_dense
 from engines.verification.checkpoints import (
@@ -115,8 +115,9 @@ def _check_weights(
         require_same_tensors(subject, set(kept) - in_layers)
         return require_same_layers(subject, in_layers, {one: Dense(weight, bound) for one, weight in weights.items()})
     require_same_tensors(subject, kept)
+    source = Shards(subject.source)
     return max(
-        ((require_near(subject, one, weight(), bound), one) for one, weight in weights.items()), default=(0.0, "")
+        ((require_near(source, one, weight(), bound), one) for one, weight in weights.items()), default=(0.0, "")
     )
 
 

@@ -132,6 +132,7 @@ class Folds:
 
     def __init__(self) -> None:
         self._ratios: dict[str, list[_Ratio]] = {}
+        self._unchanged: set[str] = set()
         self._fits: dict[str, _Fit] = {}
         self.worst = (0.0, "")
 
@@ -143,11 +144,14 @@ class Folds:
         """
         import torch
 
-        if not torch.equal(found, original):
-            self._ratios[name] = [
-                _Ratio(_ratio(original, found), torch.full_like(found, STORED_ERROR)),
-                _Ratio(_ratio(1 + original, 1 + found), STORED_ERROR * (found / (1 + found)).abs()),
-            ]
+        if torch.equal(found, original):
+            if found.any():
+                self._unchanged.add(name)
+            return
+        self._ratios[name] = [
+            _Ratio(_ratio(original, found), torch.full_like(found, STORED_ERROR)),
+            _Ratio(_ratio(1 + original, 1 + found), STORED_ERROR * (found / (1 + found)).abs()),
+        ]
 
     def add_matrix(self, name: str, found: "torch.Tensor", original: "torch.Tensor", error_max: float) -> None:
         """Find a matrix's factors.
@@ -211,6 +215,9 @@ class Folds:
         for name, fit in self._fits.items():
             if fit.fed_by and fit.has_rows() and not any(one.has_columns(fit.rows.reciprocal()) for one in fits):
                 raise Fault(f"The rows of {name} are scaled, and nothing in the layer makes up for it.")
+            bias = name.removesuffix("weight") + "bias"
+            if fit.fed_by and fit.has_rows() and bias in self._unchanged:
+                raise Fault(f"The rows of {name} are scaled, and {bias} is not.")
         for name, fit in self._fits.items():
             if not fit.fed_by and not any(fit.has_columns(one.rows.reciprocal()) for one in fits):
                 raise Fault(f"The columns of {name} are scaled, and nothing in the layer makes up for it.")

@@ -2,7 +2,7 @@
 
 import math
 
-from engines.checkpoints import read_tensors
+from engines.checkpoints import Shards, read_tensors
 from engines.gptq_files import WORD_BITS
 from engines.gptqmodel import load_quantized, packed_layers, unpacked_weight
 from engines.methods.gptq import stored_config
@@ -65,11 +65,12 @@ def _check_order(subject: Subject, found: Contents) -> None:
 
 def _check_packed(subject: Subject, found: Contents) -> tuple[float, str]:
     worst, where, seen = 0.0, "", set[str]()
+    source = Shards(subject.source)
     for name, layer in packed_layers(load_quantized(subject.result, "gptq")):
         if name not in found.packings:
             raise Fault(f"GPTQModel takes {name} for quantized, and it should not be.")
         bound = error_bound(packed.stored_bits(found.packings[name]))
-        worst, where = max((worst, where), (require_near(subject, name, unpacked_weight(layer), bound), name))
+        worst, where = max((worst, where), (require_near(source, name, unpacked_weight(layer), bound), name))
         seen.add(name)
     if missing := found.packings.keys() - seen:
         raise Fault(f"GPTQModel takes {min(missing)} for something else than the files say.")

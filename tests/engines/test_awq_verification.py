@@ -157,3 +157,5 @@ def test_a_bias_goes_with_its_rows() -> None:
     folded(bias / rows).require_cancelled()
     with pytest.raises(Fault, match=r"first\.bias is not the source's own"):
         folded(bias * rows).require_cancelled()
+    with pytest.raises(Fault, match=r"rows of first\.weight are scaled, and first\.bias is not"):
+        folded(bias).require_cancelled()
