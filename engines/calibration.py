@@ -44,7 +44,7 @@ class Calibration:
     """The samples that a recipe asks for.
 
     Attributes:
-        text: name of a built-in text, or the id of a team's own.
+        text: name of a built-in text; what the caller calls it where it is a team's own.
         samples: how many.
         tokens: length of each.
         seed: chooses them; the same seed gives the same samples in the same order.
@@ -75,7 +75,7 @@ class CalibrationFacts(TypedDict):
     """What a method will look at.
 
     Attributes:
-        text: its name, or its id.
+        text: as the wanted ``Calibration`` calls it.
         text_sha256: of its bytes.
         samples: how many there are; fewer than asked for where the text gives no more.
         tokens: length of each.
@@ -144,7 +144,7 @@ def write_samples(
         samples=len(rows),
         tokens=wanted.tokens,
         sha256=hashlib.sha256(rows.tobytes()).hexdigest(),
-        unknown_share=float((rows == tokenizer.unk_token_id).mean()) if tokenizer.unk_token_id is not None else 0.0,
+        unknown_share=_unknown_share(tokenizer, rows),
         overlap={name: _overlap(rows, windows) for name, windows in judged.items()},
         warnings=[*_chat_warnings(tokenizer, own)],
     )
@@ -183,7 +183,7 @@ def _draw(tokenizer: Any, wanted: Calibration, parts: Iterable[Iterable[Document
     cuts = [cut for part in parts for cut in _cut(tokenizer, part, wanted.tokens)]
     if len(cuts) < FEWEST * wanted.samples:
         raise ModelUnsupported(
-            f"The calibration text {wanted.text!r} gives {len(cuts)} samples of {wanted.tokens} tokens with this "
+            f"The calibration text gives {len(cuts)} samples of {wanted.tokens} tokens with this "
             f"tokenizer, and {wanted.samples} were asked for. Lower calibration_samples or calibration_tokens, or "
             "choose a longer text.",
             param="recipe.calibration_samples",
@@ -242,6 +242,14 @@ def _chat_warnings(tokenizer: Any, own: OwnText | None) -> Iterator[str]:
     count = sum(not isinstance(document, str) for document in _read_own(own))
     if count and tokenizer.chat_template is None:
         yield f"The model has no chat template: of {count} conversations the contents were joined by blank lines."
+
+
+def _unknown_share(tokenizer: Any, rows: "NDArray[np.int32]") -> float:
+    """Return which part of the ids stands for what is unknown; none where that id has another meaning, too."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None or unknown in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        return 0.0
+    return float((rows == unknown).mean())
 
 
 def _overlap(rows: "NDArray[np.int32]", windows: Sequence[Sequence[int]]) -> float:

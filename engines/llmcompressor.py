@@ -6,7 +6,6 @@ is not used: it sets environment variables, looks for a processor, and takes whi
 """
 
 import contextlib
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from core.errors import InvalidRequest, ModelUnsupported, ToolFailed
+from core.errors import ModelUnsupported, ToolFailed
 from engines import calibration
 from engines.checkpoints import is_in_layer
 from engines.compressed_files import Scheme
@@ -29,8 +28,6 @@ READER = "compressed-tensors 0.19.0"  # writes and reads the files
 VERSION = f"llmcompressor 0.14.0.1 with {READER}"
 
 BATCH_TOKENS = 4096  # what is computed at once
-# What servers run as one matrix, whose parts must be treated alike.
-FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 # Gemma has norms on both sides of its feed-forward part. llm-compressor would smooth the one that closes attention.
 BEFORE_MLP = "pre_feedforward_layernorm"
 SANDWICHED = [
@@ -73,7 +70,6 @@ def quantize(context: EngineContext, source: Path, samples: Path | None, plan: P
 
     Raises:
         ModelUnsupported: transformers or llm-compressor cannot work on the architecture.
-        InvalidRequest: what is to be left as it is is not there, or is a part of what servers run as one.
         ToolFailed: a layer was left as it was.
         DoesNotFit: memory ran out.
     """
@@ -101,46 +97,17 @@ def _choose(model: Any, scheme: Scheme) -> dict[str, Any]:
     """Return the modules to quantize by name, in the model's order.
 
     Raises:
-        InvalidRequest: a pattern matches nothing, or parts what servers run as one.
         ModelUnsupported: there is nothing to quantize.
     """
     import torch
 
     linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    inside = {name: module for name, module in linear.items() if is_in_layer(name)}
-    for pattern in scheme.ignore:
-        if not any(re.fullmatch(pattern, name) for name in inside):
-            raise InvalidRequest(
-                f"No module of this model is called {pattern}. It has {len(inside)}, such as "
-                f"{', '.join(list(inside)[:2])}.",
-                param="recipe.modules",
-            )
-    chosen = {name: module for name, module in inside.items() if scheme.quantizes(name)}
-    if not chosen:
+    chosen = {name: module for name, module in linear.items() if scheme.quantizes(name)}
+    if not any(is_in_layer(name) for name in chosen):
         raise ModelUnsupported(
             f"llm-compressor finds nothing to quantize in {type(model).__name__}: it needs layers of torch.nn.Linear."
         )
-    _require_whole(inside.keys() - chosen.keys(), chosen)
-    head = {name: module for name, module in linear.items() if name == "lm_head" and scheme.lm_head}
-    if scheme.lm_head and (not head or model.get_output_embeddings().weight is model.get_input_embeddings().weight):
-        raise InvalidRequest(
-            "This model's output head is its embedding, which is not quantized. Set lm_head to false.",
-            param="recipe.lm_head",
-        )
-    return {**chosen, **head}
-
-
-def _require_whole(left_out: set[str], chosen: dict[str, Any]) -> None:
-    for name in sorted(left_out):
-        parent, _, last = name.rpartition(".")
-        for group in FUSED:
-            parted = [f"{parent}.{part}" for part in group if last in group and f"{parent}.{part}" in chosen]
-            if parted:
-                raise InvalidRequest(
-                    f"{name} is left as it is, and {parted[0]} is not: servers run {', '.join(group)} as one matrix. "
-                    "Leave out all of them or none.",
-                    param="recipe.modules",
-                )
+    return chosen
 
 
 def _batches(samples: Path | None) -> Any:

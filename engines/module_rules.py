@@ -23,6 +23,9 @@ _PIECES = re.compile(r"(?:[\w|^$-]|\\[.d]|\.|\[\^?[\w-]+\]|\((?:\?:|(?!\?))|\)(?
 REPEATS_MAX = 4
 GROUPS_MAX = 4
 OUTPUT_HEAD = "lm_head|embed_out"
+# What servers run as one matrix, whose parts must be treated alike, as must all experts of a layer.
+FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+_EXPERT = re.compile(r"(?P<layer>.*\.experts)\.\d+\..*")
 
 SKIP, CHANGE = "-:", "+:"
 
@@ -107,10 +110,39 @@ def require_matches(config: Mapping[str, Any], modules: Iterable[str]) -> None:
     for key in config.get("dynamic", {}):
         pattern = key.removeprefix(SKIP).removeprefix(CHANGE)
         if pattern != whole_name(OUTPUT_HEAD) and not any(re.match(pattern, name) for name in names):
+            given = pattern.removeprefix("^(?:").removesuffix(")$")
             raise InvalidRequest(
-                f"No module of this model is called {pattern}. It has {len(names)}, such as {', '.join(names[:2])}.",
+                f"No module of this model is called {given}. It has {len(names)}, such as {', '.join(names[:2])}.",
                 param="recipe.modules",
             )
+
+
+def require_alike(treated: Mapping[str, Any]) -> None:
+    """Refuse rules that part what servers run as one.
+
+    Args:
+        treated: what is done with each module, by its whole name.
+
+    Raises:
+        InvalidRequest: two parts of one are treated differently.
+    """
+    first: dict[str, str] = {}
+    for name, how in treated.items():
+        other = first.setdefault(_run_as(name), name)
+        if treated[other] != how:
+            raise InvalidRequest(
+                f"Rules treat {name} and {other} differently, and servers run them as one. Let each rule match all of "
+                f"{' and '.join(', '.join(group) for group in FUSED)}, and all experts of a layer, or none of them.",
+                param="recipe.modules",
+            )
+
+
+def _run_as(name: str) -> str:
+    """Return what is the same for all modules that servers run as one."""
+    if expert := _EXPERT.fullmatch(name):
+        return expert["layer"]
+    parent, _, last = name.rpartition(".")
+    return next((f"{parent}.{group[0]}" for group in FUSED if last in group), name)
 
 
 def whole_name(pattern: str) -> str:

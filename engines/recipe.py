@@ -49,6 +49,17 @@ class Recipe:
         """
         families.require_possible(self.tried_as, facts)
         self.method.check(facts, self.params)
+        tokens = self.method.material(self.params).get("samples", {}).get("tokens", 0)
+        if 0 < facts.position_count < tokens:
+            raise InvalidRequest(
+                f"The model reads {facts.position_count} tokens at once, and samples of {tokens} were asked for. Lower "
+                "calibration_tokens.",
+                param="recipe.calibration_tokens",
+            )
+
+    def check_matrices(self, found: Mapping[str, tuple[int, int]]) -> None:
+        """Refuse a model that has such matrices; see ``Method.check_matrices``."""
+        self.method.check_matrices(found, self.params)
 
     def document(self) -> dict[str, Any]:
         """Return the long form: ``{"method": …}`` and every parameter."""

@@ -53,6 +53,7 @@ class ModelFacts:
         tied_embeddings: whether the embedding is the output head, too; unknown of a model that was fetched before this
             was looked at, which counts as no.
         stacked_experts: whether all experts of a layer are stored as one tensor; likewise.
+        position_count: how many tokens the model can read at once; 0 where that is unknown.
     """
 
     architecture: str
@@ -65,6 +66,7 @@ class ModelFacts:
     row_lengths: Sequence[int]
     tied_embeddings: bool = False
     stacked_experts: bool = False
+    position_count: int = 0
 
     @property
     def largest_tensor_elements(self) -> int:
@@ -103,6 +105,7 @@ def inspect(folder: Path, roots: Sequence[Path] = ()) -> ModelFacts:
         row_lengths=_row_lengths(tensors),
         tied_embeddings=config.get("tie_word_embeddings") is True or not OUTPUT_HEADS & tensors.keys(),
         stacked_experts=any(is_stacked(name, tensor) for name, tensor in tensors.items()),
+        position_count=_position_count(sizes),
     )
     _require_agreement(facts, tensor_count=len(tensors))
     return facts
@@ -306,6 +309,11 @@ def _require_agreement(facts: ModelFacts, tensor_count: int) -> None:
             f"{facts.hidden_size}, and the weights are too few for that: {facts.parameter_count} numbers in "
             f"{tensor_count} tensors. Use the config.json that belongs to these weights."
         )
+
+
+def _position_count(config: Mapping[str, Any]) -> int:
+    given = next((config[name] for name in ("max_position_embeddings", "n_positions", "n_ctx") if name in config), 0)
+    return given if type(given) is int and 0 < given < SIZE_MAX else 0
 
 
 def _size(config: Mapping[str, Any], *names: str) -> int:

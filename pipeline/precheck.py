@@ -2,15 +2,19 @@
 
 import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from core.errors import RequestError
 from engines import source
+from engines.checkpoints import matrices
 from engines.recipe import Recipe
-from engines.source import ModelFacts
+from engines.source import ModelFacts, weight_tensors
 from pipeline.sources import local_folder
 
-KNOWN_MAX = 256  # folders of which the facts are kept in memory
+KNOWN_MAX = 256  # folders of which what was seen is kept in memory
+
+Seen = tuple[ModelFacts, Mapping[str, tuple[int, int]]]  # facts, and the matrices that could be quantized
 
 
 def check_model(recipe: Recipe, location: str, roots: tuple[Path, ...]) -> ModelFacts | None:
@@ -31,24 +35,28 @@ def check_model(recipe: Recipe, location: str, roots: tuple[Path, ...]) -> Model
         InvalidRequest: ``param`` names the field, the message what would be valid.
         ModelUnsupported: the method cannot work on such a model.
     """
-    facts = _visible_facts(location, roots)
-    if facts is not None:
-        recipe.check(facts)
+    seen = _seen(location, roots)
+    if seen is None:
+        return None
+    facts, found = seen
+    recipe.check(facts)
+    recipe.check_matrices(found)
     return facts
 
 
-def _visible_facts(location: str, roots: tuple[Path, ...]) -> ModelFacts | None:
+def _seen(location: str, roots: tuple[Path, ...]) -> Seen | None:
     try:
         folder = local_folder(location, roots)
-        return _facts_of(folder, roots, _state_of(folder))
+        return _read(folder, roots, _state_of(folder))
     except (OSError, RequestError):
         return None
 
 
 @functools.lru_cache(maxsize=KNOWN_MAX)
-def _facts_of(folder: Path, roots: tuple[Path, ...], _state: tuple[tuple[object, ...], ...]) -> ModelFacts:
+def _read(folder: Path, roots: tuple[Path, ...], _state: tuple[tuple[object, ...], ...]) -> Seen:
     """Read a folder once for each state that it is in: a tokenizer alone may take a tenth of a second."""
-    return source.inspect(folder, roots)
+    facts = source.inspect(folder, roots)
+    return facts, matrices(weight_tensors(folder, roots), output_head=True)
 
 
 def _state_of(folder: Path) -> tuple[tuple[object, ...], ...]:

@@ -99,10 +99,19 @@ class AwqMethod(CompressedMethod):
 
         Raises:
             InvalidRequest: naming the field and the row length.
-            ModelUnsupported: a size of the model is not for GPTQModel.
         """
         check = awq_gemm.check if _is_gemm(params) else super().check
         check(facts, params)
+
+    def check_matrices(self, found: Mapping[str, tuple[int, int]], params: Any) -> None:
+        """Refuse what does not go with single matrices.
+
+        Raises:
+            InvalidRequest: naming the module.
+            ModelUnsupported: a size of a matrix is not for GPTQModel.
+        """
+        check = awq_gemm.check_matrices if _is_gemm(params) else super().check_matrices
+        check(found, params)
 
     def plan(self, params: Any) -> llmcompressor.Plan:
         """Return to what llm-compressor rounds weights, and how."""

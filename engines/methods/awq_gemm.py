@@ -1,16 +1,16 @@
 """AWQ as AutoAWQ stored it, by GPTQModel. No method itself: ``awq`` does it so by default."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidRequest, ModelUnsupported
 from engines import gptqmodel_work
-from engines.checkpoints import matrices
+from engines.checkpoints import is_in_layer, matrices
 from engines.context import EngineContext
 from engines.gptqmodel_work import Work
 from engines.methods.base import Forecast, Material
-from engines.module_rules import dynamic, packing, require_matches
+from engines.module_rules import dynamic, packing, require_alike, require_matches
 from engines.source import ANYWHERE, ModelFacts, inspect_snapshot, weight_tensors
 
 BITS = 4
@@ -19,23 +19,44 @@ PROCESS_BYTES = 2 * 2**30  # torch, transformers, GPTQModel
 
 
 def check(facts: ModelFacts, params: Any) -> None:
-    """Refuse a group size that does not divide the rows, and sizes that GPTQModel's AWQ does not take.
+    """Refuse a group size that does not divide the rows.
 
     Raises:
         InvalidRequest: naming the field and the row length.
-        ModelUnsupported: a size of the model is no multiple of ``ROWS_AT_ONCE``.
     """
-    for length in facts.row_lengths:
-        if length % params.group_size:
+    # With rules it depends on the modules; see ``check_matrices``.
+    for length in () if params.modules else facts.row_lengths:
+        _require_groups(f"this model's rows of {length} weights", length, params.group_size, facts.row_lengths)
+
+
+def check_matrices(found: Mapping[str, tuple[int, int]], params: Any) -> None:
+    """Refuse what does not go with the modules that it is for, and sizes that GPTQModel's AWQ does not take.
+
+    Raises:
+        InvalidRequest: naming the module.
+        ModelUnsupported: a size is no multiple of ``ROWS_AT_ONCE``.
+    """
+    config = _told(params.model_dump(mode="json"))
+    meant = {name: shape for name, shape in found.items() if is_in_layer(name)}
+    require_matches(config, meant)
+    treated = {name: packing(config, name) for name in meant}
+    require_alike(treated)
+    for name, how in treated.items():
+        if how is None:
+            continue
+        parent, _, last = name.rpartition(".")
+        if last == "down_proj" and treated.get(f"{parent}.up_proj", how) is None:
             raise InvalidRequest(
-                f"group_size {params.group_size} does not divide this model's rows of {length} weights. "
-                f"Choose one that divides {', '.join(map(str, facts.row_lengths))}, or another method.",
-                param="recipe.group_size",
+                f"GPTQModel's AWQ cannot quantize {name} where what feeds it, up_proj, is left as it is. Leave both as "
+                "they are, or neither, or give format compressed-tensors.",
+                param="recipe.modules",
             )
-        if length % ROWS_AT_ONCE:
+        rows, columns = meant[name]
+        _require_groups(f"the rows of {columns} weights of {name}", columns, params.group_size, (columns,))
+        if rows % ROWS_AT_ONCE or columns % ROWS_AT_ONCE:
             raise ModelUnsupported(
-                f"GPTQModel's AWQ takes matrices whose sizes are multiples of {ROWS_AT_ONCE}, and this model has "
-                f"{length}. Choose gptq.",
+                f"GPTQModel's AWQ takes matrices whose sizes are multiples of {ROWS_AT_ONCE}, and {name} has {rows} "
+                f"rows of {columns} weights. Choose gptq, or leave the module out by a rule.",
                 param="recipe.method",
             )
 
@@ -65,6 +86,7 @@ def quantize(context: EngineContext, material: Mapping[Material, Path], params: 
     source = material["snapshot"]
     facts = inspect_snapshot(source)
     check(facts, params)
+    check_matrices(matrices(weight_tensors(source, ANYWHERE), output_head=True), params)
     told = stored_config(params.model_dump(mode="json"), source)
     work = Work(
         kind="awq",
@@ -91,16 +113,23 @@ def stored_config(parameters: Mapping[str, Any], source: Path) -> dict[str, Any]
     Args:
         parameters: the recipe's, as plain data.
         source: the model, for the names of its modules.
-
-    Raises:
-        InvalidRequest: a rule is for no module.
     """
-    config = {"bits": BITS, "group_size": parameters["group_size"], "zero_point": parameters["zero_point"]}
-    config["version"] = parameters["format"]
-    rules = dynamic(parameters["modules"])
-    if not rules:
-        return config
+    config = _told(parameters)
+    if not config["dynamic"]:
+        return {name: value for name, value in config.items() if name != "dynamic"}
     meant = matrices(weight_tensors(source, ANYWHERE), output_head=False)
-    config["dynamic"] = rules
-    require_matches(config, meant)
     return {**config, "modules_to_not_convert": [name for name in meant if packing(config, name) is None]}
+
+
+def _told(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    config = {"bits": BITS, "group_size": parameters["group_size"], "zero_point": parameters["zero_point"]}
+    return {**config, "version": parameters["format"], "dynamic": dynamic(parameters["modules"])}
+
+
+def _require_groups(what: str, length: int, group_size: int, lengths: Sequence[int]) -> None:
+    if length % group_size:
+        raise InvalidRequest(
+            f"group_size {group_size} does not divide {what}. Choose one that divides {', '.join(map(str, lengths))}, "
+            "or another method.",
+            param="recipe.group_size",
+        )

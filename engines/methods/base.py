@@ -171,6 +171,18 @@ class Method(abc.ABC):
             ModelUnsupported: the method cannot work on such a model.
         """
 
+    def check_matrices(self, found: Mapping[str, tuple[int, int]], params: Any) -> None:  # noqa: B027 - as above
+        """Refuse parameters that do not go with single matrices of a model, before anything is computed.
+
+        Args:
+            found: rows and columns of each matrix that could be quantized, an output head among them, by its module.
+            params: validated parameters.
+
+        Raises:
+            InvalidRequest: ``param`` names the field, the message what would be valid.
+            ModelUnsupported: the method cannot work on such a matrix.
+        """
+
     @abc.abstractmethod
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         """Return what quantizing a model of these facts will need."""

@@ -1,7 +1,7 @@
 """What the methods have in common that llm-compressor does and that write compressed-tensors. No method itself."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from pydantic import Field
 
 from core.errors import InvalidRequest
 from engines import llmcompressor
-from engines.compressed_files import WORD_BITS
+from engines.checkpoints import is_in_layer, matrices
+from engines.compressed_files import OUTPUT_HEAD, WORD_BITS, Scheme
 from engines.context import EngineContext
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method
-from engines.module_rules import Rules, SkipRule
-from engines.source import ModelFacts, inspect_snapshot
+from engines.module_rules import Rules, SkipRule, dynamic, require_alike, require_matches
+from engines.source import ANYWHERE, ModelFacts, inspect_snapshot, weight_tensors
 
 PROCESS_BYTES = 3 * 2**30  # torch, transformers, llm-compressor
 HEADER_BYTES = 64 * 2**20
@@ -68,25 +69,38 @@ class CompressedMethod(Method):
         return asdict(self.plan(params).scheme)
 
     def check(self, facts: ModelFacts, params: Any) -> None:
-        """Refuse rows that groups do not divide, or that do not fill words of 32 bits.
+        """Refuse rows that groups do not divide or that do not fill words, and a head that is the embedding.
 
         Raises:
             InvalidRequest: naming the field and the row length.
         """
         scheme = self.plan(params).scheme
-        for length in facts.row_lengths:
-            if scheme.format == "pack-quantized" and length * scheme.bits % WORD_BITS:
-                raise InvalidRequest(
-                    f"{scheme.bits} bits do not pack this model's rows of {length} weights into words of {WORD_BITS}. "
-                    "Choose another method, such as fp8.",
-                    param="recipe.method",
-                )
-            if scheme.group_size > 0 and length % scheme.group_size:
-                raise InvalidRequest(
-                    f"group_size {scheme.group_size} does not divide this model's rows of {length} weights. "
-                    f"Choose one that divides {', '.join(map(str, facts.row_lengths))}, or -1 for whole rows.",
-                    param="recipe.group_size",
-                )
+        # With rules it depends on the modules; see ``check_matrices``.
+        for length in () if params.modules else facts.row_lengths:
+            _require_fit(scheme, f"this model's rows of {length} weights", length, facts.row_lengths)
+        if scheme.lm_head and facts.tied_embeddings:
+            raise InvalidRequest(
+                "This model's output head is its embedding, which is not quantized. Set lm_head to false.",
+                param="recipe.lm_head",
+            )
+
+    def check_matrices(self, found: Mapping[str, tuple[int, int]], params: Any) -> None:
+        """Refuse rules for no module, or that part what servers run as one, and rows that do not go with the scheme.
+
+        Raises:
+            InvalidRequest: naming the module.
+        """
+        scheme = self.plan(params).scheme
+        meant = {name: shape for name, shape in found.items() if is_in_layer(name)}
+        require_matches({"dynamic": dynamic(rule.model_dump() for rule in params.modules)}, meant)
+        require_alike({name: scheme.quantizes(name) for name in meant})
+        for name, (_, columns) in meant.items():
+            if scheme.quantizes(name):
+                _require_fit(scheme, f"the rows of {columns} weights of {name}", columns, (columns,))
+        if scheme.lm_head and OUTPUT_HEAD not in found:
+            raise InvalidRequest(
+                f"This model has no output head called {OUTPUT_HEAD}. Set lm_head to false.", param="recipe.lm_head"
+            )
 
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         """Return what llm-compressor needs.
@@ -120,5 +134,21 @@ class CompressedMethod(Method):
 
     def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
         """Write a folder as ``save_pretrained`` does, with ``quantization_config``; see ``llmcompressor.quantize``."""
-        self.check(inspect_snapshot(material["snapshot"]), params)
-        return llmcompressor.quantize(context, material["snapshot"], material.get("samples"), self.plan(params))
+        source = material["snapshot"]
+        self.check(inspect_snapshot(source), params)
+        self.check_matrices(matrices(weight_tensors(source, ANYWHERE), output_head=True), params)
+        return llmcompressor.quantize(context, source, material.get("samples"), self.plan(params))
+
+
+def _require_fit(scheme: Scheme, what: str, length: int, lengths: Sequence[int]) -> None:
+    if scheme.format == "pack-quantized" and length * scheme.bits % WORD_BITS:
+        raise InvalidRequest(
+            f"{scheme.bits} bits do not pack {what} into words of {WORD_BITS}. Choose another method, such as fp8.",
+            param="recipe.method",
+        )
+    if scheme.group_size > 0 and length % scheme.group_size:
+        raise InvalidRequest(
+            f"group_size {scheme.group_size} does not divide {what}. Choose one that divides "
+            f"{', '.join(map(str, lengths))}, or another method.",
+            param="recipe.group_size",
+        )

@@ -5,7 +5,7 @@ still to come, by the inverse Hessian of the layer's inputs on calibration text.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from core.errors import InvalidRequest
 from engines import gptqmodel, gptqmodel_work
-from engines.checkpoints import matrices
+from engines.checkpoints import is_in_layer, matrices
 from engines.context import EngineContext
 from engines.gptq_files import WORD_BITS
 from engines.gptqmodel_work import Work
@@ -26,6 +26,7 @@ from engines.module_rules import (
     SkipRule,
     dynamic,
     packing,
+    require_alike,
     require_matches,
     whole_name,
 )
@@ -150,22 +151,14 @@ class GptqMethod(Method):
     def check(self, facts: ModelFacts, params: Any) -> None:
         """Refuse bits that do not fill words, group sizes that do not divide, and an output head that is the embedding.
 
-        Which modules a rule is for is known only once their names are, so here each of several group sizes must divide
-        some rows; ``quantize`` looks at the rows that it is for.
-
         Raises:
             InvalidRequest: naming the field and the row length.
         """
-        given = [params, *(rule for rule in params.modules if not rule.skip)]
-        for bits in {one.bits or params.bits for one in given}:
-            for length in facts.row_lengths:
-                _require_words(f"this model's rows of {length} weights", length, bits)
-        sizes = {one.group_size or params.group_size for one in given} - {WHOLE_ROW}
-        for size in sizes:
-            wrong = [length for length in facts.row_lengths if length % size]
-            if wrong and (not params.modules or len(wrong) == len(facts.row_lengths)):
-                known = ", ".join(map(str, facts.row_lengths))
-                raise _undivided(f"this model's rows of {wrong[0]} weights", size, known)
+        # With rules it depends on the modules; see ``check_matrices``.
+        for length in () if params.modules else facts.row_lengths:
+            rows = f"this model's rows of {length} weights"
+            _require_words(rows, length, params.bits)
+            _require_groups(rows, length, params.group_size, facts.row_lengths)
         if params.lm_head and facts.tied_embeddings:
             raise InvalidRequest(
                 "This model's output head is its embedding, which cannot be quantized. Leave lm_head out.",
@@ -173,6 +166,23 @@ class GptqMethod(Method):
             )
         if params.lm_head:
             _require_words(f"an output head of {facts.vocabulary_size} tokens", facts.vocabulary_size, params.bits)
+
+    def check_matrices(self, found: Mapping[str, tuple[int, int]], params: Any) -> None:
+        """Refuse what does not go with the modules that it is for.
+
+        Raises:
+            InvalidRequest: naming the module.
+        """
+        told = stored_config(params.model_dump(mode="json"))
+        meant = {name: shape for name, shape in found.items() if params.lm_head or is_in_layer(name)}
+        require_matches(told, meant)
+        treated = {name: packing(told, name) for name in meant}
+        require_alike(treated)
+        for name, how in treated.items():
+            if how is not None:
+                columns = meant[name][1]
+                _require_words(f"the rows of {columns} weights of {name}", columns, how.bits)
+                _require_groups(f"the rows of {columns} weights of {name}", columns, how.group_size, (columns,))
 
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         """Return what GPTQModel needs: embeddings, a layer in float32 with its Hessians, the samples' activations."""
@@ -199,8 +209,8 @@ class GptqMethod(Method):
         source = material["snapshot"]
         facts = inspect_snapshot(source)
         self.check(facts, params)
+        self.check_matrices(matrices(weight_tensors(source, ANYWHERE), output_head=True), params)
         told = stored_config(params.model_dump(mode="json"))
-        _require_fit(told, matrices(weight_tensors(source, ANYWHERE), output_head=params.lm_head))
         work = Work(
             kind="gptq",
             config=_config(params),
@@ -263,19 +273,6 @@ def _is_group_aware(config: Mapping[str, Any]) -> bool:
     return not config["desc_act"] and not config["static_groups"] and config["group_size"] != WHOLE_ROW
 
 
-def _require_fit(told: Mapping[str, Any], meant: Mapping[str, tuple[int, int]]) -> None:
-    """Refuse what does not go with the modules that it is for.
-
-    Raises:
-        InvalidRequest: naming the module.
-    """
-    require_matches(told, meant)
-    for name, (_, columns) in meant.items():
-        stored_as = packing(told, name)
-        if stored_as is not None and stored_as.group_size != WHOLE_ROW and columns % stored_as.group_size:
-            raise _undivided(f"the rows of {columns} weights of {name}", stored_as.group_size, str(columns))
-
-
 def _require_words(what: str, count: int, bits: int) -> None:
     if count * bits % WORD_BITS:
         raise InvalidRequest(
@@ -284,11 +281,13 @@ def _require_words(what: str, count: int, bits: int) -> None:
         )
 
 
-def _undivided(what: str, group_size: int, known: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"group_size {group_size} does not divide {what}. Choose one that divides {known}, or -1 for whole rows.",
-        param="recipe.group_size",
-    )
+def _require_groups(what: str, length: int, group_size: int, lengths: Sequence[int]) -> None:
+    if group_size != WHOLE_ROW and length % group_size:
+        raise InvalidRequest(
+            f"group_size {group_size} does not divide {what}. Choose one that divides "
+            f"{', '.join(map(str, lengths))}, or -1 for whole rows.",
+            param="recipe.group_size",
+        )
 
 
 register(GptqMethod())

@@ -108,9 +108,10 @@ _TEXTS = """
         now() - interval '1 day', CASE WHEN n > 10 THEN now() END
     FROM teams, generate_series(1, 50) AS n WHERE teams.name = 'one'
 """
-_INTENTS = """
+INTENTS = 500
+_INTENTS = f"""
     INSERT INTO blob_intents SELECT sha256, 'exec_running' || 1 + mod(n, 2), 1 + mod(n, 3)
-    FROM (SELECT sha256, row_number() OVER () AS n FROM blobs LIMIT 500) AS numbered
+    FROM (SELECT sha256, row_number() OVER () AS n FROM blobs LIMIT {INTENTS}) AS numbered
 """
 
 
@@ -160,7 +161,8 @@ CASES = {
     "the list of workers": Case(lambda _, s: workers.seen(s), [_SEEN]),
     "garbage where there is none": Case(lambda _, s: artifacts.lock_garbage(s, HOUR)),
     "garbage where there is some": Case(lambda _, s: artifacts.lock_garbage(s, HOUR), [_UNUSED_BLOB]),
-    "abandoned intents": Case(lambda _, s: history.forget_intents(s), [_INTENTS]),
+    # A few pages for each intent: its own, and its execution's.
+    "abandoned intents": Case(lambda _, s: history.forget_intents(s), [_INTENTS], buffers_max=8 * INTENTS),
     "the deletion of a text": Case(
         lambda service, s: texts.remove(s, service.bench.team, "text_11"), [_UNUSED_BLOB, _TEXTS]
     ),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines import calibration, convert, evaluation, imatrix
+from engines import calibration, checkpoints, convert, evaluation, imatrix, source
 from engines.calibration import Calibration
 from engines.context import EngineContext
 from engines.methods.base import Material
@@ -40,6 +40,12 @@ def material_of(
         made["imatrix"] = imatrix_for(made["gguf"], made["samples"], make_context())
     links = make_context().scratch
     return {name: linked(folder, links / name) for name, folder in made.items() if name in asked}
+
+
+def check(recipe: Recipe, model: Path) -> None:
+    """Look at a recipe beside a model as is done at submit."""
+    recipe.check(source.inspect(model))
+    recipe.check_matrices(checkpoints.matrices(source.weight_tensors(model), output_head=True))
 
 
 def converted(model: Path, context: EngineContext) -> Path:

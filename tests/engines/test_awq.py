@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 QUICK = {"method": "awq", "calibration_samples": 4, "calibration_tokens": 32}
 # A module whose inputs others share, and one that others' scales are moved into.
-SKIPPED = ["model.layers.1.self_attn.v_proj", "model.layers.0.mlp.down_proj"]
+SKIPPED = [*(f"model.layers.1.self_attn.{part}_proj" for part in "qkv"), "model.layers.0.mlp.down_proj"]
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,18 @@ def test_sizes_that_do_not_divide_are_refused(tiny: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"group_size 128 .* rows of 320 weights"):
         recipe.method.check(dataclasses.replace(facts, row_lengths=(320, 768)), recipe.params)
     recipe = parse_recipe("awq:4bit-g32")
-    with pytest.raises(ModelUnsupported, match="multiples of 64, and this model has 96"):
-        recipe.method.check(dataclasses.replace(facts, row_lengths=(96,)), recipe.params)
+    for shape in ((96, 128), (128, 96)):
+        with pytest.raises(ModelUnsupported, match=f"multiples of 64, and .*q_proj has {shape[0]} rows of {shape[1]}"):
+            recipe.check_matrices({"model.layers.0.self_attn.q_proj": shape})
+
+
+def test_what_gptqmodel_would_scale_by_the_wrong_neighbour_is_refused(tiny: Path) -> None:
+    rule = {"match": r".*\.(gate|up)_proj", "skip": True}
+    with pytest.raises(InvalidRequest, match="where what feeds it, up_proj, is left") as refused:
+        making.check(parse_recipe({"method": "awq", "modules": [rule]}), tiny)
+    assert refused.value.param == "recipe.modules"
+    making.check(parse_recipe({"method": "awq", "format": "compressed-tensors", "modules": [rule]}), tiny)
+    making.check(parse_recipe({"method": "awq", "modules": [{**rule, "match": r".*\.mlp\..*"}]}), tiny)
 
 
 @pytest.mark.slow
@@ -130,7 +140,7 @@ def test_with_scales_around_zero_and_skipped_modules_the_independent_reader_give
     skipping: Path, two_layers: Path, make_context: conftest.MakeContext
 ) -> None:
     weights = whole(skipping)
-    assert len(dequantize(skipping)) == 12
+    assert len(dequantize(skipping)) == 10
     making.require_same_logits("awq", skipping, two_layers, weights, make_context)
 
 

@@ -20,12 +20,12 @@ from tests.engines.damage import edit, shuffle, tell
 # GPTQModel takes a warning that is raised for a failure, and goes another way then.
 pytestmark = pytest.mark.filterwarnings("default")
 
-SKIPPED = "model.layers.1.self_attn.v_proj"
+SKIPPED = "model.layers.0.self_attn.v_proj"
 RECIPE = {
     "method": "awq",
     "calibration_samples": 4,
     "calibration_tokens": 32,
-    "modules": [{"match": SKIPPED.replace(".", r"\."), "skip": True}],
+    "modules": [{"match": r"model\.layers\.0\.self_attn\.[qkv]_proj", "skip": True}],
 }
 Verify = Callable[[Path], list[Check]]
 UP, NORM = "model.layers.1.mlp.up_proj", "model.layers.1.post_attention_layernorm.weight"
@@ -57,12 +57,8 @@ def verify(model: Path, full_precision: Answers, make_context: conftest.MakeCont
     return lambda result: verification.verify(make_context(), subject(result, model), full_precision)
 
 
-def test_a_sound_result_passes(result: Path, model: Path, verify: Verify) -> None:
-    """Also where a module that was skipped has taken up the scales of another."""
-    from safetensors.torch import load_file
-
-    skipped = f"{SKIPPED}.weight"
-    assert not load_file(result / "model.safetensors")[skipped].equal(load_file(model / "model.safetensors")[skipped])
+def test_a_sound_result_passes(result: Path, verify: Verify) -> None:
+    """Also where modules were skipped."""
     checks = verify(result)
     assert [check.name for check in checks] == ["tensors", "tokenizer", "loads", "divergence", "generation"]
     assert all(check.passed for check in checks), checks

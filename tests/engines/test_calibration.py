@@ -1,5 +1,6 @@
 """Calibration samples: of one length, chosen by the seed, and looked at before anything is quantized by them."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from core.errors import ModelUnsupported
-from engines import calibration, evaluation
+from core.errors import InvalidRequest, ModelUnsupported
+from engines import calibration, evaluation, source
 from engines.calibration import Calibration, CalibrationFacts, OwnText
+from engines.recipe import parse_recipe
 from engines.tokenizer import encode, load_tokenizer
 from tests.engines import conftest
 
@@ -223,6 +225,26 @@ def test_a_tokenizer_that_knows_little_of_the_text_is_told_of(
     monkeypatch.setattr(calibration, "UNKNOWN_MAX", facts["unknown_share"] / 2)
     with pytest.raises(ModelUnsupported, match="Choose text in a language that the model knows"):
         draw("prose", 64, 64, 0, model=tiny_copy)
+
+
+@pytest.mark.usefixtures("no_fewest")
+def test_a_token_that_begins_texts_is_not_unknown_whatever_else_it_is(tiny_copy: Path, tmp_path: Path) -> None:
+    """As GPT-2's, which has one token for all that is special."""
+    conftest.add_bos_and_chat_template(tiny_copy)
+    conftest.edit_json(tiny_copy / "tokenizer_config.json", unk_token="<|endoftext|>", bos_token="<|endoftext|>")
+    facts, _ = draw_own(tiny_copy, tmp_path, own_text(tmp_path, *(["Few words."] * 40)), tokens=16)
+    assert facts["unknown_share"] == 0
+
+
+def test_samples_longer_than_what_the_model_reads_are_refused(tiny: Path) -> None:
+    facts = dataclasses.replace(source.inspect(tiny), position_count=1024)
+    parse_recipe({"method": "gptq", "calibration_tokens": 1024}).check(facts)
+    too_long = {"method": "gptq", "calibration_tokens": 2048}
+    with pytest.raises(InvalidRequest, match="reads 1024 tokens at once, and samples of 2048") as refused:
+        parse_recipe(too_long).check(facts)
+    assert refused.value.param == "recipe.calibration_tokens"
+    parse_recipe(too_long).check(dataclasses.replace(facts, position_count=0))
+    parse_recipe({"method": "fp8", "calibration_tokens": 2048}).check(facts)
 
 
 def draw_token(folder: Path, token: int) -> str:

@@ -169,8 +169,8 @@ def test_what_is_not_quantized_is_the_sources_own(tiny_copy: Path, make_context:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"modules": [skip("nothing")]}, "is called nothing. It has 14, such as model.layers.0.self_attn.q_proj"),
-        ({"modules": [skip(".*q_proj")]}, "servers run q_proj, k_proj, v_proj as one"),
+        ({"modules": [skip("nothing")]}, "is called nothing. It has 14, such as model.layers.0.mlp.down_proj"),
+        ({"modules": [skip(".*q_proj")]}, "servers run them as one"),
         ({"lm_head": True}, "output head is its embedding"),
     ],
     ids=str,

@@ -11,10 +11,8 @@ import pytest
 from core.errors import InvalidRequest, ModelUnsupported
 from demo.expected import CLASSIC, LOSS_MAX, PERPLEXITY
 from engines import source
-from engines.checkpoints import matrices
 from engines.context import Measurement, Progress
 from engines.gptq_files import read_packed_facts
-from engines.methods import gptq
 from engines.methods.gptq import GptqParams
 from engines.recipe import parse_recipe
 from tests.engines import conftest, making
@@ -105,11 +103,18 @@ def test_progress_and_losses_come_as_it_goes(two_layers: Path, make_context: con
 
 
 def test_what_is_not_quantized_is_the_sources_own(tiny_copy: Path, make_context: conftest.MakeContext) -> None:
+    import torch
+    from safetensors.torch import load_file
+
     conftest.add_bos_and_chat_template(tiny_copy)
     model = conftest.cut_to_two_layers(tiny_copy, tiny_copy.parent / "two")
     folder = making.result_of(QUICK, model, make_context)
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         assert (folder / name).read_bytes() == (model / name).read_bytes()
+    originals, stored = (load_file(place / "model.safetensors") for place in (model, folder))
+    kept = originals.keys() & stored.keys()
+    assert len(kept) == 6
+    assert all(torch.equal(stored[name], originals[name]) for name in kept)
     config = json.loads((folder / "config.json").read_text())
     assert config["dtype"] == "bfloat16"
     assert not list(folder.glob("README*"))
@@ -136,7 +141,11 @@ def test_what_does_not_belong_together_is_refused(parameters: dict[str, Any], pa
     ("parameters", "param", "says"),
     [
         ({"lm_head": True}, "recipe.lm_head", "output head is its embedding"),
-        ({"modules": [{"match": ".*", "group_size": 512}]}, "recipe.group_size", "rows of 256"),
+        ({"modules": [{"match": ".*", "group_size": 512}]}, "recipe.group_size", "does not divide the rows of"),
+        ({"modules": [{"match": ".*q_prj", "bits": 8}]}, "recipe.modules", "No module .* 42, such as model.layers.0"),
+        ({"modules": [{"match": ".*down_proj", "group_size": 512}]}, "recipe.group_size", "does not divide"),
+        ({"modules": [{"match": ".*q_proj", "bits": 8}]}, "recipe.modules", "servers run them as one"),
+        ({"modules": [{"match": ".*up_proj", "skip": True}]}, "recipe.modules", "servers run them as one"),
     ],
     ids=str,
 )
@@ -145,30 +154,29 @@ def test_what_does_not_go_with_the_model_is_refused(
 ) -> None:
     recipe = parse_recipe({"method": "gptq", **parameters})
     with pytest.raises(InvalidRequest, match=says) as refused:
-        recipe.method.check(source.inspect(tiny), recipe.params)
+        making.check(recipe, tiny)
     assert refused.value.param == param
 
 
-@pytest.mark.parametrize(
-    ("rule", "param", "says"),
-    [
-        ({"match": ".*q_prj", "bits": 8}, "recipe.modules", "No module .* 14, such as model.layers.0"),
-        ({"match": ".*q_proj", "group_size": 256}, None, ""),
-        ({"match": ".*down_proj", "group_size": 512}, "recipe.group_size", "does not divide"),
-    ],
-    ids=str,
-)
-def test_rules_are_compared_with_the_modules_before_anything_is_computed(
-    rule: dict[str, Any], param: str | None, says: str, two_layers: Path
-) -> None:
-    told = gptq.stored_config(parse_recipe({"method": "gptq", "modules": [rule]}).parameters)
-    meant = matrices(source.weight_tensors(two_layers), output_head=False)
-    if param is None:
-        gptq._require_fit(told, meant)
-        return
-    with pytest.raises(InvalidRequest, match=says) as refused:
-        gptq._require_fit(told, meant)
-    assert refused.value.param == param
+def test_rules_may_leave_out_what_does_not_divide(tiny: Path) -> None:
+    rules = [{"match": ".*down_proj", "group_size": 256}, {"match": ".*[qkv]_proj", "bits": 8}]
+    making.check(parse_recipe({"method": "gptq", "group_size": 256, "modules": rules}), tiny)
+    narrow = dict.fromkeys(["model.layers.0.mlp.down_proj", "model.layers.0.mlp.up_proj"], (256, 192))
+    wide = {"model.layers.0.mlp.gate_proj": (256, 192), "model.layers.0.self_attn.o_proj": (256, 256)}
+    rule = {"match": ".*mlp.*", "skip": True}
+    for method in ("gptq", "awq", "int4", "awq:4bit-g128-ct"):
+        document = {**parse_recipe(method).document(), "modules": [rule]}
+        parse_recipe(document).check_matrices({**narrow, **wide})
+        with pytest.raises(InvalidRequest, match="group_size 128 does not divide"):
+            parse_recipe(method).check_matrices({**narrow, **wide})
+
+
+def test_experts_of_a_layer_are_treated_alike() -> None:
+    experts = {f"model.layers.0.mlp.experts.{index}.down_proj": (128, 128) for index in range(4)}
+    skip_one = {"match": r".*experts\.3\..*", "skip": True}
+    for method in ("gptq", "awq", "fp8"):
+        with pytest.raises(InvalidRequest, match="all experts of a layer"):
+            parse_recipe({"method": method, "modules": [skip_one]}).check_matrices(experts)
 
 
 @pytest.mark.parametrize(
@@ -200,8 +208,8 @@ MIXED = [
     {"match": "lm_head", "bits": 8, "group_size": 32},
     {"match": r".*\.down_proj", "bits": 8, "group_size": -1},
     {"match": r"model\.layers\.1\..*", "bits": 3, "sym": False},
-    {"match": r".*\.q_proj", "bits": 8, "desc_act": True},
-    {"match": r".*\.0\.self_attn\.k_proj", "skip": True},
+    {"match": r".*\.[qkv]_proj", "bits": 8, "desc_act": True},
+    {"match": r".*\.0\.self_attn\.o_proj", "skip": True},
 ]
 
 
@@ -232,20 +240,20 @@ def test_each_module_is_stored_as_its_rule_says(mixed: Path) -> None:
     assert stored("model.layers.1.self_attn.q_proj") == (3, 128)
     assert stored("model.layers.0.self_attn.q_proj") == (8, 128)
     assert stored("model.layers.0.mlp.up_proj") == (4, 128)
-    assert tensors["model.layers.0.self_attn.k_proj.weight"].dtype == "BF16"
+    assert tensors["model.layers.0.self_attn.o_proj.weight"].dtype == "BF16"
     facts = read_packed_facts(mixed)
-    assert facts["tensor_types"] == {"bf16": 7, "gptq3": 6, "gptq4": 4, "gptq8": 4}
+    assert facts["tensor_types"] == {"bf16": 7, "gptq3": 6, "gptq4": 2, "gptq8": 6}
     assert facts["quantized_modules"] == 14
 
 
 def test_servers_are_told_of_rules_in_the_order_in_which_they_hold(mixed: Path) -> None:
     told = [json.loads((mixed / name).read_text()) for name in ("config.json", "quantize_config.json")]
     keys = [
-        r"-:^(?:.*\.0\.self_attn\.k_proj)$",
+        r"-:^(?:.*\.0\.self_attn\.o_proj)$",
         "+:^(?:lm_head)$",
         r"+:^(?:.*\.down_proj)$",
         r"+:^(?:model\.layers\.1\..*)$",
-        r"+:^(?:.*\.q_proj)$",
+        r"+:^(?:.*\.[qkv]_proj)$",
         "+:^(?:lm_head|embed_out)$",
     ]
     for config in (told[0]["quantization_config"], told[1]):

@@ -30,6 +30,7 @@ def test_facts_of_a_model(tiny: Path) -> None:
         vocabulary_size=4096,
         row_lengths=(256, 768),
         tied_embeddings=True,
+        position_count=2048,
     )
 
 
