@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flask import request
+from sqlalchemy.orm import Session
 from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException, RequestEntityTooLarge
 
+from api.quotas import default_quotas
 from api.services import services
 from core.errors import ContentTooLarge, MediaTypeUnknown, StoreFailed
-from core.ids import TeamId
-from db import texts
+from core.ids import TeamId, TextId
+from db import quotas, texts
 from db.tables import Text
 from db.texts import NewText
 from engines.documents import TextFormat, count_documents
@@ -38,6 +40,7 @@ def receive_text(team_id: TeamId, name: str) -> tuple[Text, bool]:
         MediaTypeUnknown: it is of no kind that is taken.
         ContentTooLarge: it is larger than the operator allows.
         InvalidRequest: it is not what its media type says.
+        QuotaExceeded: the team has as many texts as it may have.
         StoreFailed: it could not be stored.
     """
     form = MEDIA_TYPES.get(request.mimetype)
@@ -56,9 +59,14 @@ def receive_text(team_id: TeamId, name: str) -> tuple[Text, bool]:
 def _store(team_id: TeamId, new: NewText, path: Path) -> tuple[Text, bool]:
     """Announce, put, keep: nobody sees a text whose bytes are not there, and no collection takes them meanwhile."""
     run, store = services().database.run, services().store
-    text_id = run(lambda session: texts.announce(session, team_id, new))
+    text_id = run(lambda session: _announce(session, team_id, new))
     store.put(path, new.sha256, _patience())  # also where it was stored before: a blob that was lost is there again
     return run(partial(texts.keep, text_id=text_id))
+
+
+def _announce(session: Session, team_id: TeamId, new: NewText) -> TextId:
+    quotas.require_place_for_text(session, team_id, new, default_quotas(services().settings))
+    return texts.announce(session, team_id, new)
 
 
 def _body() -> Iterator[bytes]:

@@ -49,6 +49,12 @@ def announce(session: Session, team_id: TeamId, new: NewText) -> TextId:
     return TextId(session.scalars(row.returning(Text.id)).one())
 
 
+def is_announced(session: Session, team_id: TeamId, new: NewText) -> bool:
+    """Return whether a team has announced a text of the same bytes before, and has not deleted it."""
+    same = (Text.team_id == team_id, Text.sha256 == new.sha256, Text.format == new.format)
+    return session.scalar(select(Text.id).where(*same)) is not None
+
+
 def keep(session: Session, text_id: TextId) -> tuple[Text, bool]:
     """Make a text visible, all of its bytes in the store, and return it, and whether it is new.
 
