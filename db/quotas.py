@@ -40,6 +40,11 @@ def shares(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | Non
     return [Share(quota, used[quota], limits[quota]) for quota in Quota]
 
 
+def texts_share(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None]) -> Share:
+    """Return a team's limit on its texts."""
+    return Share(Quota.TEXTS, _texts(session, team_id), _limits(session, team_id, defaults)[Quota.TEXTS])
+
+
 def require_place(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None]) -> None:
     """Return if a team may queue another job; close to its limit, its requests take turns to the transaction's end.
 
