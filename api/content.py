@@ -3,11 +3,12 @@
 from flask import Flask, current_app, request
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnsupportedMediaType
 
+from api.receiving import expect_file
 from core.errors import InvalidRequest
 
 BODY_BYTES_MAX = 2**20
 # The only endpoints that take something else; they look at it themselves.
-FILE_ENDPOINTS = frozenset({"texts.upload_text"})
+FILE_ENDPOINTS = frozenset({"texts.upload_text", "portal.upload_text"})
 
 
 def install(app: Flask) -> None:
@@ -24,7 +25,9 @@ def _check() -> None:
     if takes_body and not request.is_json:
         raise UnsupportedMediaType
     is_too_large = (request.content_length or 0) > BODY_BYTES_MAX or (takes_body and _is_endless())
-    if is_too_large and request.endpoint not in FILE_ENDPOINTS:
+    if request.endpoint in FILE_ENDPOINTS:
+        expect_file()
+    elif is_too_large:
         raise RequestEntityTooLarge
     for name, values in request.args.lists():
         if len(values) > 1:

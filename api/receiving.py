@@ -8,16 +8,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from flask import request
+from sqlalchemy.orm import Session
+from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException, RequestEntityTooLarge
 
+from api.quotas import default_quotas
 from api.services import services
 from core.errors import ContentTooLarge, MediaTypeUnknown, StoreFailed
-from core.ids import TeamId
-from db import texts
+from core.ids import TeamId, TextId
+from db import quotas, texts
 from db.tables import Text
 from db.texts import NewText
 from engines.documents import TextFormat, count_documents
@@ -27,8 +30,21 @@ MEDIA_TYPES: dict[str, TextFormat] = {
     "application/jsonl": "jsonl",
     "application/x-ndjson": "jsonl",
 }
+SUFFIXES: dict[str, TextFormat] = {".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 PIECE_BYTES = 2**16
+FORM_BYTES = 2**16  # of a form, beside the file in it
 STORE_SECONDS = 60.0  # so long a client waits while the store is away
+
+
+def expect_file() -> None:
+    """Let the current request bring as much as a text may have, with a form around it.
+
+    Raises:
+        ContentTooLarge: it says that it brings more.
+    """
+    request.max_content_length = services().settings.text_bytes_max + FORM_BYTES
+    if (request.content_length or 0) > request.max_content_length:
+        raise _too_large()
 
 
 def receive_text(team_id: TeamId, name: str) -> tuple[Text, bool]:
@@ -38,17 +54,38 @@ def receive_text(team_id: TeamId, name: str) -> tuple[Text, bool]:
         MediaTypeUnknown: it is of no kind that is taken.
         ContentTooLarge: it is larger than the operator allows.
         InvalidRequest: it is not what its media type says.
+        QuotaExceeded: the team has as many texts as it may have.
         StoreFailed: it could not be stored.
     """
     form = MEDIA_TYPES.get(request.mimetype)
     if form is None:
         known = ", ".join(MEDIA_TYPES)
         raise MediaTypeUnknown(f"Send the text itself, with a Content-Type that says what it is: {known}.")
+    return _receive(team_id, name, form, _body())
+
+
+def receive_file(team_id: TeamId, name: str, file: FileStorage) -> tuple[Text, bool]:
+    """Store a file that came in a form, and return the text, and whether it is new.
+
+    Raises:
+        MediaTypeUnknown: its name ends as that of no text does.
+        RequestError: otherwise, and StoreFailed, as ``receive_text``.
+    """
+    form = SUFFIXES.get(PurePath(file.filename or "").suffix.lower())
+    if form is None:
+        raise MediaTypeUnknown(
+            f"{file.filename} is no text by its name, which must end in .txt, or in .jsonl where each line is "
+            "a document."
+        )
+    return _receive(team_id, name, form, _limited(partial(file.stream.read, PIECE_BYTES)))
+
+
+def _receive(team_id: TeamId, name: str, form: TextFormat, pieces: Iterator[bytes]) -> tuple[Text, bool]:
     with tempfile.TemporaryDirectory(prefix="fewbits-text-") as folder:
         path = Path(folder, "text")
         digest = hashlib.sha256()
         with path.open("wb") as file:
-            count = count_documents(_noted(_body(), digest.update, file), form)
+            count = count_documents(_noted(pieces, digest.update, file), form)
         new = NewText(name, form, digest.hexdigest(), path.stat().st_size, count)
         return _store(team_id, new, path)
 
@@ -56,9 +93,14 @@ def receive_text(team_id: TeamId, name: str) -> tuple[Text, bool]:
 def _store(team_id: TeamId, new: NewText, path: Path) -> tuple[Text, bool]:
     """Announce, put, keep: nobody sees a text whose bytes are not there, and no collection takes them meanwhile."""
     run, store = services().database.run, services().store
-    text_id = run(lambda session: texts.announce(session, team_id, new))
+    text_id = run(lambda session: _announce(session, team_id, new))
     store.put(path, new.sha256, _patience())  # also where it was stored before: a blob that was lost is there again
     return run(partial(texts.keep, text_id=text_id))
+
+
+def _announce(session: Session, team_id: TeamId, new: NewText) -> TextId:
+    quotas.require_place_for_text(session, team_id, new, default_quotas(services().settings))
+    return texts.announce(session, team_id, new)
 
 
 def _body() -> Iterator[bytes]:
@@ -68,32 +110,42 @@ def _body() -> Iterator[bytes]:
         ContentTooLarge: there is more of it than the operator allows.
         BadRequest: it ends before it should, or is not sent as HTTP has it.
     """
-    size_bytes_max = services().settings.text_bytes_max
-    too_large = ContentTooLarge(
-        f"The text is larger than the {size_bytes_max} bytes that this service takes. Send a part of it: a few "
-        "megabytes are more than a method looks at. Your operator sets this limit, by FEWBITS_TEXT_BYTES_MAX."
-    )
-    request.max_content_length = size_bytes_max
+    request.max_content_length = services().settings.text_bytes_max
     size_bytes = 0
-    while piece := _read_some(too_large):
+    for piece in _limited(_read_some):
         size_bytes += len(piece)
-        if size_bytes > size_bytes_max:
-            raise too_large
         yield piece
-        time.sleep(0)  # other requests have their turn: it may take long to look at all that came
     if size_bytes < (request.content_length or 0):  # gunicorn ends what was broken off as if it were whole
         raise ClientDisconnected
 
 
-def _read_some(too_large: ContentTooLarge) -> bytes:
+def _limited(read: Callable[[], bytes]) -> Iterator[bytes]:
+    size_bytes = 0
+    while piece := read():
+        size_bytes += len(piece)
+        if size_bytes > services().settings.text_bytes_max:
+            raise _too_large()
+        yield piece
+        time.sleep(0)  # other requests have their turn: it may take long to look at all that came
+
+
+def _read_some() -> bytes:
     try:
         return request.stream.read(PIECE_BYTES)
     except RequestEntityTooLarge:
-        raise too_large from None
+        raise _too_large() from None
     except HTTPException:
         raise
     except Exception as error:  # each server has errors of its own for chunks that are malformed
         raise BadRequest from error
+
+
+def _too_large() -> ContentTooLarge:
+    return ContentTooLarge(
+        f"The text is larger than the {services().settings.text_bytes_max} bytes that this service takes. Send a part "
+        "of it: a few megabytes are more than a method looks at. Your operator sets this limit, by "
+        "FEWBITS_TEXT_BYTES_MAX."
+    )
 
 
 def _noted(pieces: Iterator[bytes], digest: Callable[[bytes], None], file: BinaryIO) -> Iterator[bytes]:

@@ -130,6 +130,9 @@ class Settings(BaseSettings):
         ge=0,
         description="Executions of a team that may run at once in a pool, unless it has a quota; by default any number",
     )
+    team_texts_max: int | None = Field(
+        default=100, ge=0, description="Texts that a team may keep, unless the team has a quota of its own"
+    )
     scratch_free_bytes_min: int = Field(
         default=10**9, ge=0, description="With less free on its scratch disk a worker claims nothing, and says so"
     )

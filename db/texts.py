@@ -49,6 +49,12 @@ def announce(session: Session, team_id: TeamId, new: NewText) -> TextId:
     return TextId(session.scalars(row.returning(Text.id)).one())
 
 
+def is_announced(session: Session, team_id: TeamId, new: NewText) -> bool:
+    """Return whether a team has announced a text of the same bytes before, and has not deleted it."""
+    same = (Text.team_id == team_id, Text.sha256 == new.sha256, Text.format == new.format)
+    return session.scalar(select(Text.id).where(*same)) is not None
+
+
 def keep(session: Session, text_id: TextId) -> tuple[Text, bool]:
     """Make a text visible, all of its bytes in the store, and return it, and whether it is new.
 
@@ -69,10 +75,15 @@ def get(session: Session, team_id: TeamId, text_id: str) -> Text:
     Raises:
         NotFound: there is none of that id in this team.
     """
-    found = session.scalar(select(Text).where(*_seen_by(team_id), Text.id == text_id))
+    found = find(session, team_id, text_id)
     if found is None:
         raise NotFound(f"There is no text {text_id}.")
     return found
+
+
+def find(session: Session, team_id: TeamId, text_id: str) -> Text | None:
+    """Return a text, None where the team has none of that id."""
+    return session.scalar(select(Text).where(*_seen_by(team_id), Text.id == text_id))
 
 
 def require_for_job(session: Session, team_id: TeamId, text_id: str) -> Text:
@@ -85,8 +96,8 @@ def require_for_job(session: Session, team_id: TeamId, text_id: str) -> Text:
     found = session.scalar(statement.with_for_update(read=True))
     if found is None:
         raise InvalidRequest(
-            f"There is no text {text_id}. 'fewbits texts' and GET /v1/texts list those of your team; POST /v1/texts "
-            "and 'fewbits texts upload FILE' bring one.",
+            f"There is no text {text_id}. The portal's page Texts, 'fewbits texts' and GET /v1/texts list those of "
+            "your team; that page, 'fewbits texts upload FILE' and POST /v1/texts bring one.",
             param=f"recipe.{FIELD}",
         )
     return found
@@ -119,11 +130,16 @@ def remove(session: Session, team_id: TeamId, text_id: str) -> None:
     artifacts.hold(session, [get(session, team_id, text_id).sha256])  # the blob before the text, as who uploads
     # A job that names it is written under a lock on its row, so none can come once this one is held.
     session.execute(select(Text.id).where(Text.id == text_id).with_for_update())
-    is_live = Job.status.in_(live(JobStatus))
-    needs_it = select(Job.id).where(Job.team_id == team_id, is_live, Job.recipe[FIELD].astext == text_id)
-    if (job_id := session.scalar(needs_it.limit(1))) is not None:
+    if (job_id := needed_by(session, team_id, text_id)) is not None:
         raise Conflict(f"The job {job_id} needs the text and is not over. Wait for its end, or cancel it.")
     _delete(session, Text.id == text_id)
+
+
+def needed_by(session: Session, team_id: TeamId, text_id: str) -> str | None:
+    """Return a job that is not over and needs a text, None where there is none."""
+    is_live = Job.status.in_(live(JobStatus))
+    needs_it = select(Job.id).where(Job.team_id == team_id, is_live, Job.recipe[FIELD].astext == text_id)
+    return session.scalar(needs_it.limit(1))
 
 
 def files_of(session: Session, text_ids: Sequence[str]) -> Mapping[str, Sequence[StoredFile]]:

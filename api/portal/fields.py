@@ -6,7 +6,7 @@ Refuses to know: HTML, and what anybody typed.
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Schema = Mapping[str, Any]
@@ -50,6 +50,8 @@ class Field:
         nullable: whether it may be left empty, which then means null.
         default: what holds where nothing is given; None where that is null, or where there is no default.
         options: the values of a choice.
+        names: what options are called, by how they are sent, where that is not how they are sent.
+        groups: headings, each with the options below it; empty where options need none.
         minimum: the least value of a number; for one that must be greater than a bound, that bound.
         maximum: the greatest, likewise.
         step: what a number must be a multiple of.
@@ -64,6 +66,8 @@ class Field:
     nullable: bool
     default: Any
     options: tuple[Any, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     minimum: float | None = None
     maximum: float | None = None
     step: float | None = None
@@ -86,8 +90,8 @@ class Field:
     def each(self) -> Iterator["Field"]:
         """Yield the field, and those within it."""
         yield self
-        for field in self.fields:
-            yield from field.each()
+        for inner in self.fields:
+            yield from inner.each()
 
 
 def fields_of(schema: Schema, prefix: str = "") -> tuple[Field, ...]:

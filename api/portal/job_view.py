@@ -5,19 +5,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api import responses
 from api.portal.loss_chart import Chart, draw
-from api.presenting import artifact_object, attempt_object, job_object, step_object
+from api.presenting import artifact_object, attempt_object, job_object, step_object, text_object
 from core.errors import VerificationFailed
 from core.ids import TeamId
-from db import clock, jobs, logs, metrics, waiting
+from db import clock, jobs, logs, metrics, texts, waiting
 from db.shown import ShownStep
 from db.states import AttemptOutcome, JobStatus, StepStatus, is_terminal
 from db.tables import LogChunk, Step
+from engines.calibration import is_own
 
 LOG_BYTES = 2**16
 TROUBLE = {AttemptOutcome.FAILED, AttemptOutcome.LOST, AttemptOutcome.RELEASED}
@@ -42,6 +44,14 @@ class StepView:
 
 
 @dataclass(frozen=True)
+class TextView:
+    """A text of the team's own that a job was asked for; ``text`` None where it has been deleted since."""
+
+    id: str
+    text: responses.Text | None
+
+
+@dataclass(frozen=True)
 class LogPart:
     """What one attempt printed in one go."""
 
@@ -58,6 +68,7 @@ class JobView:
         job: as the API shows it.
         is_over: whether nothing will change any more.
         now: by the database's clock.
+        own_text: what its method looks at, where that is a text of the team's own.
         steps: its steps.
         attempts: those of the steps of which one went wrong, or was given back.
         artifacts: what it has made.
@@ -69,6 +80,7 @@ class JobView:
     job: responses.Job
     is_over: bool
     now: dt.datetime
+    own_text: TextView | None
     steps: Sequence[StepView]
     attempts: Sequence[responses.Attempt]
     artifacts: Sequence[responses.Artifact]
@@ -106,6 +118,7 @@ def view(session: Session, team_id: TeamId, job_id: str) -> JobView:
         job=job_object(job, waiting.reasons(session, job)),
         is_over=is_terminal(JobStatus(job.status)),
         now=now,
+        own_text=_own_text(session, team_id, job.recipe.get(texts.FIELD)),
         steps=[_step_view(step, now) for step in job.steps],
         attempts=_of_troubled_steps([attempt_object(*row) for row in jobs.attempts(session, team_id, job_id)]),
         artifacts=[artifact_object(artifact) for artifact in jobs.results(session, team_id, job_id)],
@@ -126,6 +139,13 @@ def readable(text: str) -> str:
     """Return what a terminal would show of a log: no colours, and of a line that was written over, its last state."""
     plain = _TERMINAL_CODES.sub("", text).replace("\r\n", "\n")
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in plain.split("\n"))
+
+
+def _own_text(session: Session, team_id: TeamId, asked: Any) -> TextView | None:
+    if not isinstance(asked, str) or not is_own(asked):
+        return None
+    text = texts.find(session, team_id, asked)
+    return TextView(asked, None if text is None else text_object(text))
 
 
 def _step_view(row: ShownStep, now: dt.datetime) -> StepView:

@@ -1,5 +1,6 @@
 """Submit a job by a form."""
 
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -10,11 +11,12 @@ from api.auth import team_id
 from api.portal.answers import Errors, Texts
 from api.portal.blueprint import page, routes, see
 from api.portal.request_form import RequestForm
+from api.portal.text_choice import TEXTS_MAX, choose_text
 from api.presenting import job_object
 from api.services import services
 from api.submitting import submit_request
 from core.errors import NoCapacity, RequestError
-from db import jobs
+from db import jobs, texts
 from engines import methods
 from engines.methods.base import registered
 from engines.recipe import parse_recipe, preset_recipe
@@ -44,7 +46,7 @@ def new_job(wanted: NewJobQuery) -> Any:
     if wanted.recipe is not None:
         recipe = parse_recipe(wanted.recipe)
         given |= {"method": recipe.method.name, "parameters": recipe.parameters}
-    form = RequestForm.of(methods.get(wanted.method or given.get("method", FIRST_METHOD)))
+    form = _form(wanted.method or given.get("method", FIRST_METHOD))
     parameters = given.get("parameters", {}) if form.method.name == given.get("method") else {}
     if wanted.source is not None:
         given["source"] = wanted.source
@@ -55,7 +57,7 @@ def new_job(wanted: NewJobQuery) -> Any:
 @routes.input(NewJobQuery, location="query", arg_name="wanted")
 def submit_job(wanted: NewJobQuery) -> Any:
     """Submit what was typed, or show it again with what is wrong."""
-    form = RequestForm.of(methods.get(request.form.get("method", "")))
+    form = _form(request.form.get("method", ""))
     asked, errors = form.read(request.form)
     if asked is not None:
         team = team_id()
@@ -70,7 +72,13 @@ def submit_job(wanted: NewJobQuery) -> Any:
     return _page(form, request.form, errors, wanted, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
-def _page(form: RequestForm, texts: Texts, errors: Errors, wanted: NewJobQuery, status: int = HTTPStatus.OK) -> Any:
+def _form(method: str) -> RequestForm:
+    team = team_id()
+    own, has_more = services().database.run(lambda session: texts.list_page(session, team, None, TEXTS_MAX))
+    return RequestForm.of(methods.get(method), partial(choose_text, own=own, has_more=has_more))
+
+
+def _page(form: RequestForm, typed: Texts, errors: Errors, wanted: NewJobQuery, status: int = HTTPStatus.OK) -> Any:
     known = sorted(registered().values(), key=lambda method: method.name)
     labels = {field.name: field.label for field in form.each()}
     shown = {name: errors[name] for name in ("", *labels) if name in errors}  # in the order of the page
@@ -81,7 +89,7 @@ def _page(form: RequestForm, texts: Texts, errors: Errors, wanted: NewJobQuery, 
         form=form,
         methods=known,
         presets=presets,
-        texts=texts,
+        texts=typed,
         errors=shown,
         labels=labels,
         wanted=wanted,

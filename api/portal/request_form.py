@@ -1,7 +1,7 @@
 """The form of a new job: the fields of a request, and in the place of its recipe those of one method's parameters."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,7 +13,8 @@ from api.portal.answers import Errors, Texts, texts_of, values_of
 from api.portal.fields import Field, Kind, fields_of
 from api.requests import JobRequest
 from api.strict_json import Location, UnusableText
-from engines.methods.base import Method
+from db.texts import FIELD as TEXT_FIELD
+from engines.methods.base import CalibratedParams, Method
 
 RECIPE = "recipe"
 FIRST = ("source",)  # asked before the recipe
@@ -51,14 +52,22 @@ class RequestForm:
     advanced: tuple[Field, ...]
 
     @classmethod
-    def of(cls, method: Method) -> Self:
-        """Return the form for ``method``."""
+    def of(cls, method: Method, choose: Callable[[Field], Field]) -> Self:
+        """Return the form for ``method``.
+
+        Args:
+            method: the method.
+            choose: makes of the field for the id of a calibration text one in which it is chosen.
+        """
+        parameters = fields_of(method.schema(), RECIPE)
+        if issubclass(method.Params, CalibratedParams):
+            parameters = tuple(choose(one) if one.key == TEXT_FIELD else one for one in parameters)
         others = [field for field in fields_of(JobRequest.model_json_schema()) if field.name != RECIPE]
         rest = [field for field in others if field.name not in FIRST]
         return cls(
             method=method,
             first=tuple(field for field in others if field.name in FIRST),
-            recipe=fields_of(method.schema(), RECIPE),
+            recipe=parameters,
             groups=tuple(field for field in rest if field.kind is Kind.GROUP),
             advanced=tuple(field for field in rest if field.kind is not Kind.GROUP),
         )

@@ -28,13 +28,15 @@ routes = APIBlueprint("texts", __name__, url_prefix="/v1", tag="Texts")
 @routes.post("/texts")
 @routes.input(UploadQuery, location="query", arg_name="wanted")
 @routes.output(responses.Text, status_code=201)
-@routes.doc(responses={200: KNOWN, 201: {"headers": LOCATION}, **problems(400, 413, 415, 422)})
+@routes.doc(responses={200: KNOWN, 201: {"headers": LOCATION}, **problems(400, 413, 415, 422, 429)})
 def upload_text(wanted: UploadQuery) -> Response:
     """Upload a text for calibration.
 
     The body is the text itself, in UTF-8: plain, or JSONL, of which each line is an object with a `text`, or with
     `messages`, each of which has a `role` and a `content`. Messages are written by the model's chat template; where it
     has none, their contents are joined. A recipe names the text by its id, as its `calibration_text`.
+
+    A team may keep so many texts (`texts` of `GET /v1/quotas`); a further one is refused with status 429.
     """
     text, is_new = receive_text(team_id(), wanted.name)
     status = HTTPStatus.CREATED if is_new else HTTPStatus.OK

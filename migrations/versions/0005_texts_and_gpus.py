@@ -1,4 +1,4 @@
-"""Texts of teams; work that needs a GPU, also in the index that claims read.
+"""Texts of teams, and a quota on them; work that needs a GPU, also in the index that claims read.
 
 Revision: 0005
 Revises: 0004
@@ -38,6 +38,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_texts_unfinished", "texts", ["announced_at"], unique=False, postgresql_where="stored_at IS NULL"
     )
+    _name_quotas("'queued_jobs', 'running_cpu', 'running_gpu', 'texts'")
     op.add_column("executions", sa.Column("needs_gpu", sa.Boolean(), server_default="false", nullable=False))
     _index_claims(["ready_at", "memory_bytes", "vram_bytes", "scratch_bytes", "lost_count", "needs_gpu"])
 
@@ -45,7 +46,15 @@ def upgrade() -> None:
 def downgrade() -> None:
     _index_claims(["ready_at", "memory_bytes", "vram_bytes", "scratch_bytes", "lost_count"])
     op.drop_column("executions", "needs_gpu")
+    op.execute("DELETE FROM team_quotas WHERE name = 'texts'")
+    _name_quotas("'queued_jobs', 'running_cpu', 'running_gpu'")
     op.drop_table("texts")
+
+
+def _name_quotas(known: str) -> None:
+    name = op.f("ck_team_quotas_name_known")
+    op.drop_constraint(name, "team_quotas", type_="check")
+    op.create_check_constraint(name, "team_quotas", f"name IN ({known})")
 
 
 def _index_claims(included: list[str]) -> None:

@@ -44,6 +44,7 @@ DAY = 86400.0
 HOUR = 3600.0
 FULL = replace(ROOM, memory_bytes=0)
 PLACES: Mapping[Quota, int | None] = {Quota.QUEUED_JOBS: 530}  # about as many as the team has
+TEXT = texts.NewText("", "text", "f" * 60 + "0001", 1, 1)
 TIGHT = replace(ROOM, memory_bytes=10)
 
 pytestmark = pytest.mark.timeout(1800)
@@ -174,6 +175,10 @@ CASES = {
     "unbound steps": Case(lambda _, s: bind.unbound_steps(s, "", 100)),
     "a step that is bound": Case(Service.bind),
     "a team's shares": Case(lambda service, s: quotas.shares(s, service.bench.team, {})),
+    "a place for a text": Case(
+        lambda service, s: quotas.require_place_for_text(s, service.bench.team, TEXT, {Quota.TEXTS: 100}),
+        [_UNUSED_BLOB, _TEXTS],
+    ),
     "a place in the queue": Case(lambda service, s: quotas.require_place(s, service.bench.team, PLACES)),
     "renewal": Case(Service.renew),
     "a finish": Case(lambda service, s: lease.finish(s, service.lease(), lease.Result({}))),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, Route, expect
 from sqlalchemy import update
 
 from api.portal.fields import fields_of
@@ -64,9 +64,24 @@ def tab_order(page: Page) -> Iterator[str]:
         yield name
 
 
+def upload(page: Page, name: str, content: str) -> None:
+    """Upload a text by the form."""
+    page.goto("/texts")
+    page.get_by_label("File", exact=False).set_input_files(file_of(name, content))
+    page.get_by_role("button", name="Upload").click()
+    expect(page.locator("#notice")).to_contain_text(f"{name} is uploaded.")
+    page.wait_for_url("**/texts?uploaded=*")
+
+
+def file_of(name: str, content: str) -> FilePayload:
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": content.encode()}
+
+
 @both_widths
 def test_every_page_fits_and_is_named(page: Page, jobs: dict[str, str], subtests: pytest.Subtests) -> None:
-    for path in ("/jobs", "/jobs?status=cancelled", "/jobs/new", "/jobs/new?method=odd", "/jobs/job_0", *jobs.values()):
+    upload(page, "a-name-without-any-space-" * 8 + ".txt", "text")
+    paths = ("/jobs", "/jobs?status=cancelled", "/jobs/new", "/jobs/new?method=odd", "/jobs/new?method=gptq", "/texts")
+    for path in (*paths, "/texts?after=text_0", "/jobs/job_0", *jobs.values()):
         page.goto(path)
         for details in page.locator("details").all():
             details.evaluate("one => one.open = true")
@@ -89,8 +104,9 @@ def test_the_keyboard_goes_through_a_page_in_order(page: Page, jobs: dict[str, s
     page.evaluate("document.querySelector('details').open = true")
     order = list(tab_order(page))
     gguf = methods.get("gguf")
-    assert order[:5] == ["Skip to the content", "fewbits", "Jobs", "New job", "Sign out"]
+    assert order[:5] == ["Skip to the content", "fewbits", "Jobs", "New job", "Texts"]
     assert order[5:] == [
+        "Sign out",
         *("awq", "fp8", "gguf", "gptq", "int4", "int8", "odd"),
         *(preset_recipe(gguf, preset)[0] for preset in gguf.presets),
         *("Source (required)", *(field.label for field in fields_of(gguf.schema(), RECIPE))),
@@ -100,7 +116,7 @@ def test_the_keyboard_goes_through_a_page_in_order(page: Page, jobs: dict[str, s
         *("Max attempts", "Wait for capacity", "Publish to", "Submit the job", "Back to the jobs"),
     ]
     page.goto(jobs["done"])
-    order = list(tab_order(page))[5:]
+    order = list(tab_order(page))[6:]
     assert order[:3] == ["Jobs", "Retry", "Change and submit again"]
     assert order[-1] == "End of the log"
     page.goto(jobs["running"])
@@ -277,3 +293,101 @@ def test_pages_work_without_scripts(page: Page, jobs: dict[str, str]) -> None:
     plain.get_by_role("button", name="Cancel the job").click()
     expect(plain.get_by_role("status")).to_contain_text("cancelling")
     context.close()
+
+
+@both_widths
+def test_a_text_is_uploaded_chosen_by_name_and_deleted(page: Page) -> None:
+    page.get_by_role("link", name="Texts").click()
+    page.get_by_label("File").set_input_files(file_of("chats.jsonl", '{"text": "one"}\nno'))
+    page.get_by_label("Name", exact=True).focus()
+    page.keyboard.type("Support")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_be_focused()
+    expect(page.get_by_role("alert")).to_contain_text("Line 2 is not JSON")
+    expect(page).to_have_title("Not uploaded: Texts · fewbits")
+    page.get_by_role("link", name="File").click()
+    expect(page.get_by_label("File")).to_be_focused()
+    expect(page.get_by_label("File")).to_have_accessible_description(re.compile("Line 2 is not JSON"))
+    expect(page.get_by_label("Name", exact=True)).to_have_value("Support")
+    page.get_by_label("File").set_input_files(file_of("chats.jsonl", '{"text": "one"}'))
+    page.get_by_role("button", name="Upload").click()
+    page.wait_for_url("**/texts?uploaded=*")
+    expect(page.get_by_role("status").filter(has_text="Support is uploaded.")).to_be_focused()
+
+    page.get_by_role("link", name="New job", exact=True).click()
+    page.get_by_role("link", name="gptq", exact=True).click()
+    page.get_by_label("Source").fill("file:///models/tiny")
+    page.get_by_label("Calibration text").select_option(label="Support, 15 B")
+    page.get_by_role("button", name="Submit the job").click()
+    expect(page.get_by_role("region", name="What was asked")).to_contain_text("Support (text_")
+    job = page.url
+
+    delete_the_text(page)
+    expect(page.get_by_role("alert")).to_be_focused()
+    expect(page.get_by_role("alert")).to_contain_text("needs the text and is not over")
+    page.get_by_role("link", name="Go to the job").click()
+    assert page.url == job
+    page.get_by_text("Cancel …").click()
+    page.get_by_role("button", name="Cancel the job").click()
+    expect(page.get_by_role("status")).to_contain_text("cancelled")
+    delete_the_text(page)
+    expect(page.get_by_role("status")).to_contain_text("is deleted")
+    expect(page.get_by_text("no texts of its own yet")).to_be_visible()
+
+
+def delete_the_text(page: Page) -> None:
+    page.goto("/texts")
+    now = page.get_by_role("button", name="Delete the text")
+    expect(now).to_be_hidden()
+    page.get_by_text("Delete …").click()
+    now.click()
+
+
+def test_a_text_says_what_it_is_to_a_screen_reader_and_by_keyboard(page: Page) -> None:
+    upload(page, "chats.jsonl", '{"text": "one"}')
+    page.goto("/texts")
+    row = page.get_by_role("table", name="Texts, newest first").get_by_role("row", name="chats.jsonl")
+    expect(row).to_contain_text("JSONL")
+    order = list(tab_order(page))
+    assert order[6:] == [
+        *("new job", "File (required)", "Name", "Upload"),
+        *("Copy the id of chats.jsonl", "Delete … chats.jsonl"),
+    ]
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy the id of chats.jsonl").press("Enter")
+    expect(page.locator("#copied")).to_have_text(re.compile("text_[0-9a-z]{26} is copied."))
+    copied = page.evaluate("navigator.clipboard.readText()")
+    expect(row).to_contain_text(copied)
+
+
+def test_a_file_that_is_too_large_is_not_sent(page: Page) -> None:
+    page.goto("/texts")
+    page.get_by_label("File").evaluate("one => one.dataset.bytesMax = 3")
+    page.get_by_label("File").set_input_files(file_of("own.txt", "text"))
+    page.get_by_role("button", name="Upload").click()
+    said: str = page.get_by_label("File").evaluate("one => one.validationMessage")
+    assert "The file is larger than the 16.8 MB that this service takes." in said
+    expect(page.get_by_label("File")).to_be_focused()
+    page.get_by_label("File").set_input_files(file_of("own.txt", "x"))
+    page.get_by_role("button", name="Upload").click()
+    page.wait_for_url("**/texts?uploaded=*")
+
+
+def test_an_upload_shows_how_far_it_is_and_may_be_sent_again(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/texts", lambda route: held.append(route) if route.request.method == "POST" else route.continue_())
+    page.goto("/texts")
+    page.get_by_label("File").set_input_files(file_of("own.txt", "text " * 10_000))
+    button = page.get_by_role("button", name="Upload")
+    bar = page.get_by_role("progressbar", name="Progress of the upload")
+    expect(bar).to_be_hidden()
+    with page.expect_request(lambda request: request.method == "POST"):
+        button.click()
+    expect(bar).to_be_visible()
+    expect(button).to_be_disabled()
+    held.pop().abort()
+    expect(page.get_by_role("status")).to_contain_text("The connection broke")
+    expect(bar).to_be_hidden()
+    page.unroute("**/texts")
+    button.click()
+    page.wait_for_url("**/texts?uploaded=*")

@@ -96,7 +96,7 @@ if (main.dataset.refreshSeconds) {
   setInterval(() => document.hidden || refresh(), 1000 * main.dataset.refreshSeconds);
 }
 
-document.getElementById("errors")?.focus();
+(document.getElementById("errors") ?? document.getElementById("notice"))?.focus();
 document.getElementById("log-text")?.scrollTo(0, Number.MAX_SAFE_INTEGER);
 
 // Another method is another page: what was typed so far goes along.
@@ -106,6 +106,56 @@ for (const link of document.querySelectorAll("[data-carries]")) {
     const name = link.dataset.carries;
     address.searchParams.set(name, document.getElementById(name).value);
     link.href = address;
+  });
+}
+
+// What is known to be too large is not sent.
+addEventListener("change", ({ target }) => {
+  if (!target.dataset.bytesMax) return;
+  const isTooLarge = [...target.files].some((file) => file.size > target.dataset.bytesMax);
+  target.setCustomValidity(isTooLarge ? target.dataset.tooLarge : "");
+  if (isTooLarge) target.reportValidity();
+});
+
+/** Send a form and show how far it is; then go to where the answer leads, or show what is wrong. */
+function send(form) {
+  const part = form.querySelector(".progress");
+  const [bar, words] = [part.querySelector("progress"), part.querySelector("span")];
+  const request = new XMLHttpRequest();
+  request.responseType = "document";
+  request.upload.addEventListener("progress", ({ loaded, total }) => {
+    bar.value = (100 * loaded) / total;
+    words.textContent = loaded < total ? `${Math.floor(bar.value)} %` : "being looked at and stored";
+  });
+  request.addEventListener("load", () => {
+    if (request.responseURL !== form.action) return location.assign(request.responseURL);
+    main.replaceChildren(...request.response.querySelector("main").childNodes);
+    document.title = request.response.title;
+    (document.getElementById("errors") ?? main).focus();
+  });
+  request.addEventListener("error", () => {
+    bar.hidden = true;
+    words.textContent = "The connection broke before the answer came. Try again.";
+    for (const button of form.querySelectorAll("button")) button.disabled = false;
+  });
+  part.hidden = bar.hidden = false;
+  request.open("POST", form.action);
+  request.send(new FormData(form));
+}
+
+addEventListener("submit", (event) => {
+  if (!("progress" in event.target.dataset)) return;
+  event.preventDefault();
+  send(event.target);
+});
+
+// An id is copied by one click, where the browser lets a page do so.
+for (const button of document.querySelectorAll("[data-copies]")) {
+  button.hidden = !navigator.clipboard;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(button.dataset.copies);
+    document.getElementById("copied").textContent = `${button.dataset.copies} is copied.`;
+    button.firstChild.textContent = "Copied";
   });
 }
 

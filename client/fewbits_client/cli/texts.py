@@ -66,6 +66,7 @@ def upload(client: Client, output: Output, *, file: Path, name: str | None, form
     """Upload a text, in UTF-8.
 
     It is plain, or JSONL: each line an object with a text, or with messages that have a role and a content each.
+    `fewbits quotas` shows how many texts your team may keep.
     """
     text = client.upload_text(file, name=name, format=cast("TextFormat | None", form))
     if output.as_json:
