@@ -109,10 +109,9 @@ _TEXTS = """
         now() - interval '1 day', CASE WHEN n > 10 THEN now() END
     FROM teams, generate_series(1, 50) AS n WHERE teams.name = 'one'
 """
-INTENTS = 500
-_INTENTS = f"""
+_INTENTS = """
     INSERT INTO blob_intents SELECT sha256, 'exec_running' || 1 + mod(n, 2), 1 + mod(n, 3)
-    FROM (SELECT sha256, row_number() OVER () AS n FROM blobs LIMIT {INTENTS}) AS numbered
+    FROM (SELECT sha256, row_number() OVER () AS n FROM blobs LIMIT 500) AS numbered
 """
 
 
@@ -163,7 +162,7 @@ CASES = {
     "garbage where there is none": Case(lambda _, s: artifacts.lock_garbage(s, HOUR)),
     "garbage where there is some": Case(lambda _, s: artifacts.lock_garbage(s, HOUR), [_UNUSED_BLOB]),
     # A few pages for each intent: its own, and its execution's.
-    "abandoned intents": Case(lambda _, s: history.forget_intents(s), [_INTENTS], buffers_max=8 * INTENTS),
+    "abandoned intents": Case(lambda _, s: history.forget_intents(s), [_INTENTS], buffers_max=8 * 500),
     "the deletion of a text": Case(
         lambda service, s: texts.remove(s, service.bench.team, "text_11"), [_UNUSED_BLOB, _TEXTS]
     ),
