@@ -78,9 +78,10 @@ def write_imatrix(context: EngineContext, lossless: Path, samples: Path) -> Imat
     """
     rows = calibration.read_samples(samples)
     count, tokens = len(rows), len(rows[0])
-    # Twice, since a token may be lost where two samples meet, and the last sample would not fill its chunk.
+    # More than once, since a token may be lost where two samples meet, and the last would not fill its chunk; and it
+    # takes no text that is shorter than two chunks.
     text = (samples / calibration.TEXT_NAME).read_bytes()
-    (context.scratch / TEXT_NAME).write_bytes(text + b"\n" + text)
+    (context.scratch / TEXT_NAME).write_bytes(b"\n".join([text] * (2 + 2 // count)))
     model = gguf_in(lossless)
 
     def follow(line: str) -> None:
@@ -90,8 +91,8 @@ def write_imatrix(context: EngineContext, lossless: Path, samples: Path) -> Imat
     # The tool writes the text's path into its result, so the name alone is given.
     files: list[str | Path] = ["-m", model, "-f", TEXT_NAME, "-o", context.output / IMATRIX_NAME]
     sizes = ["--chunks", str(count), "-c", str(tokens), "-b", str(min(tokens, BATCH_TOKENS))]
-    # It ends a line where it saves, and not otherwise.
-    ways = ["--output-frequency", "1", "-t", str(context.threads)]
+    # It ends a line where it saves, and not otherwise. Tokens that begin texts or turns of a conversation are in ours.
+    ways = ["--output-frequency", "1", "-t", str(context.threads), "--parse-special"]
     run_tool("llama-imatrix", [*files, *sizes, *ways], cwd=context.scratch, on_line=follow)
     written, wanted = open_gguf(context.output / IMATRIX_NAME), _matrices(open_gguf(model))
     entries = {name for name in wanted if f"{name}{SUMS}" in written.tensors and f"{name}{COUNTS}" in written.tensors}

@@ -1,6 +1,7 @@
 """The importance matrix: what it is made of, what it says of itself, and what it does for low bits."""
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from core.errors import InvalidRequest, ModelUnsupported
 from engines import calibration, imatrix
-from engines.calibration import Calibration
+from engines.calibration import Calibration, OwnText
 from engines.context import Progress
 from engines.gguf_file import open_gguf
 from engines.imatrix import IMATRIX_NAME
@@ -65,6 +66,45 @@ def test_the_tool_looks_at_the_samples(
     ours, theirs = (np.bincount(np.ravel(one), minlength=4096) for one in (np.array(rows), np.array(ids)))
     newline = 64  # one stands for a token of each sample
     assert np.abs(ours - theirs).sum() < 2 * newline + 0.005 * 64 * 256
+
+
+def test_the_tool_takes_special_tokens_within_samples_for_what_they_are(
+    tiny_copy: Path, tmp_path: Path, make_context: conftest.MakeContext
+) -> None:
+    """As a conversation's turns have them, or short documents packed behind each other."""
+    conftest.add_bos_and_chat_template(tiny_copy)
+    path = tmp_path / "text.jsonl"
+    path.write_text("\n".join(json.dumps({"text": f"Document {number} of few words."}) for number in range(2000)))
+    context = make_context()
+    own = OwnText(path, "jsonl", "d" * 64)
+    calibration.write_samples(context.output, tiny_copy, Calibration("own", 16, 256, 0), {}, own)
+    folder = conftest.linked(context.output, tmp_path / "samples")
+    rows = np.array(calibration.read_samples(folder))
+    assert (rows == 0).sum() > 200
+    lossless = conftest.linked(making.converted(tiny_copy, make_context()), tmp_path / "lossless")
+    context = make_context()
+    assert imatrix.write_imatrix(context, lossless, folder)["chunks"] == 16
+    sums = open_gguf(context.output / IMATRIX_NAME).tensors["blk.0.attn_q.weight.in_sum2"].data.ravel()
+    seen = first_inputs(tiny_copy)[rows.ravel()]
+    assert sums == pytest.approx(np.square(seen).sum(axis=0), rel=1e-3)
+
+
+def first_inputs(model: Path) -> Any:
+    """Return what the first layer's attention is given for each token, wherever it stands."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(model / "model.safetensors")
+    embedded = tensors["model.embed_tokens.weight"].float().numpy()
+    scale = np.sqrt(np.square(embedded).mean(axis=1, keepdims=True) + 1e-5)
+    return embedded / scale * tensors["model.layers.0.input_layernorm.weight"].float().numpy()
+
+
+def test_one_sample_is_enough(tiny: Path, tmp_path: Path, make_context: conftest.MakeContext) -> None:
+    for count in (1, 2):
+        folder = making.samples_for(Calibration("prose", count, 64, 0), tiny, make_context())
+        folder = conftest.linked(folder, tmp_path / f"samples-{count}")
+        lossless = conftest.linked(making.converted(tiny, make_context()), tmp_path / f"lossless-{count}")
+        assert imatrix.write_imatrix(make_context(), lossless, folder)["chunks"] == count
 
 
 def test_a_model_with_numbers_that_are_not_finite_is_refused(

@@ -14,21 +14,25 @@ from tests.engines import conftest
 WATCHED = Path(__file__).parent / "watched"
 SMALL = {"calibration_samples": 8, "calibration_tokens": 64}
 RECIPES: dict[str, dict[str, Any]] = {
-    "gguf": {"type": "Q4_0"},
-    "gptq": SMALL,
+    "gguf": {"method": "gguf", "type": "Q4_0"},
+    "gguf+imatrix": {"method": "gguf", "type": "Q4_0", "imatrix": True, **SMALL},
+    "gptq": {"method": "gptq", **SMALL},
+    "awq": {"method": "awq", **SMALL},
+    "awq, llm-compressor's": {"method": "awq", "format": "compressed-tensors", **SMALL},
+    "int8": {"method": "int8", **SMALL},
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", RECIPES)
+@pytest.mark.parametrize("name", RECIPES)
 def test_an_engine_asks_no_host_and_writes_nowhere_else(
-    method: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(WATCHED), str(Path(conftest.__file__).parents[2])]))
     model = conftest.cut_to_two_layers(tiny, tmp_path / "model")
-    ran = Bench(tmp_path, "cpu").run({"method": method, **RECIPES[method]}, model, {"domains": ["prose"], "windows": 1})
+    ran = Bench(tmp_path, "cpu").run(RECIPES[name], model, {"domains": ["prose"], "windows": 1})
     strayed = {step.output.parent.name: step.output.parent / "strayed" for step in ran.values()}
-    assert {name: notes.read_text() for name, notes in strayed.items() if notes.exists()} == {}
+    assert {step: notes.read_text() for step, notes in strayed.items() if notes.exists()} == {}
 
 
 def test_the_watch_sees_what_strays(tmp_path: Path) -> None:
