@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ class Results:
     """Rows by section and name.
 
     Args:
-        path: the file; what is in it already is not measured again.
+        path: the file; what is in it already of this machine is not measured again.
         machine: what the new rows are measured on.
     """
 
@@ -27,8 +28,9 @@ class Results:
         self._rows: list[Row] = json.loads(rest.partition(END)[0]) if found else []
 
     def has(self, section: str, name: str) -> bool:
-        """Return whether a row has been measured."""
-        return any((row["section"], row["name"]) == (section, name) for row in self._rows)
+        """Return whether a row has been measured on this machine."""
+        wanted = (section, name, self._machine)
+        return any((row["section"], row["name"], row["machine"]) == wanted for row in self._rows)
 
     def add(self, section: str, name: str, measured: Mapping[str, Any]) -> None:
         """Write a row down, and print it."""
@@ -39,16 +41,17 @@ class Results:
 
     def page(self) -> str:
         """Return the whole file."""
-        sections = dict.fromkeys(row["section"] for row in self._rows)
-        tables = [_table(section, [row for row in self._rows if row["section"] == section]) for section in sections]
+        tables: dict[tuple[str, str], list[Row]] = {}
+        for row in self._rows:
+            tables.setdefault((row["section"], row["machine"]), []).append(row)
         rows = ",\n".join(json.dumps(row) for row in self._rows)
-        return "\n".join([HEADER, *tables, "## As JSON\n", f"{BEGIN}[\n{rows}\n]{END}"])
+        return "\n".join([HEADER, *starmap(_table, tables.items()), "## As JSON\n", f"{BEGIN}[\n{rows}\n]{END}"])
 
 
-def _table(section: str, rows: list[Row]) -> str:
-    machines = dict.fromkeys(str(row["machine"]) for row in rows)
+def _table(of: tuple[str, str], rows: list[Row]) -> str:
+    section, machine = of
     names = list(dict.fromkeys(name for row in rows for name in row if name not in ("section", "machine")))
-    lines = [f"## {section}\n", f"On {'; '.join(machines)}.\n", _line(names), _line(["---"] * len(names))]
+    lines = [f"## {section}\n", f"On {machine}.\n", _line(names), _line(["---"] * len(names))]
     return "\n".join([*lines, *(_line([_cell(row.get(name)) for name in names]) for row in rows)]) + "\n"
 
 

@@ -55,7 +55,7 @@ def _judge(bench: Bench, recipe: Recipe) -> Measured:
         "code in full": full["code"],
         "bytes": facts["size_bytes"],
         "bits/weight": facts["bits_per_weight"],
-        "engine s": facts["engine_seconds"],
+        "engine s": ran["quantize"].engine_seconds,
         "wall s": ran["quantize"].wall_seconds,
         "device": facts["device"],
         "loads and generates": checks["loads"] and checks["generation"],
