@@ -13,14 +13,12 @@ from core.errors import ModelUnsupported
 from engines import calibration
 from engines.context import EngineContext, Progress
 from engines.gguf_file import GgufModel, gguf_in, open_gguf
+from engines.imatrix_file import CHUNKS, COUNTS, IMATRIX_NAME, SUMS
 from engines.llama_cpp import run_tool
 from engines.methods.base import Forecast
 from engines.source import ModelFacts
 
-IMATRIX_NAME = "imatrix.gguf"
 TEXT_NAME = calibration.TEXT_NAME  # as it stands in the file
-SUMS, COUNTS = ".in_sum2", ".counts"
-CHUNKS = "imatrix.chunk_count"
 
 BATCH_TOKENS = 512
 PROCESS_BYTES = 512 * 2**20

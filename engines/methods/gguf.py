@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from core.errors import InvalidRequest, ModelUnsupported, ToolFailed
 from engines.context import EngineContext, Progress
 from engines.gguf_file import gguf_in, open_gguf, read_gguf_facts
+from engines.gguf_plan import type_options
 from engines.gguf_types import (
     MAIN,
     NEED_IMATRIX,
@@ -27,7 +28,7 @@ from engines.gguf_types import (
     asked_types,
     stored_as,
 )
-from engines.imatrix import IMATRIX_NAME
+from engines.imatrix_file import IMATRIX_NAME
 from engines.llama_cpp import VERSION, run_tool
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
 from engines.pretokenizer import PreTokenizer
@@ -199,19 +200,15 @@ class GgufMethod(Method):
 
 def _options(context: EngineContext, material: Mapping[Material, Path], params: Any) -> Iterator[str]:
     """Yield llama-quantize's options."""
-    edges = {"token_embedding_type": params.token_embedding_type, "output_type": params.output_type}
+    choices = (params.tensor_types, params.token_embedding_type, params.output_type)
     if params.tensor_types:
         # What the tool would pass over in silence.
-        asked_types(open_gguf(gguf_in(material["gguf"])).matrices(), params.tensor_types, **edges)
+        asked_types(open_gguf(gguf_in(material["gguf"])).matrices(), *choices)
     if params.imatrix:
         # The tool writes the path that it is given into the result, so the link's own name is all that it is given.
         (context.scratch / IMATRIX_NAME).symlink_to(material["imatrix"] / IMATRIX_NAME)
         yield from ("--imatrix", IMATRIX_NAME)
-    for pattern, name in params.tensor_types.items():
-        yield from ("--tensor-type", f"{pattern}={name}")
-    for option, name in zip(("--token-embedding-type", "--output-tensor-type"), edges.values(), strict=True):
-        if name is not None:
-            yield from (option, name)
+    yield from type_options(*choices)
 
 
 def _run_quantize(context: EngineContext, arguments: list[str | Path], params: Any) -> None:

@@ -12,7 +12,8 @@ import pytest
 from core.errors import DoesNotFit, ToolFailed
 from engines import llama_cpp, methods, source
 from engines.context import Progress
-from engines.gguf_file import open_gguf
+from engines.gguf_file import open_gguf, type_name
+from engines.gguf_plan import planned_types
 from engines.gguf_types import GgufType
 from engines.methods.base import Material
 from engines.methods.gguf import GgufParams
@@ -81,6 +82,10 @@ def test_each_type_is_written_as_it_says(
     assert sum(sizes) < recipe.method.result_bytes(source.inspect(tiny), recipe.params) + 1
     assert [progress.done for progress in reports] == list(range(1, 57))
     assert {(progress.total, progress.unit) for progress in reports} == {(56, "tensors")}
+    written = {name: type_name(tensor) for name, tensor in open_gguf(file).tensors.items()}
+    asked = recipe.parameters
+    planned = planned_types(material["gguf"] / "model.gguf", asked["type"], has_imatrix=asked["imatrix"])
+    assert written == planned
     assert facts["size_bytes"] < recipe.method.forecast(source.inspect(tiny), recipe.params).scratch_bytes
 
 

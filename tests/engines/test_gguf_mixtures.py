@@ -19,7 +19,7 @@ from engines.recipe import Recipe, parse_recipe
 from engines.runtimes import open_runtime
 from engines.tensor_patterns import choose
 from engines.verification.subject import Fault, Subject
-from tests.engines import conftest
+from tests.engines import conftest, making, trials
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -291,17 +291,67 @@ def check_tensors(given: Any, result: Path, converted: Path, tiny: Path) -> str:
     return verification.gguf.check_tensors(Subject("gguf", result, tiny, converted.parent, parameters))
 
 
+@pytest.fixture
+def sources(converted: Path, tiny: Path) -> tuple[Path, Path]:
+    return converted, tiny
+
+
 def test_one_tensor_of_another_type_is_caught(make: Make, converted: Path, tiny: Path) -> None:
     asked = {**MIXED, "tensor_types": {r"blk\.[0-2]\.attn_": "q6_K", "blk.5.ffn_down": "q8_0"}}
     with pytest.raises(Fault, match=r"blk\.5\.ffn_down\.weight is q4_0, and must be q8_0 by what was asked for it"):
         check_tensors(asked, make(MIXED), converted, tiny)
 
 
-def test_one_tensor_with_too_few_bits_is_caught(make: Make, converted: Path, tiny: Path) -> None:
-    given = {"method": "gguf", "type": "Q4_K_S", "tensor_types": {"blk.3.ffn_up": "q3_K"}}
+@pytest.mark.parametrize(
+    ("file_type", "asked", "says"),
+    [
+        ("Q4_K_S", {"blk.3.ffn_up": "q3_K"}, "blk.3.ffn_up.weight is q3_K, and Q4_K_S makes it q4_K"),
+        ("Q4_K_M", {"blk.2.attn_v": "q8_0"}, "blk.2.attn_v.weight is q8_0, and Q4_K_M makes it q6_K"),
+        ("Q4_K_M", {"blk.3.attn_v": "q6_K"}, "blk.3.attn_v.weight is q6_K, and Q4_K_M makes it q4_K"),
+        ("Q8_0", {"blk.3.attn_v": "f16"}, "blk.3.attn_v.weight is f16, and Q8_0 makes it q8_0"),
+    ],
+    ids=["fewer bits", "more bits", "more bits, as another layer has", "not quantized"],
+)
+def test_one_tensor_of_another_type_than_the_mixtures_is_caught(
+    file_type: str, asked: dict[str, str], says: str, make: Make, sources: tuple[Path, Path]
+) -> None:
+    given = {"method": "gguf", "type": file_type, "tensor_types": asked}
+    assert check_tensors(given, make(given), *sources)
+    with pytest.raises(Fault, match=re.escape(says)):
+        check_tensors(f"gguf:{file_type}", make(given), *sources)
+
+
+def test_types_of_a_mixture_that_an_importance_matrix_changes_are_known(
+    make: Make, converted: Path, tiny: Path
+) -> None:
+    given = {"method": "gguf", "type": "IQ4_XS", "imatrix": True}
     assert check_tensors(given, make(given), converted, tiny)
-    with pytest.raises(Fault, match=r"blk\.3\.ffn_up\.weight is q3_K, which has fewer bits than anything in Q4_K_S"):
-        check_tensors("gguf:Q4_K_S", make(given), converted, tiny)
+
+
+FEW = {"calibration_samples": 4, "calibration_tokens": 64}
+ROWS_OF_128 = (
+    "gguf:Q4_K_M",
+    {"method": "gguf", "type": "Q6_K", "tensor_types": {"ffn_down": "q3_K"}, "output_type": "q8_0"},
+    {"method": "gguf", "type": "Q4_K_S", "token_embedding_type": "q5_1"},
+    {"method": "gguf", "type": "IQ4_XS", "imatrix": True, **FEW},
+    {"method": "gguf", "type": "IQ2_XS", "imatrix": True, **FEW},
+    "gguf:BF16",
+)
+
+
+@pytest.mark.parametrize(
+    "sample", ["llama, tied", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "gemma3", "qwen3-moe"))]
+)
+def test_sound_results_of_rows_that_256_does_not_divide_pass(
+    sample: str, tmp_path: Path, make_context: conftest.MakeContext
+) -> None:
+    trials.apart(trials.build_all, tmp_path, [sample])
+    model = tmp_path / sample / "model"
+    lossless = making.converted(model, make_context())
+    for given in ROWS_OF_128:
+        context, recipe = make_context(), parse_recipe(given)
+        making.quantize(recipe, context, model, make_context, lossless)
+        assert check_tensors(given, context.output, lossless / "model.gguf", model)
 
 
 def test_an_importance_matrix_that_was_not_asked_for_is_caught(make: Make, converted: Path, tiny: Path) -> None:

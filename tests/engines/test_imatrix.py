@@ -14,7 +14,7 @@ from engines import calibration, imatrix
 from engines.calibration import Calibration
 from engines.context import Progress
 from engines.gguf_file import open_gguf
-from engines.imatrix import IMATRIX_NAME
+from engines.imatrix_file import IMATRIX_NAME
 from engines.llama_cpp import load_model, tokenize
 from engines.methods.base import Material
 from engines.recipe import parse_recipe
