@@ -33,11 +33,24 @@ def planned_types(
     Raises:
         ToolFailed: llama-quantize refused or failed, or said something else than it used to.
     """
-    return {name: after or before for name, before, after in _dry_run(lossless, file_type, options, has_imatrix)}
+    return {
+        name: after or before for name, before, after in _dry_run(lossless, file_type, options, has_imatrix=has_imatrix)
+    }
+
+
+def quantizable(lossless: Path) -> list[str]:
+    """Return the tensors that llama-quantize quantizes: it leaves vectors, routers, convolutions and more as they are.
+
+    Asked of the tool, too (``tensor_allows_quantization``): its list has names of its own for some architectures.
+
+    Raises:
+        ToolFailed: as ``planned_types``.
+    """
+    return [name for name, _, after in _dry_run(lossless, "Q8_0", (), has_imatrix=False) if after is not None]
 
 
 def _dry_run(
-    lossless: Path, file_type: GgufType, options: Iterable[str], has_imatrix: bool
+    lossless: Path, file_type: GgufType, options: Iterable[str], *, has_imatrix: bool
 ) -> list[tuple[str, str, str | None]]:
     """Return each tensor's name, its type, and the one that it would be converted to."""
     found: list[tuple[str, str, str | None]] = []

@@ -13,6 +13,7 @@ from core.errors import ModelUnsupported
 from engines import calibration
 from engines.context import EngineContext, Progress
 from engines.gguf_file import GgufModel, gguf_in, open_gguf
+from engines.gguf_plan import quantizable
 from engines.imatrix_file import CHUNKS, COUNTS, IMATRIX_NAME, SUMS
 from engines.llama_cpp import run_tool
 from engines.methods.base import Forecast
@@ -91,7 +92,7 @@ def write_imatrix(context: EngineContext, lossless: Path, samples: Path) -> Imat
     # It ends a line where it saves, and not otherwise.
     ways = ["--output-frequency", "1", "-t", str(context.threads)]
     run_tool("llama-imatrix", [*files, *sizes, *ways], cwd=context.scratch, on_line=follow)
-    written, wanted = open_gguf(context.output / IMATRIX_NAME), _matrices(open_gguf(model))
+    written, wanted = open_gguf(context.output / IMATRIX_NAME), _matrices(model)
     entries = {name for name in wanted if f"{name}{SUMS}" in written.tensors and f"{name}{COUNTS}" in written.tensors}
     _require_sound(written, entries)
     facts = ImatrixFacts(
@@ -101,9 +102,9 @@ def write_imatrix(context: EngineContext, lossless: Path, samples: Path) -> Imat
     return facts
 
 
-def _matrices(model: GgufModel) -> set[str]:
+def _matrices(model: Path) -> set[str]:
     """Return the matrices that may have an entry: those of the layers; embedding and output head have none."""
-    return {name for name in model.matrices() if name.startswith("blk.")}
+    return {name for name in quantizable(model) if name.startswith("blk.")}
 
 
 def _require_sound(written: GgufModel, entries: set[str]) -> None:

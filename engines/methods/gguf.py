@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from core.errors import InvalidRequest, ModelUnsupported, ToolFailed
 from engines.context import EngineContext, Progress
 from engines.gguf_file import gguf_in, open_gguf, read_gguf_facts
-from engines.gguf_plan import type_options
+from engines.gguf_plan import quantizable, type_options
 from engines.gguf_types import (
     MAIN,
     NEED_IMATRIX,
@@ -203,7 +203,7 @@ def _options(context: EngineContext, material: Mapping[Material, Path], params: 
     choices = (params.tensor_types, params.token_embedding_type, params.output_type)
     if params.tensor_types:
         # What the tool would pass over in silence.
-        asked_types(open_gguf(gguf_in(material["gguf"])).matrices(), *choices)
+        asked_types(quantizable(gguf_in(material["gguf"])), *choices)
     if params.imatrix:
         # The tool writes the path that it is given into the result, so the link's own name is all that it is given.
         (context.scratch / IMATRIX_NAME).symlink_to(material["imatrix"] / IMATRIX_NAME)

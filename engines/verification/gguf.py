@@ -17,7 +17,7 @@ from engines.gguf_file import (
     open_gguf,
     type_name,
 )
-from engines.gguf_plan import planned_types, type_options
+from engines.gguf_plan import planned_types, quantizable, type_options
 from engines.gguf_types import TensorType, asked_types, stored_as
 from engines.imatrix_file import IMATRIX_NAME
 from engines.tokenizer import load_tokenizer
@@ -114,10 +114,9 @@ def _check_types(subject: Subject, result: GgufModel, lossless: GgufModel) -> in
     """
     promised = subject.promises
     choices = tuple(promised[name] for name in ("tensor_types", "token_embedding_type", "output_type"))
-    asked = asked_types(lossless.matrices(), *choices)
-    planned = planned_types(
-        gguf_in(_lossless(subject)), promised["type"], type_options(*choices), has_imatrix=promised["imatrix"]
-    )
+    file = gguf_in(_lossless(subject))
+    asked = asked_types(quantizable(file), *choices)
+    planned = planned_types(file, promised["type"], type_options(*choices), has_imatrix=promised["imatrix"])
     fallen = 0
     for name, original in lossless.tensors.items():
         kind = type_name(result.tensors[name])
