@@ -12,6 +12,7 @@ import pytest
 from core.errors import InvalidRequest, ModelUnsupported
 from engines import evaluation, probe, source, verification
 from engines.gguf_file import gguf_in, open_gguf, parts, read_gguf_facts, type_name
+from engines.gguf_plan import planned_types, quantizable, type_options
 from engines.gguf_types import asked_types, stored_as
 from engines.methods.base import Material
 from engines.probe import Answers
@@ -126,6 +127,16 @@ def test_patterns_that_overlap_must_agree() -> None:
         r"\w",
         ".*.*.*.*",
         "|*",
+        "Attn_v",
+        "[A-Z]ttn_v",
+        "[A-z]ttn_v",
+        "attn_[0-z]",
+        "attn_[_-z]",
+        "attn_[k-v-z]",
+        "attn_[-v]",
+        "attn_[v-]",
+        "attn_[v-k]",
+        r"blk\.\D",
     ],
 )
 def test_a_pattern_that_might_run_away_or_mean_two_things_is_refused(pattern: str) -> None:
@@ -134,8 +145,23 @@ def test_a_pattern_that_might_run_away_or_mean_two_things_is_refused(pattern: st
     assert refused.value.param == "recipe.tensor_types"
 
 
+def test_a_pattern_with_capitals_is_told_what_llama_cpp_makes_of_it() -> None:
+    with pytest.raises(InvalidRequest, match=r"The pattern '\[A-z\]ttn_v' must have small letters alone: llama\.cpp"):
+        parse_recipe({"method": "gguf", "tensor_types": {"[A-z]ttn_v": "q6_K"}})
+
+
+def test_patterns_find_what_llama_cpp_finds(converted: Path) -> None:
+    """Classes, groups, repeats and ends of names, in the tool and here."""
+    names = quantizable(converted)
+    for pattern in (r"blk\.[0-24]\.attn_[j-l_]", r"^blk\.(1|3)\.ffn_.*n\.", r"_[a-c]?[kq]\.weight$", "d*o+w?n", "k|"):
+        planned = planned_types(converted, "Q8_0", type_options({pattern: "q4_1"}, None, None))
+        found = {name for name, kind in planned.items() if kind == "q4_1"}
+        assert found == set(choose({pattern: "q4_1"}, names, param="p")), pattern
+
+
 @pytest.mark.parametrize(
-    "pattern", ["attn_v", r"blk\.\d+\.ffn_(up|gate)", r"^blk\.(0|1|2[0-9])\..*_exps\.weight$", "ffn_.*_exps"]
+    "pattern",
+    ["attn_v", r"blk\.\d+\.ffn_(up|gate)", r"^blk\.(0|1|2[0-9])\..*_exps\.weight$", "ffn_.*_exps", "attn_[kq]"],
 )
 def test_patterns_that_people_write_are_taken(pattern: str) -> None:
     recipe = parse_recipe({"method": "gguf", "tensor_types": {pattern: "mxfp4"}})
