@@ -191,11 +191,11 @@ class GgufMethod(Method):
             _run_quantize(context, [*_options(context, material, params), lossless, whole, params.type], params)
             if params.split_max_bytes is not None and whole.stat().st_size > params.split_max_bytes:
                 _split(context, whole, params.split_max_bytes)
+            return dict(read_gguf_facts(gguf_in(context.output)))
         except BaseException:
             for part in context.output.iterdir():  # what a failed run leaves must not pass for a result
                 part.unlink()
             raise
-        return dict(read_gguf_facts(gguf_in(context.output)))
 
 
 def _options(context: EngineContext, material: Mapping[Material, Path], params: Any) -> Iterator[str]:
@@ -235,11 +235,12 @@ def _run_quantize(context: EngineContext, arguments: list[str | Path], params: A
 
 
 def _split(context: EngineContext, whole: Path, bytes_max: int) -> None:
-    """Put a set of files in the place of a whole one.
+    """Put a set of files in the place of a whole one. It is made beside the output, and only a complete one goes there.
 
     Raises:
         InvalidRequest: one tensor alone is larger than a file may be.
         DoesNotFit: the set could not be written.
+        ModelUnsupported: the tool has written another set than its files' names say.
     """
     model = open_gguf(whole)
     # The tool counts tensors and not the header, which only the first file has in full.
@@ -248,9 +249,14 @@ def _split(context: EngineContext, whole: Path, bytes_max: int) -> None:
     if largest > room_bytes:
         raise _one_tensor_exceeds(name, largest + model.data_offset)
     source = whole.rename(context.scratch / whole.name)
-    arguments: list[str | Path] = ["--split-max-size", f"{room_bytes // MEGABYTE}M", source, whole.with_suffix("")]
+    folder = context.scratch / "split"
+    folder.mkdir(exist_ok=True)
+    arguments: list[str | Path] = ["--split-max-size", f"{room_bytes // MEGABYTE}M", source, folder / whole.stem]
     run_tool("llama-gguf-split", arguments, cwd=context.scratch)
+    open_gguf(gguf_in(folder))
     source.unlink()
+    for part in folder.iterdir():
+        part.rename(context.output / part.name)
 
 
 def _one_tensor_exceeds(name: str, size_bytes: int) -> InvalidRequest:

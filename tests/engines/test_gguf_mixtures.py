@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import InvalidRequest, ModelUnsupported
+from core.errors import DoesNotFit, InvalidRequest, ModelUnsupported
 from engines import evaluation, probe, source, verification
 from engines.gguf_file import gguf_in, open_gguf, parts, read_gguf_facts, type_name
 from engines.gguf_plan import planned_types, quantizable, type_options
@@ -220,6 +220,18 @@ def test_a_tensor_larger_than_a_file_may_be_is_said(
     large = dataclasses.replace(source.inspect(tiny), vocabulary_size=256_000)
     with pytest.raises(InvalidRequest, match="The embedding alone takes more than split_max_bytes"):
         recipe.method.check(large, recipe.params)
+
+
+def test_a_split_that_fails_leaves_nothing(
+    make: Make, material: Mapping[Material, Path], make_context: conftest.MakeContext
+) -> None:
+    context, recipe = make_context(), parse_recipe(SPLIT)
+    second = sorted(make(SPLIT).iterdir())[1].name
+    (context.scratch / "split").mkdir()
+    (context.scratch / "split" / second).symlink_to("/dev/full")
+    with pytest.raises(DoesNotFit, match="disk is full"):
+        recipe.method.quantize(context, material, recipe.params)
+    assert list(context.output.iterdir()) == []
 
 
 def test_a_set_of_links_answers_as_the_whole(
