@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, LiteralString, Self
 
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from core.errors import InvalidRequest, ModelUnsupported, ToolFailed
 from engines.context import EngineContext, Progress
@@ -73,20 +73,23 @@ class GgufParams(CalibratedParams):
         if self.type in SIXTEEN_BIT_TYPES:
             for name in ("imatrix", "tensor_types", "token_embedding_type", "output_type"):
                 if getattr(self, name):
-                    raise PydanticCustomError("no_effect", f"{self.type} keeps every weight: leave out {name}")
+                    raise self._refusal(name, "no_effect", f"{self.type} keeps every weight: leave out {name}")
         if self.imatrix:
             return self
         if self.type in NEED_IMATRIX:
-            raise PydanticCustomError(
-                "needs_imatrix",
-                f"{self.type} needs an importance matrix: add +imatrix, as in gguf:{self.type}+imatrix",
-            )
+            reason = f"{self.type} needs an importance matrix: add +imatrix, as in gguf:{self.type}+imatrix"
+            raise self._refusal("type", "needs_imatrix", reason)
         for pattern, name in self.tensor_types.items():
             if name in TENSORS_NEED_IMATRIX:
-                raise PydanticCustomError(
-                    "needs_imatrix", f"{name} of {pattern} needs an importance matrix: add +imatrix, or imatrix: true"
-                )
+                reason = f"{name} of {pattern} needs an importance matrix: add +imatrix, or imatrix: true"
+                raise self._refusal("tensor_types", "needs_imatrix", reason)
         return self
+
+    def _refusal(self, field: str, kind: LiteralString, reason: str) -> ValidationError:
+        """Return an error that names one field, though it comes of several."""
+        error = PydanticCustomError(kind, "{reason}", {"reason": reason})
+        details = InitErrorDetails(type=error, loc=(field,), input=getattr(self, field))
+        return ValidationError.from_exception_data(type(self).__name__, [details])
 
 
 class GgufMethod(Method):

@@ -124,22 +124,28 @@ def rewrite(source: Path, target: Path, tensors: Mapping[str, Any]) -> Path:
 
 @pytest.mark.parametrize("asked", ["IQ1_S", "IQ2_M", "IQ3_XS", "Q2_K_S"])
 def test_a_type_that_is_nothing_without_is_refused_without(asked: str) -> None:
-    with pytest.raises(InvalidRequest, match=re.escape(f"add +imatrix, as in gguf:{asked}+imatrix")):
+    with pytest.raises(InvalidRequest, match=re.escape(f"add +imatrix, as in gguf:{asked}+imatrix")) as refused:
         parse_recipe(f"gguf:{asked}")
+    assert refused.value.param == "recipe.type"
     assert parse_recipe(f"gguf:{asked}+imatrix").short == f"gguf:{asked}+imatrix"
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "field", "says"),
     [
-        ({"type": "Q4_K_M", "tensor_types": {"ffn_": "iq2_s"}}, "iq2_s of ffn_ needs an importance matrix"),
-        ({"type": "F16", "imatrix": True}, "F16 keeps every weight: leave out imatrix"),
-        ({"type": "BF16", "tensor_types": {"ffn_": "q4_0"}}, "leave out tensor_types"),
+        (
+            {"type": "Q4_K_M", "tensor_types": {"ffn_": "iq2_s"}},
+            "tensor_types",
+            "iq2_s of ffn_ needs an importance matrix",
+        ),
+        ({"type": "F16", "imatrix": True}, "imatrix", "F16 keeps every weight: leave out imatrix"),
+        ({"type": "BF16", "tensor_types": {"ffn_": "q4_0"}}, "tensor_types", "leave out tensor_types"),
     ],
 )
-def test_what_does_not_go_together_is_refused(given: dict[str, Any], says: str) -> None:
-    with pytest.raises(InvalidRequest, match=says):
+def test_what_does_not_go_together_is_refused(given: dict[str, Any], field: str, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says) as refused:
         parse_recipe({"method": "gguf", **given})
+    assert refused.value.param == f"recipe.{field}"
 
 
 def test_another_addition_to_a_type_is_not_understood() -> None:
