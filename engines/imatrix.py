@@ -139,6 +139,6 @@ def _warnings(written: GgufModel, missing: list[str], entries: set[str]) -> Iter
         yield (
             f"No calibration text reached {experts} experts' matrices in {len(unseen)} tensors, such as "
             f"{', '.join(unseen[:NAMED_MAX])}: llama.cpp rounds them as if every column mattered alike, which costs "
-            "most in the types below three bits that need an importance matrix. Raise calibration_samples, or choose a text "
-            "that is more like what the model will be used for."
+            "most in the types below three bits that need an importance matrix. Raise calibration_samples, or choose a "
+            "text that is more like what the model will be used for."
         )
