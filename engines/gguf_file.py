@@ -15,9 +15,6 @@ from core.errors import ModelUnsupported
 SPLIT_NUMBER, SPLIT_COUNT, SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
 _PART = re.compile(r"(?P<stem>.+)-00001-of-(?P<count>\d{5})\.gguf")
 
-# What llama-quantize leaves as it is, whatever is asked for: routers, positions, convolutions.
-_KEPT = re.compile(r"_norm|ffn_gate_inp|position_embd|token_types|ssm_|altup|laurel|per_layer_model_proj")
-
 
 class GgufFacts(TypedDict):
     """What was written.
@@ -53,8 +50,8 @@ class GgufModel:
         return None if field is None else field.contents()
 
     def matrices(self) -> dict[str, Any]:
-        """Return the tensors that llama-quantize quantizes."""
-        return {name: tensor for name, tensor in self.tensors.items() if _is_quantized(name, tensor)}
+        """Return the tensors with two dimensions or more; llama-quantize leaves some of them as they are."""
+        return {name: tensor for name, tensor in self.tensors.items() if is_matrix(tensor)}
 
 
 def open_gguf(path: Path) -> GgufModel:
@@ -122,10 +119,6 @@ def type_name(tensor: Any) -> str:
 def is_matrix(tensor: Any) -> bool:
     """Return whether a tensor has two dimensions, or is a stack of matrices, one for each expert."""
     return sum(int(size) > 1 for size in tensor.shape) > 1
-
-
-def _is_quantized(name: str, tensor: Any) -> bool:
-    return name.endswith("weight") and is_matrix(tensor) and not _KEPT.search(name)
 
 
 def gguf_in(path: Path) -> Path:

@@ -111,7 +111,7 @@ STORAGE: Mapping[TensorType, Storage] = {
     "bf16": Storage(16.0, 1),
 }
 
-# What most matrices of each file type become, and the fewest bits of any in its mixture.
+# What most matrices of each file type become.
 MAIN: Mapping[GgufType, TensorType] = {
     "IQ1_S": "iq1_s",
     "IQ1_M": "iq1_m",
@@ -143,18 +143,12 @@ MAIN: Mapping[GgufType, TensorType] = {
     "F16": "f16",
     "BF16": "bf16",
 }
-_MIXED_BELOW: Mapping[GgufType, TensorType] = {"IQ3_XXS": "iq2_s", "IQ3_XS": "iq3_xxs"}
 
 # llama-quantize refuses these without an importance matrix.
 NEED_IMATRIX: frozenset[GgufType] = frozenset(
     ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "Q2_K_S")
 )
 TENSORS_NEED_IMATRIX: frozenset[TensorType] = frozenset(("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs"))
-
-
-def fewest_bits(file_type: GgufType) -> float:
-    """Return the bits of a weight below which no matrix of a file type is stored, unless a recipe asks for it."""
-    return STORAGE[_MIXED_BELOW.get(file_type, MAIN[file_type])].bits
 
 
 def stored_as(asked: TensorType, row_length: int) -> TensorType:

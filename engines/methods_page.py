@@ -1,6 +1,7 @@
 """``docs/methods.md``, made of what the methods say of themselves: ``python -m engines.methods_page``."""
 
 import json
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ methods themselves; `fewbits methods` and `GET /v1/methods` say the same of the 
 A recipe is a short form, such as `gguf:Q4_K_M`, or JSON with the method and any of its parameters, such as
 `{"method": "gptq", "bits": 8, "group_size": -1}`.
 """
+
+LISTED_MAX = 32  # values in a cell; more are listed below the table
+LINE_CHARACTERS = 120
 
 WORDS = {
     "integer": "a whole number",
@@ -56,10 +60,31 @@ def _section(method: Method) -> Iterator[str]:
         yield ""
     yield "| parameter | values | default | meaning |\n|---|---|---|---|"
     schema = method.schema()
+    definitions = schema.get("$defs", {})
     for name, field in schema["properties"].items():
-        values = _cell(_values(field, schema.get("$defs", {})))
+        values = _cell(_values(field, definitions))
         yield f"| `{name}` | {values} | {_default(field)} | {_cell(field.get('description', ''))} |"
     yield ""
+    for name, field in schema["properties"].items():
+        for names in _long_lists(field, definitions):
+            yield f"The {len(names)} names for `{name}`:\n"
+            yield textwrap.fill(", ".join(map(_value, names)), LINE_CHARACTERS, break_on_hyphens=False)
+            yield ""
+
+
+def _long_lists(field: Any, definitions: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Yield the enumerations in a JSON Schema that are too long for a cell."""
+    match field:
+        case {"$ref": reference}:
+            yield from _long_lists(definitions[reference.rpartition("/")[2]], definitions)
+        case {"enum": values} if len(values) > LISTED_MAX:
+            yield values
+        case dict():
+            for inner in field.values():
+                yield from _long_lists(inner, definitions)
+        case list():
+            for inner in field:
+                yield from _long_lists(inner, definitions)
 
 
 def _values(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
@@ -71,6 +96,8 @@ def _values(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
             words = " or ".join(_values(choice, definitions) for choice in choices)
         case {"const": value}:
             words = _value(value)
+        case {"enum": values} if len(values) > LISTED_MAX:
+            words = f"one of the {len(values)} names below"
         case {"enum": values}:
             words = ", ".join(_value(value) for value in values)
         case {"type": "array", "items": items}:

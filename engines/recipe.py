@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from core.errors import InvalidRequest
 from engines import families, methods
-from engines.methods.base import Method, MethodParams, Preset
+from engines.methods.base import CalibratedParams, Method, MethodParams, Preset
 from engines.source import ModelFacts
 
 
@@ -64,6 +64,15 @@ class Recipe:
     def document(self) -> dict[str, Any]:
         """Return the long form: ``{"method": …}`` and every parameter."""
         return {"method": self.method.name, **self.parameters}
+
+    def work(self) -> dict[str, Any]:
+        """Return the long form of what is done, which the same work has in every recipe.
+
+        How to calibrate is left out where nothing looks at text: it changes nothing, and must not make a second result.
+        """
+        if "samples" in self.method.material(self.params):
+            return self.document()
+        return {name: value for name, value in self.document().items() if name not in CalibratedParams.model_fields}
 
 
 def preset_recipe(method: Method, preset: Preset) -> tuple[str, MethodParams]:

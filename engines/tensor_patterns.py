@@ -1,7 +1,9 @@
 r"""Patterns that choose tensors by their names: regular expressions that cannot run away and mean the same everywhere.
 
-llama.cpp searches names with C++'s ECMAScript expressions, and others with Python's. What both read alike is enough:
-letters, digits, ``_ - .``, ``\.``, ``\d``, classes, groups, ``|``, ``^``, ``$``, and ``* + ?`` behind one character.
+llama.cpp makes small letters of a pattern (``parse_tensor_type`` in ``tools/quantize/quantize.cpp``) and searches names
+with C++'s ECMAScript expressions; what it will find is found here with Python's. What both read alike is enough: small
+letters, digits, ``_ - .``, ``\.``, ``\d``, classes of these, groups, ``|``, ``^``, ``$``, and ``* + ?`` behind one
+character. A range in a class goes from letter to letter or from digit to digit, and a dash means nothing else there.
 """
 
 import re
@@ -16,7 +18,8 @@ LENGTH_MAX = 128
 PATTERNS_MAX = 64
 REPEATS_MAX = 3  # each costs another factor of a name's length
 
-_ALLOWED = re.compile(r"(?:[a-zA-Z0-9_.|()^$*+?-]|\\[.d]|\[[a-zA-Z0-9_-]+\])+")
+_CAPITAL = re.compile("[A-Z]")
+_ALLOWED = re.compile(r"(?:[a-z0-9_.|()^$*+?-]|\\[.d]|\[(?:[a-z]-[a-z]|[0-9]-[0-9]|[a-z0-9_])+\])+")
 # A repeated group may take exponential time; "(?" and "a*+" mean other things in Python.
 _REFUSED = re.compile(r"\)[*+?]|\(\?|[*+?|(^][*+?]")
 
@@ -40,10 +43,12 @@ def require_patterns(patterns: dict[str, Value]) -> dict[str, Value]:
 def _reason_against(pattern: str) -> str:
     if not 0 < len(pattern) <= LENGTH_MAX:
         return f"must have 1 to {LENGTH_MAX} characters"
+    if _CAPITAL.search(pattern):
+        return "must have small letters alone: llama.cpp makes small ones of all, and its names have no others"
     if not _ALLOWED.fullmatch(pattern) or _REFUSED.search(pattern) or len(re.findall("[*+]", pattern)) > REPEATS_MAX:
         return (
-            r"may have letters, digits, _ - . \. \d [0-9] ( | ) ^ $, and * + ? behind a single one, * and + "
-            f"{REPEATS_MAX} times at most"
+            r"may have small letters, digits, _ - . \. \d ( | ) ^ $, classes such as [a-f] and [0-9_], and * + ? "
+            f"behind a single one, * and + {REPEATS_MAX} times at most"
         )
     try:
         re.compile(pattern)

@@ -23,7 +23,7 @@ def plan(
         own_text: what ``calibrate`` has to know of the team's text that the recipe names; None where it names none.
     """
     judged = dict(evaluation)
-    wanted = {"recipe": recipe.document()}
+    wanted = {"recipe": recipe.work()}
     written = recipe.method.writes(recipe.params)
     result_pool = "cpu" if written == "gguf" else "gpu"
     # Calibration text is compared with what the result will be judged on.

@@ -19,7 +19,7 @@ class Verify(StepKind):
     """Stands between the result and everything that is done with it."""
 
     name = "verify"
-    version = 1
+    version = 2
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the version of the library that runs the result."""

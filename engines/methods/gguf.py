@@ -7,14 +7,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, LiteralString, Self
 
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from core.errors import InvalidRequest, ModelUnsupported, ToolFailed
 from engines.context import EngineContext, Progress
 from engines.gguf_file import gguf_in, open_gguf, read_gguf_facts
+from engines.gguf_plan import quantizable, type_options
 from engines.gguf_types import (
     MAIN,
     NEED_IMATRIX,
@@ -27,7 +28,7 @@ from engines.gguf_types import (
     asked_types,
     stored_as,
 )
-from engines.imatrix import IMATRIX_NAME
+from engines.imatrix_file import IMATRIX_NAME
 from engines.llama_cpp import VERSION, run_tool
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
 from engines.pretokenizer import PreTokenizer
@@ -72,20 +73,23 @@ class GgufParams(CalibratedParams):
         if self.type in SIXTEEN_BIT_TYPES:
             for name in ("imatrix", "tensor_types", "token_embedding_type", "output_type"):
                 if getattr(self, name):
-                    raise PydanticCustomError("no_effect", f"{self.type} keeps every weight: leave out {name}")
+                    raise self._refusal(name, "no_effect", f"{self.type} keeps every weight: leave out {name}")
         if self.imatrix:
             return self
         if self.type in NEED_IMATRIX:
-            raise PydanticCustomError(
-                "needs_imatrix",
-                f"{self.type} needs an importance matrix: add +imatrix, as in gguf:{self.type}+imatrix",
-            )
+            reason = f"{self.type} needs an importance matrix: add +imatrix, as in gguf:{self.type}+imatrix"
+            raise self._refusal("type", "needs_imatrix", reason)
         for pattern, name in self.tensor_types.items():
             if name in TENSORS_NEED_IMATRIX:
-                raise PydanticCustomError(
-                    "needs_imatrix", f"{name} of {pattern} needs an importance matrix: add +imatrix, or imatrix: true"
-                )
+                reason = f"{name} of {pattern} needs an importance matrix: add +imatrix, or imatrix: true"
+                raise self._refusal("tensor_types", "needs_imatrix", reason)
         return self
+
+    def _refusal(self, field: str, kind: LiteralString, reason: str) -> ValidationError:
+        """Return an error that names one field, though it comes of several."""
+        error = PydanticCustomError(kind, "{reason}", {"reason": reason})
+        details = InitErrorDetails(type=error, loc=(field,), input=getattr(self, field))
+        return ValidationError.from_exception_data(type(self).__name__, [details])
 
 
 class GgufMethod(Method):
@@ -190,28 +194,24 @@ class GgufMethod(Method):
             _run_quantize(context, [*_options(context, material, params), lossless, whole, params.type], params)
             if params.split_max_bytes is not None and whole.stat().st_size > params.split_max_bytes:
                 _split(context, whole, params.split_max_bytes)
+            return dict(read_gguf_facts(gguf_in(context.output)))
         except BaseException:
             for part in context.output.iterdir():  # what a failed run leaves must not pass for a result
                 part.unlink()
             raise
-        return dict(read_gguf_facts(gguf_in(context.output)))
 
 
 def _options(context: EngineContext, material: Mapping[Material, Path], params: Any) -> Iterator[str]:
     """Yield llama-quantize's options."""
-    edges = {"token_embedding_type": params.token_embedding_type, "output_type": params.output_type}
+    choices = (params.tensor_types, params.token_embedding_type, params.output_type)
     if params.tensor_types:
         # What the tool would pass over in silence.
-        asked_types(open_gguf(gguf_in(material["gguf"])).matrices(), params.tensor_types, **edges)
+        asked_types(quantizable(gguf_in(material["gguf"])), *choices)
     if params.imatrix:
         # The tool writes the path that it is given into the result, so the link's own name is all that it is given.
         (context.scratch / IMATRIX_NAME).symlink_to(material["imatrix"] / IMATRIX_NAME)
         yield from ("--imatrix", IMATRIX_NAME)
-    for pattern, name in params.tensor_types.items():
-        yield from ("--tensor-type", f"{pattern}={name}")
-    for option, name in zip(("--token-embedding-type", "--output-tensor-type"), edges.values(), strict=True):
-        if name is not None:
-            yield from (option, name)
+    yield from type_options(*choices)
 
 
 def _run_quantize(context: EngineContext, arguments: list[str | Path], params: Any) -> None:
@@ -238,11 +238,12 @@ def _run_quantize(context: EngineContext, arguments: list[str | Path], params: A
 
 
 def _split(context: EngineContext, whole: Path, bytes_max: int) -> None:
-    """Put a set of files in the place of a whole one.
+    """Put a set of files in the place of a whole one. It is made beside the output, and only a complete one goes there.
 
     Raises:
         InvalidRequest: one tensor alone is larger than a file may be.
         DoesNotFit: the set could not be written.
+        ModelUnsupported: the tool has written another set than its files' names say.
     """
     model = open_gguf(whole)
     # The tool counts tensors and not the header, which only the first file has in full.
@@ -251,9 +252,14 @@ def _split(context: EngineContext, whole: Path, bytes_max: int) -> None:
     if largest > room_bytes:
         raise _one_tensor_exceeds(name, largest + model.data_offset)
     source = whole.rename(context.scratch / whole.name)
-    arguments: list[str | Path] = ["--split-max-size", f"{room_bytes // MEGABYTE}M", source, whole.with_suffix("")]
+    folder = context.scratch / "split"
+    folder.mkdir(exist_ok=True)
+    arguments: list[str | Path] = ["--split-max-size", f"{room_bytes // MEGABYTE}M", source, folder / whole.stem]
     run_tool("llama-gguf-split", arguments, cwd=context.scratch)
+    open_gguf(gguf_in(folder))
     source.unlink()
+    for part in folder.iterdir():
+        part.rename(context.output / part.name)
 
 
 def _one_tensor_exceeds(name: str, size_bytes: int) -> InvalidRequest:

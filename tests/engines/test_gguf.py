@@ -12,7 +12,8 @@ import pytest
 from core.errors import DoesNotFit, ToolFailed
 from engines import llama_cpp, methods, source
 from engines.context import Progress
-from engines.gguf_file import open_gguf
+from engines.gguf_file import open_gguf, type_name
+from engines.gguf_plan import planned_types, quantizable
 from engines.gguf_types import GgufType
 from engines.methods.base import Material
 from engines.methods.gguf import GgufParams
@@ -81,6 +82,10 @@ def test_each_type_is_written_as_it_says(
     assert sum(sizes) < recipe.method.result_bytes(source.inspect(tiny), recipe.params) + 1
     assert [progress.done for progress in reports] == list(range(1, 57))
     assert {(progress.total, progress.unit) for progress in reports} == {(56, "tensors")}
+    written = {name: type_name(tensor) for name, tensor in open_gguf(file).tensors.items()}
+    asked = recipe.parameters
+    planned = planned_types(material["gguf"] / "model.gguf", asked["type"], has_imatrix=asked["imatrix"])
+    assert written == planned
     assert facts["size_bytes"] < recipe.method.forecast(source.inspect(tiny), recipe.params).scratch_bytes
 
 
@@ -123,6 +128,44 @@ def test_the_tool_dies_with_whoever_follows_it(converted: Path, make_context: co
     )
     assert "llama-quantize" not in children.stdout
     assert list(context.output.iterdir()) == []
+
+
+def test_what_is_never_quantized_is_what_the_tool_leaves(tmp_path: Path, make_context: conftest.MakeContext) -> None:
+    """A layer of Mamba has its weights where other models have norms and routers."""
+    import gguf
+    import numpy as np
+
+    shapes = {
+        "token_embd": (512, 256),
+        "blk.0.attn_norm": (256,),
+        "blk.0.ssm_in": (1024, 256),
+        "blk.0.ssm_conv1d": (512, 4),
+        "blk.0.ssm_x": (48, 512),
+        "blk.0.ssm_dt": (512, 16),
+        "blk.0.ssm_out": (256, 512),
+    }
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "mamba")
+    writer.add_block_count(1)
+    writer.add_context_length(1024)
+    writer.add_embedding_length(256)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_ssm_conv_kernel(4)
+    writer.add_ssm_inner_size(512)
+    writer.add_ssm_state_size(16)
+    writer.add_ssm_time_step_rank(16)
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", np.zeros(shape, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    # The rows of ssm_dt are 16 long, which no type but f16 stores.
+    left = {"blk.0.attn_norm.weight", "blk.0.ssm_conv1d.weight"}
+    assert set(quantizable(tmp_path / "model.gguf")) == {f"{name}.weight" for name in shapes} - left
+    context = make_context()
+    recipe = parse_recipe({"method": "gguf", "type": "Q4_0", "tensor_types": {"ssm_in": "q8_0"}})
+    facts = recipe.method.quantize(context, {"gguf": tmp_path}, recipe.params)
+    assert facts["tensor_types"]["q8_0"] == 1
 
 
 def test_a_missing_tool_is_said() -> None:

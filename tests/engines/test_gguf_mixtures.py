@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from core.errors import InvalidRequest, ModelUnsupported
+from core.errors import DoesNotFit, InvalidRequest, ModelUnsupported
 from engines import evaluation, probe, source, verification
 from engines.gguf_file import gguf_in, open_gguf, parts, read_gguf_facts, type_name
+from engines.gguf_plan import planned_types, quantizable, type_options
 from engines.gguf_types import asked_types, stored_as
 from engines.methods.base import Material
 from engines.probe import Answers
@@ -19,7 +20,7 @@ from engines.recipe import Recipe, parse_recipe
 from engines.runtimes import open_runtime
 from engines.tensor_patterns import choose
 from engines.verification.subject import Fault, Subject
-from tests.engines import conftest
+from tests.engines import conftest, making, trials
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -126,6 +127,16 @@ def test_patterns_that_overlap_must_agree() -> None:
         r"\w",
         ".*.*.*.*",
         "|*",
+        "Attn_v",
+        "[A-Z]ttn_v",
+        "[A-z]ttn_v",
+        "attn_[0-z]",
+        "attn_[_-z]",
+        "attn_[k-v-z]",
+        "attn_[-v]",
+        "attn_[v-]",
+        "attn_[v-k]",
+        r"blk\.\D",
     ],
 )
 def test_a_pattern_that_might_run_away_or_mean_two_things_is_refused(pattern: str) -> None:
@@ -134,8 +145,23 @@ def test_a_pattern_that_might_run_away_or_mean_two_things_is_refused(pattern: st
     assert refused.value.param == "recipe.tensor_types"
 
 
+def test_a_pattern_with_capitals_is_told_what_llama_cpp_makes_of_it() -> None:
+    with pytest.raises(InvalidRequest, match=r"The pattern '\[A-z\]ttn_v' must have small letters alone: llama\.cpp"):
+        parse_recipe({"method": "gguf", "tensor_types": {"[A-z]ttn_v": "q6_K"}})
+
+
+def test_patterns_find_what_llama_cpp_finds(converted: Path) -> None:
+    """Classes, groups, repeats and ends of names, in the tool and here."""
+    names = quantizable(converted)
+    for pattern in (r"blk\.[0-24]\.attn_[j-l_]", r"^blk\.(1|3)\.ffn_.*n\.", r"_[a-c]?[kq]\.weight$", "d*o+w?n", "k|"):
+        planned = planned_types(converted, "Q8_0", type_options({pattern: "q4_1"}, None, None))
+        found = {name for name, kind in planned.items() if kind == "q4_1"}
+        assert found == set(choose({pattern: "q4_1"}, names, param="p")), pattern
+
+
 @pytest.mark.parametrize(
-    "pattern", ["attn_v", r"blk\.\d+\.ffn_(up|gate)", r"^blk\.(0|1|2[0-9])\..*_exps\.weight$", "ffn_.*_exps"]
+    "pattern",
+    ["attn_v", r"blk\.\d+\.ffn_(up|gate)", r"^blk\.(0|1|2[0-9])\..*_exps\.weight$", "ffn_.*_exps", "attn_[kq]"],
 )
 def test_patterns_that_people_write_are_taken(pattern: str) -> None:
     recipe = parse_recipe({"method": "gguf", "tensor_types": {pattern: "mxfp4"}})
@@ -194,6 +220,18 @@ def test_a_tensor_larger_than_a_file_may_be_is_said(
     large = dataclasses.replace(source.inspect(tiny), vocabulary_size=256_000)
     with pytest.raises(InvalidRequest, match="The embedding alone takes more than split_max_bytes"):
         recipe.method.check(large, recipe.params)
+
+
+def test_a_split_that_fails_leaves_nothing(
+    make: Make, material: Mapping[Material, Path], make_context: conftest.MakeContext
+) -> None:
+    context, recipe = make_context(), parse_recipe(SPLIT)
+    second = sorted(make(SPLIT).iterdir())[1].name
+    (context.scratch / "split").mkdir()
+    (context.scratch / "split" / second).symlink_to("/dev/full")
+    with pytest.raises(DoesNotFit, match="disk is full"):
+        recipe.method.quantize(context, material, recipe.params)
+    assert list(context.output.iterdir()) == []
 
 
 def test_a_set_of_links_answers_as_the_whole(
@@ -291,17 +329,67 @@ def check_tensors(given: Any, result: Path, converted: Path, tiny: Path) -> str:
     return verification.gguf.check_tensors(Subject("gguf", result, tiny, converted.parent, parameters))
 
 
+@pytest.fixture
+def sources(converted: Path, tiny: Path) -> tuple[Path, Path]:
+    return converted, tiny
+
+
 def test_one_tensor_of_another_type_is_caught(make: Make, converted: Path, tiny: Path) -> None:
     asked = {**MIXED, "tensor_types": {r"blk\.[0-2]\.attn_": "q6_K", "blk.5.ffn_down": "q8_0"}}
     with pytest.raises(Fault, match=r"blk\.5\.ffn_down\.weight is q4_0, and must be q8_0 by what was asked for it"):
         check_tensors(asked, make(MIXED), converted, tiny)
 
 
-def test_one_tensor_with_too_few_bits_is_caught(make: Make, converted: Path, tiny: Path) -> None:
-    given = {"method": "gguf", "type": "Q4_K_S", "tensor_types": {"blk.3.ffn_up": "q3_K"}}
+@pytest.mark.parametrize(
+    ("file_type", "asked", "says"),
+    [
+        ("Q4_K_S", {"blk.3.ffn_up": "q3_K"}, "blk.3.ffn_up.weight is q3_K, and Q4_K_S makes it q4_K"),
+        ("Q4_K_M", {"blk.2.attn_v": "q8_0"}, "blk.2.attn_v.weight is q8_0, and Q4_K_M makes it q6_K"),
+        ("Q4_K_M", {"blk.3.attn_v": "q6_K"}, "blk.3.attn_v.weight is q6_K, and Q4_K_M makes it q4_K"),
+        ("Q8_0", {"blk.3.attn_v": "f16"}, "blk.3.attn_v.weight is f16, and Q8_0 makes it q8_0"),
+    ],
+    ids=["fewer bits", "more bits", "more bits, as another layer has", "not quantized"],
+)
+def test_one_tensor_of_another_type_than_the_mixtures_is_caught(
+    file_type: str, asked: dict[str, str], says: str, make: Make, sources: tuple[Path, Path]
+) -> None:
+    given = {"method": "gguf", "type": file_type, "tensor_types": asked}
+    assert check_tensors(given, make(given), *sources)
+    with pytest.raises(Fault, match=re.escape(says)):
+        check_tensors(f"gguf:{file_type}", make(given), *sources)
+
+
+def test_types_of_a_mixture_that_an_importance_matrix_changes_are_known(
+    make: Make, converted: Path, tiny: Path
+) -> None:
+    given = {"method": "gguf", "type": "IQ4_XS", "imatrix": True}
     assert check_tensors(given, make(given), converted, tiny)
-    with pytest.raises(Fault, match=r"blk\.3\.ffn_up\.weight is q3_K, which has fewer bits than anything in Q4_K_S"):
-        check_tensors("gguf:Q4_K_S", make(given), converted, tiny)
+
+
+FEW = {"calibration_samples": 4, "calibration_tokens": 64}
+ROWS_OF_128 = (
+    "gguf:Q4_K_M",
+    {"method": "gguf", "type": "Q6_K", "tensor_types": {"ffn_down": "q3_K"}, "output_type": "q8_0"},
+    {"method": "gguf", "type": "Q4_K_S", "token_embedding_type": "q5_1"},
+    {"method": "gguf", "type": "IQ4_XS", "imatrix": True, **FEW},
+    {"method": "gguf", "type": "IQ2_XS", "imatrix": True, **FEW},
+    "gguf:BF16",
+)
+
+
+@pytest.mark.parametrize(
+    "sample", ["llama, tied", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "gemma3", "qwen3-moe"))]
+)
+def test_sound_results_of_rows_that_256_does_not_divide_pass(
+    sample: str, tmp_path: Path, make_context: conftest.MakeContext
+) -> None:
+    trials.apart(trials.build_all, tmp_path, [sample])
+    model = tmp_path / sample / "model"
+    lossless = making.converted(model, make_context())
+    for given in ROWS_OF_128:
+        context, recipe = make_context(), parse_recipe(given)
+        making.quantize(recipe, context, model, make_context, lossless)
+        assert check_tensors(given, context.output, lossless / "model.gguf", model)
 
 
 def test_an_importance_matrix_that_was_not_asked_for_is_caught(make: Make, converted: Path, tiny: Path) -> None:

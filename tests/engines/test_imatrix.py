@@ -15,7 +15,7 @@ from engines import calibration, imatrix
 from engines.calibration import Calibration, OwnText
 from engines.context import Progress
 from engines.gguf_file import open_gguf
-from engines.imatrix import IMATRIX_NAME
+from engines.imatrix_file import COUNTS, IMATRIX_NAME, SUMS
 from engines.llama_cpp import load_model, tokenize
 from engines.methods.base import Material
 from engines.recipe import parse_recipe
@@ -128,6 +128,24 @@ def test_what_no_text_reached_is_said(material: Mapping[Material, Path], make_co
     )
     assert "1 matrices have no importance, such as blk.0.attn_q.weight" in missing
     assert "No calibration text reached 2 experts' matrices in 1 tensors, such as blk.1.ffn_up.weight" in unseen
+    assert "rounds them as if every column mattered alike" in unseen
+
+
+def test_an_expert_that_no_text_reached_is_rounded_as_if_every_column_mattered_alike(
+    material: Mapping[Material, Path], make_context: conftest.MakeContext
+) -> None:
+    """What the warning says of the tool: it takes ones, in types that need an importance matrix, too."""
+    written = open_gguf(material["imatrix"] / IMATRIX_NAME)
+    tensors = {name: np.array(tensor.data) for name, tensor in written.tensors.items()}
+    name = "blk.1.ffn_up.weight"
+    made = []
+    for sums, count in ((tensors[f"{name}{SUMS}"], 0), (np.full_like(tensors[f"{name}{SUMS}"], 7), 7)):
+        given = {**tensors, f"{name}{SUMS}": sums, f"{name}{COUNTS}": np.array([[count]], dtype=np.float32)}
+        folder = rewrite(material["imatrix"], make_context().output, given)
+        context, recipe = make_context(), parse_recipe("gguf:Q2_K_S+imatrix")
+        recipe.method.quantize(context, {**material, "imatrix": folder}, recipe.params)
+        made.append((context.output / "model-Q2_K_S.gguf").read_bytes())
+    assert made[0] == made[1]
 
 
 def test_a_type_that_needs_an_entry_says_which_is_missing(
@@ -164,22 +182,28 @@ def rewrite(source: Path, target: Path, tensors: Mapping[str, Any]) -> Path:
 
 @pytest.mark.parametrize("asked", ["IQ1_S", "IQ2_M", "IQ3_XS", "Q2_K_S"])
 def test_a_type_that_is_nothing_without_is_refused_without(asked: str) -> None:
-    with pytest.raises(InvalidRequest, match=re.escape(f"add +imatrix, as in gguf:{asked}+imatrix")):
+    with pytest.raises(InvalidRequest, match=re.escape(f"add +imatrix, as in gguf:{asked}+imatrix")) as refused:
         parse_recipe(f"gguf:{asked}")
+    assert refused.value.param == "recipe.type"
     assert parse_recipe(f"gguf:{asked}+imatrix").short == f"gguf:{asked}+imatrix"
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "field", "says"),
     [
-        ({"type": "Q4_K_M", "tensor_types": {"ffn_": "iq2_s"}}, "iq2_s of ffn_ needs an importance matrix"),
-        ({"type": "F16", "imatrix": True}, "F16 keeps every weight: leave out imatrix"),
-        ({"type": "BF16", "tensor_types": {"ffn_": "q4_0"}}, "leave out tensor_types"),
+        (
+            {"type": "Q4_K_M", "tensor_types": {"ffn_": "iq2_s"}},
+            "tensor_types",
+            "iq2_s of ffn_ needs an importance matrix",
+        ),
+        ({"type": "F16", "imatrix": True}, "imatrix", "F16 keeps every weight: leave out imatrix"),
+        ({"type": "BF16", "tensor_types": {"ffn_": "q4_0"}}, "tensor_types", "leave out tensor_types"),
     ],
 )
-def test_what_does_not_go_together_is_refused(given: dict[str, Any], says: str) -> None:
-    with pytest.raises(InvalidRequest, match=says):
+def test_what_does_not_go_together_is_refused(given: dict[str, Any], field: str, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says) as refused:
         parse_recipe({"method": "gguf", **given})
+    assert refused.value.param == f"recipe.{field}"
 
 
 def test_another_addition_to_a_type_is_not_understood() -> None:

@@ -87,6 +87,45 @@ def test_a_local_source_is_fetched_anew_for_each_job() -> None:
     assert describe(fetch).key != describe(dataclasses.replace(fetch, job_id="job_2")).key
 
 
+CALIBRATION = {"calibration_text": "code", "calibration_samples": 7, "calibration_tokens": 64, "seed": 3}
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"method": "gguf", "type": "Q4_K_M"},
+        {"method": "gguf", "type": "F16"},
+        {"method": "fp8", "activations": "dynamic"},
+    ],
+    ids=str,
+)
+def test_calibration_that_nothing_looks_at_is_no_other_work(recipe: dict[str, Any]) -> None:
+    steps = plan(parse_recipe(recipe), EVALUATION)
+    assert plan(parse_recipe({**recipe, **CALIBRATION}), EVALUATION) == steps
+    (quantizing,) = (step for step in steps if step.kind == "quantize")
+    again = parse_recipe(quantizing.params["recipe"])
+    assert again == parse_recipe(recipe)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"method": "gguf", "type": "Q4_K_M", "imatrix": True},
+        {"method": "fp8", "activations": "static"},
+        {"method": "int8"},
+        {"method": "gptq"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", CALIBRATION)
+def test_calibration_that_is_looked_at_is_other_work(name: str, recipe: dict[str, Any]) -> None:
+    first, second = (
+        next(step for step in plan(parse_recipe(given), EVALUATION) if step.kind == "quantize")
+        for given in (recipe, {**recipe, name: CALIBRATION[name]})
+    )
+    assert first.params != second.params
+
+
 def test_a_chosen_pre_tokenizer_is_the_conversions_and_nothing_of_it_is_in_other_jobs() -> None:
     def conversion(**recipe: Any) -> Any:
         return next(
