@@ -132,8 +132,10 @@ class AwqMethod(CompressedMethod):
 
     def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
         """Write a folder as ``save_pretrained`` does; see ``awq_gemm.quantize`` and ``llmcompressor.quantize``."""
-        quantize = awq_gemm.quantize if _is_gemm(params) else super().quantize
-        return quantize(context, material, params)
+        if not _is_gemm(params):
+            return super().quantize(context, material, params)
+        self.check_snapshot(material["snapshot"], params)
+        return awq_gemm.quantize(context, material, params)
 
 
 def _is_gemm(params: Any) -> bool:

@@ -1,6 +1,6 @@
 """AWQ as AutoAWQ stored it, by GPTQModel. No method itself: ``awq`` does it so by default."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,13 @@ from engines import gptqmodel_work
 from engines.checkpoints import is_in_layer, matrices
 from engines.context import EngineContext
 from engines.gptqmodel_work import Work
+from engines.group_sizes import require_groups
 from engines.methods.base import Forecast, Material
 from engines.module_rules import dynamic, packing, require_alike, require_matches
 from engines.source import ANYWHERE, ModelFacts, inspect_snapshot, weight_tensors
 
 BITS = 4
+ANOTHER = "another method"
 ROWS_AT_ONCE = 64  # GPTQModel looks for the best limits of so many rows together
 PROCESS_BYTES = 2 * 2**30  # torch, transformers, GPTQModel
 
@@ -26,7 +28,7 @@ def check(facts: ModelFacts, params: Any) -> None:
     """
     # With rules it depends on the modules; see ``check_matrices``.
     for length in () if params.modules else facts.row_lengths:
-        _require_groups(f"this model's rows of {length} weights", length, params.group_size, facts.row_lengths)
+        require_groups(f"this model's rows of {length} weights", length, params.group_size, facts.row_lengths, ANOTHER)
 
 
 def check_matrices(found: Mapping[str, tuple[int, int]], params: Any) -> None:
@@ -52,7 +54,7 @@ def check_matrices(found: Mapping[str, tuple[int, int]], params: Any) -> None:
                 param="recipe.modules",
             )
         rows, columns = meant[name]
-        _require_groups(f"the rows of {columns} weights of {name}", columns, params.group_size, (columns,))
+        require_groups(f"the rows of {columns} weights of {name}", columns, params.group_size, (columns,), ANOTHER)
         if rows % ROWS_AT_ONCE or columns % ROWS_AT_ONCE:
             raise ModelUnsupported(
                 f"GPTQModel's AWQ takes matrices whose sizes are multiples of {ROWS_AT_ONCE}, and {name} has {rows} "
@@ -76,17 +78,14 @@ def forecast(facts: ModelFacts, params: Any) -> Forecast:
 
 
 def quantize(context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
-    """Write a folder as ``save_pretrained`` does, with ``quantization_config``.
+    """Write a folder as ``save_pretrained`` does, with ``quantization_config``, of a model that has passed the checks.
 
     Raises:
         ModelUnsupported: GPTQModel does not know the architecture, or cannot do it.
-        InvalidRequest: the group size does not divide, or a rule is for no module.
         ToolFailed: GPTQModel left a module as it was.
     """
     source = material["snapshot"]
     facts = inspect_snapshot(source)
-    check(facts, params)
-    check_matrices(matrices(weight_tensors(source, ANYWHERE), output_head=True), params)
     told = stored_config(params.model_dump(mode="json"), source)
     work = Work(
         kind="awq",
@@ -124,12 +123,3 @@ def stored_config(parameters: Mapping[str, Any], source: Path) -> dict[str, Any]
 def _told(parameters: Mapping[str, Any]) -> dict[str, Any]:
     config = {"bits": BITS, "group_size": parameters["group_size"], "zero_point": parameters["zero_point"]}
     return {**config, "version": parameters["format"], "dynamic": dynamic(parameters["modules"])}
-
-
-def _require_groups(what: str, length: int, group_size: int, lengths: Sequence[int]) -> None:
-    if length % group_size:
-        raise InvalidRequest(
-            f"group_size {group_size} does not divide {what}. Choose one that divides {', '.join(map(str, lengths))}, "
-            "or another method.",
-            param="recipe.group_size",
-        )

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from engines.calibration import BUILT_IN, OWN_ID, Calibration, is_own
+from engines.checkpoints import matrices
 from engines.context import EngineContext
-from engines.source import ModelFacts
+from engines.source import ANYWHERE, ModelFacts, inspect_snapshot, weight_tensors
 
 Material = Literal["snapshot", "gguf", "samples", "imatrix"]
 Format = Literal["gguf", "gptq", "awq", "compressed-tensors"]
@@ -182,6 +183,18 @@ class Method(abc.ABC):
             InvalidRequest: ``param`` names the field, the message what would be valid.
             ModelUnsupported: the method cannot work on such a matrix.
         """
+
+    def check_snapshot(self, source: Path, params: Any) -> ModelFacts:
+        """Look at a snapshot as ``check`` and ``check_matrices`` do, and return its facts.
+
+        Raises:
+            InvalidRequest: ``param`` names the field, the message what would be valid.
+            ModelUnsupported: the method cannot work on it.
+        """
+        facts = inspect_snapshot(source)
+        self.check(facts, params)
+        self.check_matrices(matrices(weight_tensors(source, ANYWHERE), output_head=True), params)
+        return facts
 
     @abc.abstractmethod
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:

@@ -10,12 +10,13 @@ from pydantic import Field
 
 from core.errors import InvalidRequest
 from engines import llmcompressor
-from engines.checkpoints import is_in_layer, matrices
+from engines.checkpoints import is_in_layer
 from engines.compressed_files import OUTPUT_HEAD, WORD_BITS, Scheme
 from engines.context import EngineContext
+from engines.group_sizes import require_groups
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method
 from engines.module_rules import Rules, SkipRule, dynamic, require_alike, require_matches
-from engines.source import ANYWHERE, ModelFacts, inspect_snapshot, weight_tensors
+from engines.source import ModelFacts
 
 PROCESS_BYTES = 3 * 2**30  # torch, transformers, llm-compressor
 HEADER_BYTES = 64 * 2**20
@@ -135,8 +136,7 @@ class CompressedMethod(Method):
     def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
         """Write a folder as ``save_pretrained`` does, with ``quantization_config``; see ``llmcompressor.quantize``."""
         source = material["snapshot"]
-        self.check(inspect_snapshot(source), params)
-        self.check_matrices(matrices(weight_tensors(source, ANYWHERE), output_head=True), params)
+        self.check_snapshot(source, params)
         return llmcompressor.quantize(context, source, material.get("samples"), self.plan(params))
 
 
@@ -146,9 +146,4 @@ def _require_fit(scheme: Scheme, what: str, length: int, lengths: Sequence[int])
             f"{scheme.bits} bits do not pack {what} into words of {WORD_BITS}. Choose another method, such as fp8.",
             param="recipe.method",
         )
-    if scheme.group_size > 0 and length % scheme.group_size:
-        raise InvalidRequest(
-            f"group_size {scheme.group_size} does not divide {what}. Choose one that divides "
-            f"{', '.join(map(str, lengths))}, or another method.",
-            param="recipe.group_size",
-        )
+    require_groups(what, length, scheme.group_size, lengths, "another method")

@@ -11,10 +11,11 @@ from pydantic import Field
 from core.errors import InvalidRequest
 from engines import llmcompressor
 from engines.compressed_files import Scheme
+from engines.group_sizes import WHOLE_ROW
 from engines.methods.base import Preset, register
 from engines.methods.compressed import CompressedMethod, CompressedParams
 
-WHOLE_MATRIX, WHOLE_ROW = 0, -1
+WHOLE_MATRIX = 0
 
 
 class Fp8Params(CompressedParams):

@@ -5,7 +5,7 @@ still to come, by the inverse Hessian of the layer's inputs on calibration text.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,10 +14,11 @@ from pydantic import Field, model_validator
 
 from core.errors import InvalidRequest
 from engines import gptqmodel, gptqmodel_work
-from engines.checkpoints import is_in_layer, matrices
+from engines.checkpoints import is_in_layer
 from engines.context import EngineContext
 from engines.gptq_files import WORD_BITS
 from engines.gptqmodel_work import Work
+from engines.group_sizes import WHOLE_ROW, require_groups
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
 from engines.module_rules import (
     CHANGE,
@@ -30,12 +31,12 @@ from engines.module_rules import (
     require_matches,
     whole_name,
 )
-from engines.source import ANYWHERE, ModelFacts, inspect_snapshot, weight_tensors
+from engines.source import ModelFacts
 
 SHORT = re.compile(
     r"(?P<bits>[0-9]{1,4})bit(-g(?P<group>[0-9]{1,4})|-(?P<whole>row))?(?P<act>-desc_act)?(?P<asym>-asym)?"
 )
-WHOLE_ROW = -1
+WHOLE_ROWS = "-1 for whole rows"
 PROCESS_BYTES = 2 * 2**30  # torch, transformers, GPTQModel
 
 Bits = Literal[2, 3, 4, 8]
@@ -158,7 +159,7 @@ class GptqMethod(Method):
         for length in () if params.modules else facts.row_lengths:
             rows = f"this model's rows of {length} weights"
             _require_words(rows, length, params.bits)
-            _require_groups(rows, length, params.group_size, facts.row_lengths)
+            require_groups(rows, length, params.group_size, facts.row_lengths, WHOLE_ROWS)
         if params.lm_head and facts.tied_embeddings:
             raise InvalidRequest(
                 "This model's output head is its embedding, which cannot be quantized. Leave lm_head out.",
@@ -182,7 +183,9 @@ class GptqMethod(Method):
             if how is not None:
                 columns = meant[name][1]
                 _require_words(f"the rows of {columns} weights of {name}", columns, how.bits)
-                _require_groups(f"the rows of {columns} weights of {name}", columns, how.group_size, (columns,))
+                require_groups(
+                    f"the rows of {columns} weights of {name}", columns, how.group_size, (columns,), WHOLE_ROWS
+                )
 
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         """Return what GPTQModel needs: embeddings, a layer in float32 with its Hessians, the samples' activations."""
@@ -207,9 +210,7 @@ class GptqMethod(Method):
             ToolFailed: GPTQModel left a module as it was.
         """
         source = material["snapshot"]
-        facts = inspect_snapshot(source)
-        self.check(facts, params)
-        self.check_matrices(matrices(weight_tensors(source, ANYWHERE), output_head=True), params)
+        facts = self.check_snapshot(source, params)
         told = stored_config(params.model_dump(mode="json"))
         work = Work(
             kind="gptq",
@@ -278,15 +279,6 @@ def _require_words(what: str, count: int, bits: int) -> None:
         raise InvalidRequest(
             f"{bits} bits do not pack {what} into words of {WORD_BITS}. Choose 8 bits, or another method.",
             param="recipe.bits",
-        )
-
-
-def _require_groups(what: str, length: int, group_size: int, lengths: Sequence[int]) -> None:
-    if group_size != WHOLE_ROW and length % group_size:
-        raise InvalidRequest(
-            f"group_size {group_size} does not divide {what}. Choose one that divides "
-            f"{', '.join(map(str, lengths))}, or -1 for whole rows.",
-            param="recipe.group_size",
         )
 
 

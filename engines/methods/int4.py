@@ -12,12 +12,12 @@ from pydantic import Field
 from core.errors import InvalidRequest
 from engines import llmcompressor
 from engines.compressed_files import Scheme
+from engines.group_sizes import WHOLE_ROW
 from engines.methods.base import register
 from engines.methods.compressed import CompressedMethod, CompressedParams
 
 SHORT = re.compile(r"w4a16(-g(?P<group>[0-9]{1,4})|-(?P<whole>row))?(?P<asym>-asym)?")
 BITS = 4
-WHOLE_ROW = -1
 
 
 class Int4Params(CompressedParams):

@@ -12,11 +12,11 @@ from pydantic import Field, ValidationInfo, field_validator
 from core.errors import InvalidRequest
 from engines import llmcompressor
 from engines.compressed_files import Scheme
+from engines.group_sizes import WHOLE_ROW
 from engines.methods.base import Preset, register
 from engines.methods.compressed import CompressedMethod, CompressedParams
 
 SHORT = re.compile(r"(?P<scheme>w8a8|w8a16)(-g(?P<group>[0-9]{1,4}))?")
-WHOLE_ROW = -1
 
 
 class Int8Params(CompressedParams):

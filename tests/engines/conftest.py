@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from engines import calibration, convert, imatrix, methods
+from engines import calibration, convert, imatrix, methods, probe
 from engines.calibration import Calibration
 from engines.context import EngineContext, Measurement, Progress
 from engines.llama_cpp import run_tool
 from engines.methods.base import Material
+from engines.probe import Answers
 from engines.recipe import parse_recipe
+from engines.runtimes import open_runtime
 
 TINY = Path(__file__).parents[2] / "demo" / "tiny-llama-6m"
 
@@ -44,21 +46,42 @@ def make_context(tmp_path_factory: pytest.TempPathFactory) -> MakeContext:
     """Return a maker of contexts with fresh folders; what is reported and measured goes to the lists it is given."""
 
     def make(reports: list[Progress] | None = None, measured: list[Measurement] | None = None) -> EngineContext:
-        root = tmp_path_factory.mktemp("context")
-        (root / "output").mkdir()
-        (root / "scratch").mkdir()
-        return EngineContext(
-            output=root / "output",
-            scratch=root / "scratch",
-            checkpoint=root / "checkpoint",
-            threads=2,
-            device="cpu",
+        return dataclasses.replace(
+            context_in(tmp_path_factory.mktemp("context")),
             report=(reports if reports is not None else []).append,
             measure=(measured if measured is not None else []).append,
-            must_leave=lambda: False,
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def two_layers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first two layers of tiny-llama-6m: enough to see how a layer is written."""
+    return cut_to_two_layers(tiny, tmp_path_factory.mktemp("two") / "model")
+
+
+@pytest.fixture(scope="session")
+def answers_of_two_layers(two_layers: Path, make_context: MakeContext) -> Answers:
+    """What they answer in full precision."""
+    with open_runtime("safetensors", two_layers, make_context()) as runtime:
+        return probe.ask(runtime, two_layers)
+
+
+def context_in(root: Path, threads: int = 2, device: str = "cpu") -> EngineContext:
+    """Return a context with fresh folders in one that has none yet; nobody hears what is reported and measured."""
+    (root / "output").mkdir()
+    (root / "scratch").mkdir()
+    return EngineContext(
+        output=root / "output",
+        scratch=root / "scratch",
+        checkpoint=root / "checkpoint",
+        threads=threads,
+        device=device,
+        report=lambda _: None,
+        measure=lambda _: None,
+        must_leave=lambda: False,
+    )
 
 
 @pytest.fixture(scope="session")

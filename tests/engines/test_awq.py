@@ -24,12 +24,6 @@ SKIPPED = [*(f"model.layers.1.self_attn.{part}_proj" for part in "qkv"), "model.
 
 
 @pytest.fixture(scope="module")
-def two_layers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first two layers of tiny-llama-6m: enough to see how a layer is written."""
-    return conftest.cut_to_two_layers(tiny, tmp_path_factory.mktemp("two") / "model")
-
-
-@pytest.fixture(scope="module")
 def skipping(two_layers: Path, make_context: conftest.MakeContext) -> Path:
     rules = [{"match": name.replace(".", r"\."), "skip": True} for name in SKIPPED]
     recipe = {**QUICK, "group_size": 64, "zero_point": False, "modules": rules}

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from engines import probe, verification
+from engines import verification
 from engines.probe import Answers
 from engines.recipe import parse_recipe
-from engines.runtimes import open_runtime
 from engines.verification import Check
 from engines.verification.folding import Folds
 from engines.verification.subject import Fault, Subject
@@ -32,29 +31,18 @@ UP, NORM = "model.layers.1.mlp.up_proj", "model.layers.1.post_attention_layernor
 
 
 @pytest.fixture(scope="module")
-def model(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return conftest.cut_to_two_layers(tiny, tmp_path_factory.mktemp("verified") / "model")
+def result(two_layers: Path, make_context: conftest.MakeContext) -> Path:
+    return making.result_of(RECIPE, two_layers, make_context)
 
 
-@pytest.fixture(scope="module")
-def full_precision(model: Path, make_context: conftest.MakeContext) -> Answers:
-    with open_runtime("safetensors", model, make_context()) as runtime:
-        return probe.ask(runtime, model)
-
-
-@pytest.fixture(scope="module")
-def result(model: Path, make_context: conftest.MakeContext) -> Path:
-    return making.result_of(RECIPE, model, make_context)
-
-
-def subject(result: Path, model: Path) -> Subject:
+def subject(result: Path, two_layers: Path) -> Subject:
     parameters = parse_recipe(RECIPE).parameters
-    return Subject(written="awq", result=result, source=model, lossless=None, promises=parameters)
+    return Subject(written="awq", result=result, source=two_layers, lossless=None, promises=parameters)
 
 
 @pytest.fixture
-def verify(model: Path, full_precision: Answers, make_context: conftest.MakeContext) -> Verify:
-    return lambda result: verification.verify(make_context(), subject(result, model), full_precision)
+def verify(two_layers: Path, answers_of_two_layers: Answers, make_context: conftest.MakeContext) -> Verify:
+    return lambda result: verification.verify(make_context(), subject(result, two_layers), answers_of_two_layers)
 
 
 def test_a_sound_result_passes(result: Path, verify: Verify) -> None:
@@ -87,24 +75,24 @@ QUICK = ("codes shuffled", "norm doubled", "told otherwise")
 @pytest.mark.parametrize(
     "fault", [pytest.param(fault, marks=[] if fault in QUICK else [pytest.mark.slow]) for fault in FAULTS]
 )
-def test_a_planted_fault_is_caught(fault: str, result: Path, model: Path, tmp_path: Path) -> None:
+def test_a_planted_fault_is_caught(fault: str, result: Path, two_layers: Path, tmp_path: Path) -> None:
     damage, says = FAULTS[fault]
     damaged = Path(shutil.copytree(result, tmp_path / "damaged"))
     damage(damaged)
     with pytest.raises(Fault) as caught:
-        verification.awq.check_tensors(subject(damaged, model))
+        verification.awq.check_tensors(subject(damaged, two_layers))
     assert says in str(caught.value)
 
 
 @pytest.mark.slow
 def test_a_source_that_was_not_scaled_beside_scaled_norms_is_caught(
-    result: Path, model: Path, verify: Verify, tmp_path: Path
+    result: Path, two_layers: Path, verify: Verify, tmp_path: Path
 ) -> None:
     """As if the norms had been taken for something to keep: each is the source's own, and the model is another."""
     from safetensors.torch import load_file, save_file
 
     damaged = Path(shutil.copytree(result, tmp_path / "damaged"))
-    tensors, originals = (load_file(folder / "model.safetensors") for folder in (damaged, model))
+    tensors, originals = (load_file(folder / "model.safetensors") for folder in (damaged, two_layers))
     tensors |= {name: weight for name, weight in originals.items() if name.endswith("layernorm.weight")}
     save_file(tensors, damaged / "model.safetensors", {"format": "pt"})
     failed = {check.name for check in verify(damaged) if not check.passed}

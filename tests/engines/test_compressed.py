@@ -38,12 +38,6 @@ def skip(pattern: str) -> dict[str, Any]:
     return {"match": pattern, "skip": True}
 
 
-@pytest.fixture(scope="module")
-def two_layers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first two layers of tiny-llama-6m: enough to see how a layer is written."""
-    return conftest.cut_to_two_layers(tiny, tmp_path_factory.mktemp("two") / "model")
-
-
 def quantize(recipe: dict[str, Any] | str, model: Path, make_context: conftest.MakeContext) -> Path:
     parsed, context = parse_recipe(recipe), make_context()
     making.quantize(parsed, context, model, make_context)

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from engines import probe, verification
+from engines import verification
 from engines.probe import Answers
 from engines.recipe import parse_recipe
-from engines.runtimes import open_runtime
 from engines.verification import compressed_tensors
 from engines.verification.subject import Fault, Subject
 from tests.engines import conftest, making
@@ -33,31 +32,24 @@ NORM = "model.layers.0.input_layernorm.weight"
 
 
 @pytest.fixture(scope="module")
-def model(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return conftest.cut_to_two_layers(tiny, tmp_path_factory.mktemp("verified") / "model")
+def results(two_layers: Path, make_context: conftest.MakeContext) -> dict[str, Path]:
+    return {name: making.result_of(recipe, two_layers, make_context) for name, recipe in RECIPES.items()}
 
 
-@pytest.fixture(scope="module")
-def full_precision(model: Path, make_context: conftest.MakeContext) -> Answers:
-    with open_runtime("safetensors", model, make_context()) as runtime:
-        return probe.ask(runtime, model)
-
-
-@pytest.fixture(scope="module")
-def results(model: Path, make_context: conftest.MakeContext) -> dict[str, Path]:
-    return {name: making.result_of(recipe, model, make_context) for name, recipe in RECIPES.items()}
-
-
-def subject(name: str, result: Path, model: Path) -> Subject:
+def subject(name: str, result: Path, two_layers: Path) -> Subject:
     recipe = parse_recipe(RECIPES[name])
-    return Subject("compressed-tensors", result, model, None, recipe.method.promises(recipe.params))
+    return Subject("compressed-tensors", result, two_layers, None, recipe.method.promises(recipe.params))
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_sound_result_passes(
-    name: str, results: dict[str, Path], model: Path, full_precision: Answers, make_context: conftest.MakeContext
+    name: str,
+    results: dict[str, Path],
+    two_layers: Path,
+    answers_of_two_layers: Answers,
+    make_context: conftest.MakeContext,
 ) -> None:
-    checks = verification.verify(make_context(), subject(name, results[name], model), full_precision)
+    checks = verification.verify(make_context(), subject(name, results[name], two_layers), answers_of_two_layers)
     assert [check.name for check in checks] == ["tensors", "tokenizer", "loads", "divergence", "generation"]
     assert all(check.passed for check in checks), checks
 
@@ -94,10 +86,10 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_caught(fault: str, results: dict[str, Path], model: Path, tmp_path: Path) -> None:
+def test_a_planted_fault_is_caught(fault: str, results: dict[str, Path], two_layers: Path, tmp_path: Path) -> None:
     name, damage, says = FAULTS[fault]
     folder = Path(shutil.copytree(results[name], tmp_path / "result"))
     damage(folder)
     with pytest.raises(Fault) as caught:
-        compressed_tensors.check_tensors(subject(name, folder, model))
+        compressed_tensors.check_tensors(subject(name, folder, two_layers))
     assert says in str(caught.value)

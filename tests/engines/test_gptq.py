@@ -24,12 +24,6 @@ pytestmark = pytest.mark.filterwarnings("default")
 QUICK = {"method": "gptq", "calibration_samples": 8, "calibration_tokens": 64}
 
 
-@pytest.fixture(scope="module")
-def two_layers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first two layers of tiny-llama-6m: enough to see how a layer is written."""
-    return conftest.cut_to_two_layers(tiny, tmp_path_factory.mktemp("two") / "model")
-
-
 @pytest.mark.parametrize(
     ("short", "parameters"),
     [

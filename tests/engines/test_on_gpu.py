@@ -61,29 +61,14 @@ PEAK = """
 import sys, pathlib
 from engines import gpu, methods
 from engines.recipe import parse_recipe
-from tests.engines.test_on_gpu import context_in
+from tests.engines.conftest import context_in
 methods.load()
 recipe = parse_recipe(sys.argv[1])
 folder = pathlib.Path(sys.argv[2])
 material = {name: folder / name for name in recipe.method.material(recipe.params)}
-recipe.method.quantize(context_in(folder), material, recipe.params)
+recipe.method.quantize(context_in(folder, 4, "cuda:0"), material, recipe.params)
 print(gpu.peak_vram_bytes())
 """
-
-
-def context_in(folder: Path) -> EngineContext:
-    for name in ("output", "scratch", "checkpoint"):
-        (folder / name).mkdir()
-    return EngineContext(
-        output=folder / "output",
-        scratch=folder / "scratch",
-        checkpoint=folder / "checkpoint",
-        threads=4,
-        device="cuda:0",
-        report=lambda _: None,
-        measure=lambda _: None,
-        must_leave=lambda: False,
-    )
 
 
 @pytest.mark.parametrize("short", ["gptq", "awq", "awq:4bit-g128-ct", "fp8", "int8", "int4"])

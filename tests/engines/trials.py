@@ -17,7 +17,7 @@ from engines.recipe import parse_recipe
 from engines.runtimes import open_runtime
 from engines.verification.subject import Subject
 from tests.engines import making
-from tests.engines.conftest import linked
+from tests.engines.conftest import context_in, linked
 from tests.engines.families import SAMPLES, build
 
 P = ParamSpec("P")
@@ -82,16 +82,4 @@ def judge(method: str, parameters: dict[str, object], sample: Path, result: Path
 
 
 def _context(folder: Path) -> EngineContext:
-    root = Path(tempfile.mkdtemp(dir=folder))
-    (root / "output").mkdir()
-    (root / "scratch").mkdir()
-    return EngineContext(
-        output=root / "output",
-        scratch=root / "scratch",
-        checkpoint=root / "checkpoint",
-        threads=1,
-        device="cpu",
-        report=lambda _: None,
-        measure=lambda _: None,
-        must_leave=lambda: False,
-    )
+    return context_in(Path(tempfile.mkdtemp(dir=folder)), threads=1)
