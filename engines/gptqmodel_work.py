@@ -57,6 +57,7 @@ def make(context: EngineContext, source: Path, samples: Path, work: Work) -> Map
         **work.config,
         "offload_to_disk": True,
         "offload_to_disk_path": str(context.scratch / "layers"),
+        "wait_for_submodule_finalizers": True,  # else layers that wait to be packed pile up on the device
         "pack_impl": "original" if context.device == "cpu" else "gpu",  # the default compiles an extension at first use
     }
     gptqmodel.start()

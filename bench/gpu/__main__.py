@@ -1,8 +1,8 @@
 """Measure on an NVIDIA GPU: ``python -m bench.gpu [SECTION ...] [--results FILE] [--folder DIR] [--seconds N]``.
 
-Sections: ``tiny``, ``eight-layers``, ``deep``, ``stack``; all by default. A row is written as soon as it is measured,
-and is not measured again, so a run that was broken off goes on where it was. With ``--seconds`` no row is begun after
-them.
+Sections: ``tiny``, ``beside-bare``, ``eight-layers``, ``deep``, ``stack``; all by default. A row is written as soon as
+it is measured, and is not measured again, so a run that was broken off goes on where it was. With ``--seconds`` no row
+is begun after them.
 """
 
 import platform
@@ -19,13 +19,14 @@ import click
 
 from bench.gpu import stack
 from bench.gpu.results import Results
-from bench.gpu.sections import Section, deep, eight_layers, tiny
+from bench.gpu.sections import Section, beside_bare, deep, eight_layers, tiny
 from bench.gpu.steps import Bench
 from engines import methods
 from workers.devices import devices
 
 SECTIONS: Mapping[str, Callable[[Bench, Path], Section]] = {
     "tiny": tiny,
+    "beside-bare": beside_bare,
     "eight-layers": eight_layers,
     "deep": deep,
     "stack": stack.jobs,

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from bench.gpu import shapes
-from bench.gpu.steps import Bench, Ran
+from bench.gpu.steps import Bench, Ran, StepFailed
 from demo.__main__ import MODEL
 from engines.calibration import IDS_NAME
 from engines.methods.base import registered
@@ -62,18 +62,27 @@ def _judge(bench: Bench, recipe: Recipe) -> Measured:
     }
 
 
-def eight_layers(bench: Bench, folder: Path) -> Section:
-    """8 layers of Llama-3-8B's shape: GPTQModel bare and through us, in turn, and every other engine."""
-    model = partial(shapes.model_of, folder / "llama-3-8b", shapes.LLAMA_3_8B, 8)
+def beside_bare(bench: Bench, folder: Path) -> Section:
+    """8 layers of Llama-3-8B's shape: GPTQModel bare and through us, in turn, and llm-compressor's GPTQ."""
+    model = _eight_layers(folder)
     yield "bare GPTQModel, which compiles first", partial(_bare, bench, model)
     yield "gptq", partial(_quantize, bench, model, {"method": "gptq", **LONG})
     yield "bare GPTQModel", partial(_bare, bench, model)
     yield "int4, llm-compressor's GPTQ", partial(_quantize, bench, model, {"method": "int4", **LONG})
+
+
+def eight_layers(bench: Bench, folder: Path) -> Section:
+    """8 layers of Llama-3-8B's shape: every other engine."""
+    model = _eight_layers(folder)
     yield "fp8", partial(_quantize, bench, model, "fp8")
-    yield "int8", partial(_quantize, bench, model, {"method": "int8", **LONG})
     yield "awq", partial(_quantize, bench, model, {"method": "awq", **LONG})
+    yield "int8", partial(_quantize, bench, model, {"method": "int8", **LONG})
     compressed = {"method": "awq", "format": "compressed-tensors", **LONG}
     yield "awq, llm-compressor's", partial(_quantize, bench, model, compressed)
+
+
+def _eight_layers(folder: Path) -> MakeModel:
+    return partial(shapes.model_of, folder / "llama-3-8b", shapes.LLAMA_3_8B, 8)
 
 
 def deep(bench: Bench, folder: Path) -> Section:
@@ -120,9 +129,8 @@ def _bare(bench: Bench, make_model: MakeModel) -> Measured:
     with spec.log.open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
         output, _ = process.communicate()
-    spec.log.write_text(output)
     if process.returncode != 0:
-        raise RuntimeError(f"bare GPTQModel failed; its log is {spec.log}")
+        raise StepFailed("bare GPTQModel", f"status {process.returncode}", spec.log)
     times = json.loads(output.strip().splitlines()[-1])
     shutil.rmtree(spec.folder)
     return {

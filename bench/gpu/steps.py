@@ -18,10 +18,14 @@ from workers.process import Child
 from workers.protocol import ChildSpec
 
 TEAM = "team_bench"
+LOG_CHARACTERS = 4000
 
 
 class StepFailed(Exception):
-    """A step did not succeed; the message is its error, and where its log lies."""
+    """A step did not succeed; the message is its error and the end of its log, which goes with the folder."""
+
+    def __init__(self, kind: str, error: object, log: Path) -> None:
+        super().__init__(f"{kind}: {error}\n{log.read_text(errors='replace')[-LOG_CHARACTERS:]}")
 
 
 @dataclass
@@ -114,7 +118,7 @@ class Bench:
         with Child(spec, watch.follow, lambda _: None) as child:
             outcome = child.wait(lambda: watch.look(child))
         if not isinstance(outcome, Outcome):
-            raise StepFailed(f"{spec.kind}: {outcome}; its log is {spec.log}")
+            raise StepFailed(spec.kind, outcome, spec.log)
         ended = time.monotonic()
         return Ran(
             outcome=outcome,

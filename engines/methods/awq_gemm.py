@@ -17,6 +17,8 @@ from engines.source import ANYWHERE, ModelFacts, inspect_snapshot, weight_tensor
 BITS = 4
 ANOTHER = "another method"
 ROWS_AT_ONCE = 64  # GPTQModel looks for the best limits of so many rows together
+LIMIT_ROWS, LIMIT_TOKENS = 256, 512  # of so many rows at once, with so many tokens, it looks for the best limits
+NARROW_MATRICES = 6  # of a layer read hidden states; one reads what is inside the feed-forward part
 PROCESS_BYTES = 2 * 2**30  # torch, transformers, GPTQModel
 
 
@@ -64,14 +66,19 @@ def check_matrices(found: Mapping[str, tuple[int, int]], params: Any) -> None:
 
 
 def forecast(facts: ModelFacts, params: Any) -> Forecast:
-    """Return what GPTQModel needs: embeddings, a layer with copies in float32, and the inputs of its matrices."""
+    """Return what GPTQModel needs.
+
+    The inputs of each of a layer's matrices lie in main memory, those of the widest twice while they are joined. On the
+    device are the inputs of one, what it makes of them in full precision and when it is tried, and the layer.
+    """
     layer_elements = facts.parameter_count // max(facts.layer_count, 1)
-    widths = 4 * facts.hidden_size + max(facts.row_lengths, default=facts.hidden_size)
-    inputs = 4 * params.calibration_samples * params.calibration_tokens * widths
+    longest = max(facts.row_lengths, default=facts.hidden_size)
+    width_bytes = 2 * params.calibration_samples * params.calibration_tokens
     embedding = 4 * facts.vocabulary_size * facts.hidden_size
+    limits = 2 * LIMIT_ROWS * LIMIT_TOKENS * longest
     return Forecast(
-        memory_bytes=PROCESS_BYTES + embedding,
-        vram_bytes=3 * 4 * layer_elements + inputs,
+        memory_bytes=PROCESS_BYTES + embedding + width_bytes * (NARROW_MATRICES * facts.hidden_size + 2 * longest),
+        vram_bytes=3 * 4 * layer_elements + width_bytes * (longest + 3 * facts.hidden_size) + limits,
         # The layers that wait lie on the disk in full; the result is beside them at the end.
         scratch_bytes=2 * facts.weight_bytes + 4 * facts.parameter_count,
     )
@@ -94,6 +101,8 @@ def quantize(context: EngineContext, material: Mapping[Material, Path], params: 
             "group_size": params.group_size,
             "sym": not params.zero_point,
             "dynamic": told.get("dynamic"),
+            # What a search computes goes to memory and back for each of its 20 tries: minutes a layer with a GPU.
+            "scale_search_chunked_activations": context.device == "cpu",
         },
         told=told,
         # Its kernels have no other; float16 is the finer of the two.

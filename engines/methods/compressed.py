@@ -21,6 +21,7 @@ from engines.source import ModelFacts
 PROCESS_BYTES = 3 * 2**30  # torch, transformers, llm-compressor
 HEADER_BYTES = 64 * 2**20
 SMALLEST_HEAD = 64  # width of an attention head; there are at most as many heads as of this width
+KEPT_WIDTHS = 5  # of AWQ: inputs of attention, its output matrix and the feed-forward part, and two outputs of one
 HESSIANS_BESIDE = 6  # one for each matrix of a layer that takes the residual stream: they are summed up apart
 
 
@@ -121,6 +122,10 @@ class CompressedMethod(Method):
             memory += int(2 * element_bytes * params.calibration_samples * tokens * (facts.hidden_size + tokens))
             scores = 8 * batch * tokens * facts.hidden_size // SMALLEST_HEAD
             vram += scores + 4 * 4 * batch * longest + int(element_bytes * facts.vocabulary_size * facts.hidden_size)
+            if self.plan(params).scheme.smoothing == "pairs":
+                # What each part that is tried reads, with the masks, and what it makes of it in full and when tried.
+                widths = KEPT_WIDTHS * facts.hidden_size + longest + tokens
+                vram += int(element_bytes * params.calibration_samples * tokens * widths)
         if self.plan(params).rounding == "gptq":
             vram += 4 * (HESSIANS_BESIDE * facts.hidden_size**2 + 4 * longest**2)
         return Forecast(memory_bytes=memory, vram_bytes=vram, scratch_bytes=2 * facts.weight_bytes + HEADER_BYTES)
