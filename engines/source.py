@@ -54,6 +54,7 @@ class ModelFacts:
             was looked at, which counts as no.
         stacked_experts: whether all experts of a layer are stored as one tensor; likewise.
         position_count: how many tokens the model can read at once; 0 where that is unknown.
+        head_count: heads of attention; 0 where that is unknown.
     """
 
     architecture: str
@@ -67,6 +68,32 @@ class ModelFacts:
     tied_embeddings: bool = False
     stacked_experts: bool = False
     position_count: int = 0
+    head_count: int = 0
+
+    @property
+    def embedding_elements(self) -> int:
+        """Elements of the embedding, and of an output head."""
+        return self.vocabulary_size * self.hidden_size
+
+    @property
+    def outside_elements(self) -> int:
+        """Elements of embedding and output head: what is in no layer, and is not quantized."""
+        return self.embedding_elements * (1 if self.tied_embeddings else 2)
+
+    @property
+    def layer_elements(self) -> int:
+        """Elements of a layer, the mean."""
+        return max(self.parameter_count - self.outside_elements, 0) // self.layer_count
+
+    @property
+    def element_bytes(self) -> float:
+        """Bytes of an element as it is stored, the mean."""
+        return self.weight_bytes / self.parameter_count
+
+    @property
+    def longest_row(self) -> int:
+        """The most columns of a layer's matrices: as a rule, those that come out of the feed-forward part."""
+        return max(self.row_lengths, default=self.hidden_size)
 
     @property
     def largest_tensor_elements(self) -> int:
@@ -105,7 +132,8 @@ def inspect(folder: Path, roots: Sequence[Path] = ()) -> ModelFacts:
         row_lengths=_row_lengths(tensors),
         tied_embeddings=config.get("tie_word_embeddings") is True or not OUTPUT_HEADS & tensors.keys(),
         stacked_experts=any(is_stacked(name, tensor) for name, tensor in tensors.items()),
-        position_count=_position_count(sizes),
+        position_count=_count(sizes, "max_position_embeddings", "n_positions", "n_ctx"),
+        head_count=_count(sizes, "num_attention_heads", "n_head", "num_heads", "n_heads"),
     )
     _require_agreement(facts, tensor_count=len(tensors))
     return facts
@@ -311,8 +339,9 @@ def _require_agreement(facts: ModelFacts, tensor_count: int) -> None:
         )
 
 
-def _position_count(config: Mapping[str, Any]) -> int:
-    given = next((config[name] for name in ("max_position_embeddings", "n_positions", "n_ctx") if name in config), 0)
+def _count(config: Mapping[str, Any], *names: str) -> int:
+    """Return what is not needed everywhere; 0 where it is missing or nonsense."""
+    given = next((config[name] for name in names if name in config), 0)
     return given if type(given) is int and 0 < given < SIZE_MAX else 0
 
 

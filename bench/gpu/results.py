@@ -27,6 +27,11 @@ class Results:
         _, found, rest = text.partition(BEGIN)
         self._rows: list[Row] = json.loads(rest.partition(END)[0]) if found else []
 
+    @property
+    def rows(self) -> list[Row]:
+        """All rows, of any machine, in the order in which they were measured."""
+        return list(self._rows)
+
     def has(self, section: str, name: str) -> bool:
         """Return whether a row has been measured on this machine."""
         wanted = (section, name, self._machine)

@@ -11,6 +11,7 @@ from typing import Any
 from bench.gpu.steps import Ran
 from demo.__main__ import MODEL
 from engines import source
+from engines.source import ModelFacts
 from engines.weights import read_header
 from pipeline.step_kind import Outcome
 
@@ -48,6 +49,24 @@ def model_of(folder: Path, shape: dict[str, int], layers: int) -> Path:
     return model
 
 
+def facts_of(shape: dict[str, int], layers: int) -> ModelFacts:
+    """Return the facts of such a model, without one."""
+    hidden, wide = shape["hidden_size"], shape["intermediate_size"]
+    of_layer = sum(rows * columns for rows, columns in _matrices(shape).values()) + 2 * hidden
+    count = layers * of_layer + 2 * VOCABULARY * hidden + hidden
+    return ModelFacts(
+        architecture="LlamaForCausalLM",
+        parameter_count=count,
+        weight_bytes=2 * count,
+        dtype="bfloat16",
+        hidden_size=hidden,
+        layer_count=layers,
+        vocabulary_size=VOCABULARY,
+        row_lengths=(hidden, wide),
+        head_count=shape["num_attention_heads"],
+    )
+
+
 def fetched(folder: Path) -> Ran:
     """Return what a fetch of a model would have come to, without a copy of it."""
     return Ran(Outcome(facts={"model": asdict(source.inspect(folder))}), folder, 0.0, 0.0)
@@ -61,9 +80,17 @@ def _outside(folder: Path, shape: dict[str, int]) -> Path:
 
 def _layer(folder: Path, shape: dict[str, int], layer: int) -> Path:
     """Write a layer, unless it is there."""
+    at = f"model.layers.{layer}"
+    norms = [f"{at}.input_layernorm", f"{at}.post_attention_layernorm"]
+    named = {f"{at}.{part}": size for part, size in _matrices(shape).items()}
+    return _file(folder / f"layer-{layer:03}.safetensors", named, norms, shape["hidden_size"])
+
+
+def _matrices(shape: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Return rows and columns of each matrix of a layer."""
     hidden, wide = shape["hidden_size"], shape["intermediate_size"]
     of_keys = hidden // shape["num_attention_heads"] * shape["num_key_value_heads"]
-    sizes = {
+    return {
         "self_attn.q_proj": (hidden, hidden),
         "self_attn.k_proj": (of_keys, hidden),
         "self_attn.v_proj": (of_keys, hidden),
@@ -72,10 +99,6 @@ def _layer(folder: Path, shape: dict[str, int], layer: int) -> Path:
         "mlp.up_proj": (wide, hidden),
         "mlp.down_proj": (hidden, wide),
     }
-    at = f"model.layers.{layer}"
-    norms = [f"{at}.input_layernorm", f"{at}.post_attention_layernorm"]
-    named = {f"{at}.{part}": size for part, size in sizes.items()}
-    return _file(folder / f"layer-{layer:03}.safetensors", named, norms, hidden)
 
 
 def _file(path: Path, sizes: dict[str, tuple[int, int]], norms: list[str], hidden: int) -> Path:

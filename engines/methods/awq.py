@@ -130,6 +130,11 @@ class AwqMethod(CompressedMethod):
         forecast = awq_gemm.forecast if _is_gemm(params) else super().forecast
         return forecast(facts, params)
 
+    def result_bytes(self, facts: ModelFacts, params: Any) -> int:
+        """Return how large the engine's result is."""
+        size = awq_gemm.result_bytes if _is_gemm(params) else super().result_bytes
+        return size(facts, params)
+
     def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
         """Write a folder as ``save_pretrained`` does; see ``awq_gemm.quantize`` and ``llmcompressor.quantize``."""
         if not _is_gemm(params):

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidRequest, ModelUnsupported
-from engines import gptqmodel_work
+from engines import gptqmodel_needs, gptqmodel_work
 from engines.checkpoints import is_in_layer, matrices
 from engines.context import EngineContext
+from engines.gptqmodel_needs import packed_bits
 from engines.gptqmodel_work import Work
 from engines.group_sizes import require_groups
 from engines.methods.base import Forecast, Material
@@ -17,9 +18,10 @@ from engines.source import ANYWHERE, ModelFacts, inspect_snapshot, weight_tensor
 BITS = 4
 ANOTHER = "another method"
 ROWS_AT_ONCE = 64  # GPTQModel looks for the best limits of so many rows together
+STORED_BYTES = 2  # of a number in float16 or bfloat16
 LIMIT_ROWS, LIMIT_TOKENS = 256, 512  # of so many rows at once, with so many tokens, it looks for the best limits
 NARROW_MATRICES = 6  # of a layer read hidden states; one reads what is inside the feed-forward part
-PROCESS_BYTES = 2 * 2**30  # torch, transformers, GPTQModel
+CHUNK_BYTES = 2**30  # in which it sums up inputs in float32
 
 
 def check(facts: ModelFacts, params: Any) -> None:
@@ -68,20 +70,23 @@ def check_matrices(found: Mapping[str, tuple[int, int]], params: Any) -> None:
 def forecast(facts: ModelFacts, params: Any) -> Forecast:
     """Return what GPTQModel needs.
 
-    The inputs of each of a layer's matrices lie in main memory, those of the widest twice while they are joined. On the
-    device are the inputs of one, what it makes of them in full precision and when it is tried, and the layer.
+    The inputs of each of a layer's matrices lie in main memory, those of the widest twice while they are looked at. On
+    the device are the inputs of one, what it makes of them in full precision and when it is tried, and the layer.
     """
-    layer_elements = facts.parameter_count // max(facts.layer_count, 1)
-    longest = max(facts.row_lengths, default=facts.hidden_size)
-    width_bytes = 2 * params.calibration_samples * params.calibration_tokens
-    embedding = 4 * facts.vocabulary_size * facts.hidden_size
-    limits = 2 * LIMIT_ROWS * LIMIT_TOKENS * longest
+    longest = facts.longest_row
+    width_bytes = STORED_BYTES * params.calibration_samples * params.calibration_tokens
+    inputs = width_bytes * (NARROW_MATRICES * facts.hidden_size + 2 * longest) + CHUNK_BYTES
+    tried = width_bytes * (longest + 3 * facts.hidden_size) + STORED_BYTES * LIMIT_ROWS * LIMIT_TOKENS * longest
     return Forecast(
-        memory_bytes=PROCESS_BYTES + embedding + width_bytes * (NARROW_MATRICES * facts.hidden_size + 2 * longest),
-        vram_bytes=3 * 4 * layer_elements + width_bytes * (longest + 3 * facts.hidden_size) + limits,
-        # The layers that wait lie on the disk in full; the result is beside them at the end.
-        scratch_bytes=2 * facts.weight_bytes + 4 * facts.parameter_count,
+        memory_bytes=gptqmodel_needs.memory_bytes(facts) + inputs,
+        vram_bytes=3 * 4 * facts.layer_elements + tried,
+        scratch_bytes=gptqmodel_needs.scratch_bytes(facts, packed_bits(BITS, params.group_size)),
     )
+
+
+def result_bytes(facts: ModelFacts, params: Any) -> int:
+    """Return how large the result is."""
+    return gptqmodel_needs.result_bytes(facts, packed_bits(BITS, params.group_size))
 
 
 def quantize(context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:

@@ -18,7 +18,8 @@ from engines.methods.base import CalibratedParams, Forecast, Format, Material, M
 from engines.module_rules import Rules, SkipRule, dynamic, require_alike, require_matches
 from engines.source import ModelFacts
 
-PROCESS_BYTES = 3 * 2**30  # torch, transformers, llm-compressor
+PROCESS_BYTES = 3 * 2**30  # torch with CUDA, transformers, llm-compressor
+HEADS_COPIES = 2.5  # of an output head while the result is written
 HEADER_BYTES = 64 * 2**20
 SMALLEST_HEAD = 64  # width of an attention head; there are at most as many heads as of this width
 KEPT_WIDTHS = 5  # of AWQ: inputs of attention, its output matrix and the feed-forward part, and two outputs of one
@@ -107,42 +108,60 @@ class CompressedMethod(Method):
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         """Return what llm-compressor needs.
 
-        The model and what goes from layer to layer lie in main memory; a layer and one batch are on the device, with
-        the Hessians of the layer where GPTQ rounds.
+        The model and what goes from layer to layer lie in main memory; a layer is on the device, with what is computed
+        of a batch there.
         """
-        element_bytes = facts.weight_bytes / facts.parameter_count
-        layer_bytes = facts.weight_bytes // facts.layer_count
-        longest = max(facts.row_lengths, default=facts.hidden_size)
-        memory = PROCESS_BYTES + facts.weight_bytes + layer_bytes
-        vram = 2 * layer_bytes + 3 * 4 * facts.largest_tensor_elements
+        bytes_of_text = 0
+        vram = max(int(HEADS_COPIES * facts.embedding_elements * facts.element_bytes), 4 * _layer_bytes(facts))
         if self.looks_at_text(params):
-            tokens = params.calibration_tokens
-            batch = max(llmcompressor.BATCH_TOKENS, tokens)
-            # Hidden states and the masks of attention, each as it was and as it will be.
-            memory += int(2 * element_bytes * params.calibration_samples * tokens * (facts.hidden_size + tokens))
-            scores = 8 * batch * tokens * facts.hidden_size // SMALLEST_HEAD
-            vram += scores + 4 * 4 * batch * longest + int(element_bytes * facts.vocabulary_size * facts.hidden_size)
-            if self.plan(params).scheme.smoothing == "pairs":
-                # What each part that is tried reads, with the masks, and what it makes of it in full and when tried.
-                widths = KEPT_WIDTHS * facts.hidden_size + longest + tokens
-                vram += int(element_bytes * params.calibration_samples * tokens * widths)
-        if self.plan(params).rounding == "gptq":
-            vram += 4 * (HESSIANS_BESIDE * facts.hidden_size**2 + 4 * longest**2)
-        return Forecast(memory_bytes=memory, vram_bytes=vram, scratch_bytes=2 * facts.weight_bytes + HEADER_BYTES)
+            element_count = params.calibration_samples * params.calibration_tokens
+            bytes_of_text = int(facts.element_bytes * element_count * facts.hidden_size)
+            vram = max(_rounding_bytes(facts), self._trying_bytes(facts, params))
+        return Forecast(
+            memory_bytes=PROCESS_BYTES + facts.weight_bytes + bytes_of_text,
+            vram_bytes=vram,
+            scratch_bytes=self.result_bytes(facts, params) + HEADER_BYTES,
+        )
+
+    def _trying_bytes(self, facts: ModelFacts, params: Any) -> int:
+        """Return what is on the device while samples go through the first layer: the embedding is there, too."""
+        tokens = params.calibration_tokens
+        batch = max(1, llmcompressor.BATCH_TOKENS // tokens)
+        heads = facts.head_count or facts.hidden_size // SMALLEST_HEAD
+        # Attention's scores as they are, in float32 behind softmax, and cast back.
+        held = facts.embedding_elements + facts.layer_elements + 4 * batch * heads * tokens**2
+        if self.plan(params).scheme.smoothing == "pairs":
+            # What each part that is tried reads, with the masks, and what it makes of it in full and when tried.
+            widths = KEPT_WIDTHS * facts.hidden_size + facts.longest_row + tokens
+            return int(facts.element_bytes * (held + params.calibration_samples * tokens * widths))
+        return int(facts.element_bytes * held) + 4 * _hessian_elements(facts)
 
     def result_bytes(self, facts: ModelFacts, params: Any) -> int:
-        """Return what the result's weights will hardly exceed: embedding and output head stay as they are."""
+        """Return how large the result is, as if nothing was left out: embedding and output head stay as they are."""
         scheme = self.plan(params).scheme
-        kept = min(2 * facts.vocabulary_size * facts.hidden_size, facts.parameter_count)
-        bits = max(scheme.weight_bits, scheme.bits + 1 / 4)  # the scales of rows are few
-        packed = int((facts.parameter_count - kept) * bits / 8)
-        return packed + int(kept * facts.weight_bytes / facts.parameter_count)
+        kept = facts.outside_elements - (facts.embedding_elements if scheme.lm_head else 0)
+        packed = (facts.parameter_count - kept) * scheme.weight_bits / 8
+        return int(packed + kept * facts.element_bytes)
 
     def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
         """Write a folder as ``save_pretrained`` does, with ``quantization_config``; see ``llmcompressor.quantize``."""
         source = material["snapshot"]
         self.check_snapshot(source, params)
         return llmcompressor.quantize(context, source, material.get("samples"), self.plan(params))
+
+
+def _layer_bytes(facts: ModelFacts) -> int:
+    return int(facts.layer_elements * facts.element_bytes)
+
+
+def _hessian_elements(facts: ModelFacts) -> int:
+    return HESSIANS_BESIDE * facts.hidden_size**2 + facts.longest_row**2
+
+
+def _rounding_bytes(facts: ModelFacts) -> int:
+    """Return what is on the device while GPTQ rounds a layer's widest matrix: it and its Hessian, three times each."""
+    matrix = facts.hidden_size * facts.longest_row
+    return _layer_bytes(facts) + 4 * (_hessian_elements(facts) + 2 * facts.longest_row**2 + 3 * matrix)
 
 
 def _require_fit(scheme: Scheme, what: str, length: int, lengths: Sequence[int]) -> None:

@@ -13,10 +13,11 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from core.errors import InvalidRequest
-from engines import gptqmodel, gptqmodel_work
+from engines import gptqmodel, gptqmodel_needs, gptqmodel_work
 from engines.checkpoints import is_in_layer
 from engines.context import EngineContext
 from engines.gptq_files import WORD_BITS
+from engines.gptqmodel_needs import packed_bits
 from engines.gptqmodel_work import Work
 from engines.group_sizes import WHOLE_ROW, require_groups
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
@@ -37,7 +38,7 @@ SHORT = re.compile(
     r"(?P<bits>[0-9]{1,4})bit(-g(?P<group>[0-9]{1,4})|-(?P<whole>row))?(?P<act>-desc_act)?(?P<asym>-asym)?"
 )
 WHOLE_ROWS = "-1 for whole rows"
-PROCESS_BYTES = 2 * 2**30  # torch, transformers, GPTQModel
+HESSIANS = 3  # of the longest rows: one summed up, and two while it is inverted
 
 Bits = Literal[2, 3, 4, 8]
 GroupSize = Literal[-1, 16, 32, 64, 128, 256, 512, 1024]
@@ -188,18 +189,24 @@ class GptqMethod(Method):
                 )
 
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
-        """Return what GPTQModel needs: embeddings, a layer in float32 with its Hessians, the samples' activations."""
-        layer_elements = facts.parameter_count // max(facts.layer_count, 1)
-        longest = max(facts.row_lengths, default=facts.hidden_size)
-        activations = 2 * 4 * params.calibration_samples * params.calibration_tokens * facts.hidden_size
-        hessians = 3 * 4 * longest**2
-        embedding = 4 * facts.vocabulary_size * facts.hidden_size
+        """Return what GPTQModel needs.
+
+        On the device are the samples' hidden states before and after a layer, the layer, and the Hessian of its longest
+        rows with two of the like while it is inverted. An output head needs as much for itself.
+        """
+        hidden = params.calibration_samples * params.calibration_tokens * facts.hidden_size
+        vram = int(facts.element_bytes * (2 * hidden + facts.layer_elements)) + HESSIANS * 4 * facts.longest_row**2
+        if params.lm_head:
+            vram += 3 * 4 * facts.embedding_elements
         return Forecast(
-            memory_bytes=PROCESS_BYTES + embedding,
-            vram_bytes=3 * 4 * layer_elements + activations + hessians,
-            # The layers that wait lie on the disk in full; the result is beside them at the end.
-            scratch_bytes=2 * facts.weight_bytes + 4 * facts.parameter_count,
+            memory_bytes=gptqmodel_needs.memory_bytes(facts),
+            vram_bytes=vram,
+            scratch_bytes=gptqmodel_needs.scratch_bytes(facts, packed_bits(params.bits, params.group_size)),
         )
+
+    def result_bytes(self, facts: ModelFacts, params: Any) -> int:
+        """Return how large the result is, as if no rule said otherwise of single modules."""
+        return gptqmodel_needs.result_bytes(facts, packed_bits(params.bits, params.group_size))
 
     def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
         """Write a folder as ``save_pretrained`` does, with ``quantization_config``.

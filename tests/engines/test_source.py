@@ -31,6 +31,7 @@ def test_facts_of_a_model(tiny: Path) -> None:
         row_lengths=(256, 768),
         tied_embeddings=True,
         position_count=2048,
+        head_count=4,
     )
 
 
