@@ -39,7 +39,7 @@ def job_object(job: ShownJob, waits_for: Sequence[str] = ()) -> responses.Job:
         publish_to=job.publish_to,
         published=any(step.kind == "publish" and step.status == StepStatus.SUCCEEDED for step in job.steps),
         waits_for=list(waits_for),
-        error=_error(job.error),
+        error=error_object(job.error),
         steps=[step_object(step) for step in job.steps],
         result=_result(job),
     )
@@ -58,7 +58,7 @@ def step_object(step: ShownStep) -> responses.Step:
         progress=None if progress is None else responses.Progress(**progress),
         started_at=step.started_at,
         finished_at=step.finished_at,
-        error=_error(step.error),
+        error=error_object(step.error),
     )
 
 
@@ -104,7 +104,7 @@ def attempt_object(step: Step, attempt: Attempt) -> responses.Attempt:
         started_at=attempt.started_at,
         ended_at=attempt.ended_at,
         outcome=None if attempt.outcome is None else AttemptOutcome(attempt.outcome),
-        error=_error(attempt.error),
+        error=error_object(attempt.error),
         peak_memory_bytes=attempt.peak_memory_bytes,
     )
 
@@ -173,7 +173,8 @@ def _recipe(job: ShownJob) -> tuple[str, Mapping[str, Any]]:
     return recipe.short, recipe.parameters
 
 
-def _error(document: Mapping[str, Any] | None) -> responses.JobError | None:
+def error_object(document: Mapping[str, Any] | None) -> responses.JobError | None:
+    """Return what a stored error says; None of none."""
     if document is None:
         return None
     return responses.JobError(code=document["code"], message=document["message"], param=document.get("param"))

@@ -245,6 +245,43 @@ class Method(BaseModel):
     parameters: dict[str, Any] = Field(description="JSON Schema")
 
 
+class PlannedStep(BaseModel):
+    """One stage that a job would have, and what it will need; forecasts are null where the source cannot be seen."""
+
+    kind: str
+    pool: str
+    needs: list[str] = Field(description="The stages that come before")
+    memory_bytes: int | None = Field(description="Of the worker's main memory")
+    vram_bytes: int | None = Field(description="Of a GPU; on a worker without one, of its main memory as well")
+    scratch_bytes: int | None = Field(description="Of the worker's scratch disk")
+    reused: bool = Field(description="Whether it was done before, if the source has not changed since `fetched_at`")
+    refused: str | None = Field(description="Why no worker could run it")
+
+
+class PlannedModel(BaseModel):
+    """What the headers of the source say."""
+
+    architecture: str
+    parameters: int
+    size_bytes: int
+    dtype: str
+    layers: int
+
+
+class Plan(BaseModel):
+    """What a job would come to; nothing has been written down."""
+
+    object: Literal["plan"] = "plan"
+    source: str
+    recipe: str = Field(description="In short form")
+    model: PlannedModel | None = Field(description="Null where the source cannot be seen from here")
+    steps: list[PlannedStep]
+    result_bytes: int | None = Field(description="About how large the result will be")
+    fetched_at: dt.datetime | None = Field(description="When your team fetched this source last")
+    warnings: list[str]
+    refusals: list[JobError] = Field(description="Why the job would not be taken; empty if it would")
+
+
 class JobPage(BaseModel):
     """Jobs, newest first."""
 

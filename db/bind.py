@@ -41,6 +41,40 @@ _BIND = text(f"""
 """)
 
 
+_FETCHED = text("""
+    WITH recent AS (
+        SELECT id, source FROM jobs WHERE team_id = :team_id ORDER BY created_at DESC, id DESC LIMIT 200
+    )
+    SELECT artifacts.id AS artifact_id, artifacts.digest, executions.facts, executions.finished_at
+    FROM recent
+    JOIN steps ON steps.job_id = recent.id AND steps.kind = 'fetch'
+    JOIN executions ON executions.id = steps.execution_id
+    JOIN artifacts ON artifacts.execution_id = executions.id
+    WHERE recent.source = :source AND executions.status = 'succeeded' AND executions.lost_at IS NULL
+    ORDER BY executions.finished_at DESC LIMIT 1
+""")
+_DONE = text(f"""
+    SELECT artifacts.id AS artifact_id, artifacts.digest, executions.facts
+    FROM executions LEFT JOIN artifacts ON artifacts.execution_id = executions.id
+    WHERE executions.key = :key AND executions.status = 'succeeded' AND {IS_REUSABLE}
+""")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A snapshot of a source, and when it was made."""
+
+    output: Input
+    at: dt.datetime
+
+
+@dataclass(frozen=True)
+class Done:
+    """Work that has succeeded and is reused, and what it left; None where it leaves no files."""
+
+    output: Input | None
+
+
 @dataclass(frozen=True)
 class Work:
     """What an execution does, under its key, what it will need, and whether it completes once it has begun."""
@@ -69,6 +103,20 @@ def unbound_steps(session: Session, after: str, limit: int) -> Sequence[UnboundS
         UnboundStep(**{**row, "inputs": {kind: Input(**value) for kind, value in row["inputs"].items()}})
         for row in rows
     ]
+
+
+def last_fetched(session: Session, team_id: str, source: str) -> Fetched | None:
+    """Return the newest snapshot of a source that one of a team's newest jobs has made."""
+    row = session.execute(_FETCHED, {"team_id": team_id, "source": source}).one_or_none()
+    return None if row is None else Fetched(Input(row.artifact_id, row.digest, row.facts or {}), row.finished_at)
+
+
+def done_before(session: Session, key: str) -> Done | None:
+    """Return the work of a key, if a step of that key would be done at once."""
+    row = session.execute(_DONE, {"key": key}).one_or_none()
+    if row is None:
+        return None
+    return Done(None if row.artifact_id is None else Input(row.artifact_id, row.digest, row.facts or {}))
 
 
 def bind(session: Session, step: UnboundStep, work: Work) -> Binding:

@@ -48,11 +48,11 @@ def foresee(steps: Sequence[PlannedStep], model: ModelFacts | None) -> list[Fore
     return foreseen
 
 
-def beyond_all_workers(session: Session, steps: Sequence[ForeseenStep]) -> str | None:
-    """Return of which step no worker could run it, of those that were there within a week, and why; None if all can."""
+def beyond_all_workers(session: Session, steps: Sequence[ForeseenStep]) -> dict[str, str]:
+    """Return the kinds of steps that no worker could run, of those of the last week, each with the reason."""
     rooms = workers.registered_rooms(session)
-    said = (_why_no_worker(step, rooms.get(step.pool, ())) for step in steps)
-    return next((why for why in said if why is not None), None)
+    said = ((step.kind, _why_no_worker(step, rooms.get(step.pool, ()))) for step in steps)
+    return {kind: why for kind, why in said if why is not None}
 
 
 def _why_no_worker(step: ForeseenStep, rooms: Sequence[Room]) -> str | None:

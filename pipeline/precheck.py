@@ -44,6 +44,12 @@ def check_model(recipe: Recipe, location: str, roots: tuple[Path, ...]) -> Model
     return facts
 
 
+def facts_of(location: str, roots: tuple[Path, ...]) -> ModelFacts | None:
+    """Return what the headers of a source say, whatever is made of it; None where it cannot be seen from here."""
+    seen = _seen(location, roots)
+    return None if seen is None else seen[0]
+
+
 def _seen(location: str, roots: tuple[Path, ...]) -> Seen | None:
     try:
         folder = local_folder(location, roots)

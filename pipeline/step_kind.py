@@ -117,7 +117,8 @@ class StepKind(abc.ABC):
 
 def model_facts(facts: Facts) -> ModelFacts:
     """Return what the fetch found out about the model."""
-    return ModelFacts(**facts["fetch"]["model"])
+    found = facts["fetch"]["model"]
+    return ModelFacts(**{**found, "row_lengths": tuple(found["row_lengths"])})  # JSON knows no tuples
 
 
 def input_facts(step: UnboundStep) -> Facts:

@@ -8,11 +8,13 @@ from flask import request, url_for
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import team_id
+from api.planning import plan_request
 from api.portal.answers import Errors, Texts
 from api.portal.blueprint import page, routes, see
 from api.portal.request_form import RequestForm
 from api.portal.text_choice import TEXTS_MAX, choose_text
 from api.presenting import job_object
+from api.responses import Plan
 from api.services import services
 from api.submitting import submit_request
 from core.errors import NoCapacity, RequestError
@@ -21,6 +23,7 @@ from engines import methods
 from engines.methods.base import registered
 from engines.recipe import parse_recipe, preset_recipe
 
+ONLY_PLAN = "plan"  # the name of the button
 FIRST_METHOD = "gguf"  # runs on every machine
 
 
@@ -50,18 +53,21 @@ def new_job(wanted: NewJobQuery) -> Any:
     parameters = given.get("parameters", {}) if form.method.name == given.get("method") else {}
     if wanted.source is not None:
         given["source"] = wanted.source
-    return _page(form, form.texts(given, parameters), {}, wanted)
+    return _page(form, form.texts(given, parameters), wanted)
 
 
 @routes.post("/jobs/new")
 @routes.input(NewJobQuery, location="query", arg_name="wanted")
 def submit_job(wanted: NewJobQuery) -> Any:
-    """Submit what was typed, or show it again with what is wrong."""
+    """Submit what was typed, or show it again with its forecast, or with what is wrong."""
     form = _form(request.form.get("method", ""))
     asked, errors = form.read(request.form)
     if asked is not None:
         team = team_id()
         try:
+            if ONLY_PLAN in request.form:
+                plan = services().database.run(lambda session: plan_request(session, team, asked))
+                return _page(form, request.form, wanted, plan=plan)
             job_id = services().database.run(lambda session: submit_request(session, team, asked))
         except NoCapacity as error:
             errors = {"wait_for_capacity": error.message}  # what to do stands there
@@ -69,7 +75,7 @@ def submit_job(wanted: NewJobQuery) -> Any:
             errors = {form.name_of(tuple((error.param or "").split("."))): error.message}
         else:
             return see(url_for("portal.job", job_id=job_id))
-    return _page(form, request.form, errors, wanted, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return _page(form, request.form, wanted, errors=errors)
 
 
 def _form(method: str) -> RequestForm:
@@ -78,14 +84,16 @@ def _form(method: str) -> RequestForm:
     return RequestForm.of(methods.get(method), partial(choose_text, own=own, has_more=has_more))
 
 
-def _page(form: RequestForm, typed: Texts, errors: Errors, wanted: NewJobQuery, status: int = HTTPStatus.OK) -> Any:
+def _page(
+    form: RequestForm, typed: Texts, wanted: NewJobQuery, *, errors: Errors | None = None, plan: Plan | None = None
+) -> Any:
     known = sorted(registered().values(), key=lambda method: method.name)
     labels = {field.name: field.label for field in form.each()}
-    shown = {name: errors[name] for name in ("", *labels) if name in errors}  # in the order of the page
+    shown = {name: errors[name] for name in ("", *labels) if errors and name in errors}  # in the order of the page
     presets = [(preset_recipe(form.method, preset)[0], preset.why) for preset in form.method.presets]
     return page(
         "new_job.html",
-        status,
+        HTTPStatus.UNPROCESSABLE_ENTITY if errors else HTTPStatus.OK,
         form=form,
         methods=known,
         presets=presets,
@@ -93,4 +101,5 @@ def _page(form: RequestForm, typed: Texts, errors: Errors, wanted: NewJobQuery, 
         errors=shown,
         labels=labels,
         wanted=wanted,
+        plan=plan,
     )

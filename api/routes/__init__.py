@@ -4,10 +4,11 @@ from apiflask import APIBlueprint
 from werkzeug.routing import BaseConverter
 
 from api.requests import ID
-from api.routes import artifacts, docs, events, health, jobs, methods, quotas, texts
+from api.routes import artifacts, docs, events, health, jobs, methods, plans, quotas, texts
 
 BLUEPRINTS: tuple[APIBlueprint, ...] = (
     jobs.routes,
+    plans.routes,
     events.routes,
     artifacts.routes,
     methods.routes,

@@ -9,7 +9,7 @@ from typing import Any, Self, Unpack, cast
 from fewbits_client import download
 from fewbits_client.backoff import Backoff
 from fewbits_client.connection import Connection, identifier
-from fewbits_client.creating import create
+from fewbits_client.creating import create, job_request
 from fewbits_client.errors import UnexpectedAnswer
 from fewbits_client.objects import (
     Artifact,
@@ -21,6 +21,7 @@ from fewbits_client.objects import (
     Method,
     Metric,
     Page,
+    Plan,
     Quota,
     SubmitOptions,
     Text,
@@ -102,11 +103,17 @@ class Client:
             Unreachable: the server was never there, or did not answer for `patience_seconds`. Then the job may exist
                 nevertheless: submit with the same key again, or look before submitting anew.
         """
-        body: dict[str, Any] = {"source": source, "recipe": recipe, **options}
-        evaluation = {name: body.pop(name) for name in ("domains", "windows") if name in body}
-        if evaluation:
-            body["evaluation"] = evaluation
-        return self._create("/v1/jobs", body, idempotency_key)
+        return self._create("/v1/jobs", job_request(source, recipe, options), idempotency_key)
+
+    def plan(self, source: str, recipe: str | Mapping[str, Any], **options: Unpack[SubmitOptions]) -> Plan:
+        """Return what `submit` with the same arguments would come to; nothing is submitted.
+
+        Raises:
+            Problem: there is nothing to plan; its errors name the fields. What would only be refused for this model or
+                these workers stands in the plan's `refusals`.
+        """
+        body = job_request(source, recipe, options)
+        return cast("Plan", self._connection.call("POST", "/v1/plan", body=body))
 
     def job(self, job_id: str) -> Job:
         """Return a job as it is now."""

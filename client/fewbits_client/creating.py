@@ -11,6 +11,7 @@ from typing import Any
 from fewbits_client.backoff import Backoff
 from fewbits_client.connection import Connection
 from fewbits_client.errors import InvalidArgument, Problem, Unreachable
+from fewbits_client.objects import SubmitOptions
 
 _IN_FLIGHT = "request_in_flight"
 
@@ -48,6 +49,13 @@ def create(
                 raise
             heard, failure = True, error
         backoff.wait(failure)
+
+
+def job_request(source: str, recipe: str | Mapping[str, Any], options: SubmitOptions) -> dict[str, Any]:
+    """Return the body that asks for a job."""
+    body: dict[str, Any] = {"source": source, "recipe": recipe, **options}
+    evaluation = {name: body.pop(name) for name in ("domains", "windows") if name in body}
+    return {**body, "evaluation": evaluation} if evaluation else body
 
 
 def _quoted(key: str) -> str:

@@ -178,6 +178,43 @@ class Attempt(TypedDict):
     peak_memory_bytes: int | None
 
 
+class PlannedStep(TypedDict):
+    """One stage that a job would have; forecasts are null where the server cannot see the source."""
+
+    kind: str
+    pool: str
+    needs: list[str]
+    memory_bytes: int | None
+    vram_bytes: int | None
+    scratch_bytes: int | None
+    reused: bool
+    refused: str | None
+
+
+class PlannedModel(TypedDict):
+    """What the headers of the source say."""
+
+    architecture: str
+    parameters: int
+    size_bytes: int
+    dtype: str
+    layers: int
+
+
+class Plan(TypedDict):
+    """What a job would come to; `refusals` says why it would not be taken."""
+
+    object: Literal["plan"]
+    source: str
+    recipe: str
+    model: PlannedModel | None
+    steps: list[PlannedStep]
+    result_bytes: int | None
+    fetched_at: str | None
+    warnings: list[str]
+    refusals: list[JobError]
+
+
 class Quota(TypedDict):
     """One limit of the team, and how much of it is used; `maximum` is null where there is none."""
 

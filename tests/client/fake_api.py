@@ -185,6 +185,31 @@ def a_job(job_id: str = "job_1", status: str = "succeeded", **fields: Any) -> di
     }
 
 
+def a_plan(**fields: Any) -> dict[str, Any]:
+    step = {"pool": "cpu", "needs": [], "vram_bytes": 0, "refused": None}
+    return {
+        "object": "plan",
+        "source": "file:///m",
+        "recipe": "gguf:Q4_K_M",
+        "model": {
+            "architecture": "LlamaForCausalLM",
+            "parameters": 6_166_784,
+            "size_bytes": 12_333_568,
+            "dtype": "bfloat16",
+            "layers": 6,
+        },
+        "steps": [
+            {**step, "kind": "fetch", "memory_bytes": 536_870_912, "scratch_bytes": 0, "reused": True},
+            {**step, "kind": "convert", "memory_bytes": 2_000_000_000, "scratch_bytes": 13_000_000, "reused": False},
+        ],
+        "result_bytes": 4_100_000,
+        "fetched_at": "2026-01-01T00:00:00Z",
+        "warnings": ["Mind the gap."],
+        "refusals": [],
+        **fields,
+    }
+
+
 def a_step(kind: str, status: str) -> dict[str, Any]:
     return {
         "id": f"step_{kind}",

@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.fake_api import KEY, Exchange, FakeApi, a_job, an_attempt, done_frame, event_frame, progress_frame
+from tests.client.fake_api import (
+    KEY,
+    Exchange,
+    FakeApi,
+    a_job,
+    a_plan,
+    an_attempt,
+    done_frame,
+    event_frame,
+    progress_frame,
+)
 
 MEASURED = "3.9 MB, 5.12 bits per weight, perplexity prose 24.405 (23.686), code 7.667 (7.493)"
 Fewbits = Callable[..., int]
@@ -28,6 +38,39 @@ def test_a_recipe_may_be_given_in_full(api: FakeApi, fewbits: Fewbits, capsys: C
     assert fewbits("submit", "file:///m", '{"method"') == 2
     assert fewbits("submit", "file:///m", '{"damp_percent": NaN}') == 2
     assert "must be a JSON object" in capsys.readouterr().err
+
+
+def test_a_plan_shows_what_a_job_would_come_to(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    api.answers("POST", "/v1/plan", a_plan())
+    assert fewbits("plan", "file:///m", "gguf:Q4_K_M", "--windows", "8", "--wait-for-capacity") == 0
+    assert api.seen[0].body == {
+        "source": "file:///m",
+        "recipe": "gguf:Q4_K_M",
+        "evaluation": {"windows": 8},
+        "wait_for_capacity": True,
+    }
+    assert capsys.readouterr().out.splitlines() == [
+        "gguf:Q4_K_M of file:///m (LlamaForCausalLM, 6 layers, 12.3 MB of bfloat16)",
+        "step     pool  memory    GPU memory  scratch disk  done before",
+        "fetch    cpu   536.9 MB  0 B         0 B           yes",
+        "convert  cpu   2.0 GB    0 B         13.0 MB",
+        "the result will take about 4.1 MB",
+        "done before, if the source has not changed since 2026-01-01T00:00:00Z",
+        "warning: Mind the gap.",
+    ]
+
+
+def test_a_plan_that_would_be_refused_ends_with_another_status(
+    api: FakeApi, fewbits: Fewbits, capsys: Captured
+) -> None:
+    refusal = {"code": "no_capacity", "message": "Quantize needs more.", "param": "recipe"}
+    api.answers("POST", "/v1/plan", a_plan(model=None, result_bytes=None, refusals=[refusal]))
+    assert fewbits("plan", "file:///m", "gguf:Q4_K_M") == 5
+    out = capsys.readouterr().out
+    assert "cannot be seen from the server: nothing can be forecast" in out
+    assert out.splitlines()[-1] == "refused: Quantize needs more."
+    assert fewbits("plan", "file:///m", "gguf:Q4_K_M", "--json") == 5
+    assert json.loads(capsys.readouterr().out)["data"][0]["refusals"] == [refusal]
 
 
 def test_submit_and_wait_prints_a_line_a_change_and_no_control_characters(

@@ -143,6 +143,13 @@ CASES = {
     "a page of jobs of a status that none has": Case(lambda service, s: service.jobs(s, status="failed")),
     "a page of jobs by label": Case(lambda service, s: service.jobs(s, label="none")),
     "a page of jobs of a method that none has": Case(lambda service, s: service.jobs(s, method="gptq")),
+    "the last fetch of a source": Case(
+        lambda service, s: bind.last_fetched(s, service.bench.team, "file:///models/tiny")
+    ),
+    "the last fetch of a source that was never fetched": Case(
+        lambda service, s: bind.last_fetched(s, service.bench.team, "file:///none")
+    ),
+    "whether work was done before": Case(lambda _, s: bind.done_before(s, "0" * 64)),
     "a job": Case(lambda service, s: jobs.get(s, service.teams[1], "job_finished1")),
     "a look at the leases": Case(lambda _, s: watch.look(s, LEASE_SECONDS)),
     "no lease that is over": Case(lambda _, s: expiry.expired(s), [_WATCHED]),

@@ -161,6 +161,17 @@ def test_a_job_without_a_worker_is_refused_with_what_to_do(visitor: Visitor, dat
     assert visitor.post("/jobs/new", wait_for_capacity="on", **fields).status_code == 303
 
 
+def test_a_forecast_submits_nothing_and_keeps_what_was_typed(visitor: Visitor) -> None:
+    fields = {"method": "gguf", "recipe.type": "Q8_0", "evaluation.domains": "code", "labels": "mine", "plan": "1"}
+    response = visitor.post("/jobs/new", source="file:///models/tiny", **fields)
+    assert response.status_code == 200
+    assert 'id="about-plan"' in response.text
+    assert "cannot be seen from here" in shown(response)
+    assert "mine" in response.text
+    assert "no jobs yet" in shown(visitor.get("/jobs"))
+    assert 'id="source-error"' in visitor.post("/jobs/new", source="file:///etc", **fields).text
+
+
 def test_a_full_quota_is_said_in_the_form_and_on_a_page(visitor: Visitor, database: Database) -> None:
     over = visitor.submit()
     visitor.post(f"{over}/cancel")

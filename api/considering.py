@@ -1,0 +1,131 @@
+"""A request thought through to its plan, and all that speaks against it, before anything is written down.
+
+Refuses to know: whether it will be submitted.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from api.quotas import default_quotas
+from api.requests import JobRequest
+from api.services import services
+from core.errors import InvalidRequest, NoCapacity, RequestError
+from core.ids import TeamId
+from db import quotas, texts
+from db.jobs import PlannedStep
+from engines import families
+from engines.calibration import is_own
+from engines.methods.base import CalibratedParams
+from engines.recipe import Recipe, parse_recipe
+from engines.source import ModelFacts
+from pipeline.destinations import check_destination
+from pipeline.foresight import ForeseenStep, beyond_all_workers, foresee
+from pipeline.plan import plan
+from pipeline.precheck import check_model, facts_of
+from pipeline.sources import check_source
+
+WHAT_TO_DO = (
+    "Ask your operator for such a worker, choose a smaller model or, where a recipe has them, fewer samples; "
+    "or set wait_for_capacity, and the job waits for one."
+)
+
+
+@dataclass(frozen=True)
+class Considered:
+    """What a request comes to.
+
+    Attributes:
+        source: where the model is, as it is stored.
+        publish_to: where the result goes, likewise.
+        recipe: what is made.
+        model: what is known of the source; None where it cannot be seen from here.
+        steps: the plan.
+        foreseen: each step with what it will need.
+        beyond: the kinds of steps that no worker could run, each with the reason.
+        warnings: what is to be told of the job, should it be submitted.
+        refusals: why it would not be taken; empty if it would.
+    """
+
+    source: str
+    publish_to: str | None
+    recipe: Recipe
+    model: ModelFacts | None
+    steps: tuple[PlannedStep, ...]
+    foreseen: Sequence[ForeseenStep]
+    beyond: Mapping[str, str]
+    warnings: tuple[str, ...]
+    refusals: tuple[RequestError, ...]
+
+
+def consider(session: Session, team_id: TeamId, wanted: JobRequest) -> Considered:
+    """Return what a request comes to.
+
+    Raises:
+        RequestError: there is nothing to plan: the recipe, the source, its text or the destination is not one that this
+            service takes.
+    """
+    settings = services().settings
+    recipe = parse_recipe(wanted.recipe)
+    source = check_source(wanted.source, settings.source_roots)
+    publish_to = wanted.publish_to and check_destination(wanted.publish_to, settings.publish_roots)
+    steps = plan(recipe, wanted.evaluation.model_dump(), publish_to, _own_text(session, team_id, recipe))
+    model = facts_of(source, settings.source_roots)
+    foreseen = foresee(steps, model)
+    beyond = beyond_all_workers(session, foreseen)
+    warnings = families.warnings(recipe.tried_as, model) if model else ()
+    if beyond and wanted.wait_for_capacity:
+        warnings += (f"{next(iter(beyond.values()))} The job waits for one.",)
+    checks = (
+        lambda: _check_attempts(wanted.max_attempts, settings.attempts_limit),
+        lambda: check_model(recipe, source, settings.source_roots),
+        lambda: _check_capacity(beyond, wait=wanted.wait_for_capacity),
+        lambda: quotas.require_place(session, team_id, default_quotas(settings)),  # may lock until the transaction ends
+    )
+    return Considered(
+        source=source,
+        publish_to=publish_to,
+        recipe=recipe,
+        model=model,
+        steps=steps,
+        foreseen=foreseen,
+        beyond=beyond,
+        warnings=warnings,
+        refusals=tuple(_refusals(checks)),
+    )
+
+
+def _refusals(checks: Iterable[Callable[[], object]]) -> Iterator[RequestError]:
+    for check in checks:
+        try:
+            check()
+        except RequestError as error:
+            yield error
+
+
+def _check_capacity(beyond: Mapping[str, str], *, wait: bool) -> None:
+    if beyond and not wait:
+        raise NoCapacity(f"{next(iter(beyond.values()))} {WHAT_TO_DO}", param="recipe")
+
+
+def _own_text(session: Session, team_id: TeamId, recipe: Recipe) -> Mapping[str, Any] | None:
+    """Return what the plan has to know of the team's own text, where the recipe names one.
+
+    Raises:
+        InvalidRequest: the team has none of that id.
+    """
+    params = recipe.params
+    if not isinstance(params, CalibratedParams) or not is_own(params.calibration_text):
+        return None
+    text = texts.require_for_job(session, team_id, params.calibration_text)
+    return {"text_sha256": text.sha256, "text_format": text.format, "text_bytes": text.size_bytes}
+
+
+def _check_attempts(wanted: int | None, limit: int) -> None:
+    if wanted is not None and wanted > limit:
+        raise InvalidRequest(
+            f"A job may ask for {limit} attempts at most. Your operator sets this limit, by FEWBITS_ATTEMPTS_LIMIT.",
+            param="max_attempts",
+        )

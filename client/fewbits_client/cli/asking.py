@@ -1,0 +1,89 @@
+"""What a job is asked for with on a command line: a source, recipes and options, checked as far as they can be here."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, cast
+
+import click
+
+from fewbits_client.objects import SubmitOptions
+
+Recipes = Sequence[str | Mapping[str, Any]]
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def _source_url(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """Return the source as a URL; only the server can judge one that was given as such."""
+    if _SCHEME.match(value):
+        return value
+    # Links are followed, as the server does with the folders that it allows.
+    path = Path(value).expanduser().resolve()
+    if not path.is_dir():
+        problem = "is not a folder" if path.exists() else "does not exist"
+        raise click.BadParameter(f"{path} {problem} on this machine; a folder of the server's is {path.as_uri()}")
+    return path.as_uri()
+
+
+def _destination_url(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Return the destination as a URL; the folder is the server's, and is not there yet."""
+    if value is None or _SCHEME.match(value):
+        return value
+    return Path(value).expanduser().resolve().as_uri()
+
+
+def _pairs(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    for value, (name, equals, _) in zip(values, pairs, strict=True):
+        if not name or not equals:
+            raise click.BadParameter(f"{value!r} is not of the form NAME=VALUE")
+    return {name: text for name, _, text in pairs}
+
+
+def _recipes(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> Recipes:
+    """Return each recipe as the API takes it: a short form is a text, a long form an object."""
+    try:
+        return [
+            json.loads(value, parse_constant=_refuse_constant) if value.lstrip().startswith("{") else value
+            for value in values
+        ]
+    except ValueError as error:
+        raise click.BadParameter(f"a recipe that begins with {{ must be a JSON object: {error}") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_ASKED = (
+    click.argument("source", callback=_source_url),
+    click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, callback=_recipes),
+    click.option("--windows", type=click.IntRange(1, 10000), help="Windows of 512 tokens to score in each domain."),
+    click.option("--domain", "domains", multiple=True, help="A text to judge by, such as prose; may be repeated."),
+    click.option(
+        "--metadata", metavar="NAME=VALUE", multiple=True, callback=_pairs, help="A note on the job; may be repeated."
+    ),
+    click.option("--label", "labels", multiple=True, help="A tag to find the job by; may be repeated."),
+    click.option("--priority", type=click.IntRange(-100, 100), help="Above 0 goes first within the team."),
+    click.option("--max-runtime", "max_runtime_seconds", type=click.IntRange(1), help="Seconds the work may take."),
+    click.option("--max-pending", "max_pending_seconds", type=click.IntRange(1), help="Seconds it may wait to begin."),
+    click.option("--max-attempts", type=click.IntRange(1), help="How often a step that goes wrong is tried."),
+    click.option("--wait-for-capacity", is_flag=True, help="Submit also what no worker could run, to wait for one."),
+    click.option("--publish-to", metavar="FOLDER", callback=_destination_url, help="A new folder for the result."),
+)
+
+
+def asks_for_a_job(command: Command) -> Command:
+    """Give a command the arguments and options that say what is wanted."""
+    for add in reversed(_ASKED):
+        command = add(command)
+    return command
+
+
+def given(options: Mapping[str, Any]) -> SubmitOptions:
+    """Return the options that were said; the server has the defaults of the others."""
+    said = {name: value for name, value in options.items() if value not in (None, (), {}) and value is not False}
+    return cast("SubmitOptions", said)
