@@ -19,8 +19,8 @@ from db.jobs import PlannedStep
 from engines import families
 from engines.calibration import is_own
 from engines.methods.base import CalibratedParams
+from engines.model_facts import ModelFacts
 from engines.recipe import Recipe, parse_recipe
-from engines.source import ModelFacts
 from pipeline.destinations import check_destination
 from pipeline.foresight import ForeseenStep, beyond_all_workers, foresee
 from pipeline.plan import plan

@@ -7,7 +7,7 @@ from api.considering import Considered, consider
 from api.presenting import error_object
 from api.requests import JobRequest
 from core.ids import TeamId
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 from pipeline.reuse import Reuse, expected_reuse
 
 

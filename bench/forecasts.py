@@ -12,8 +12,8 @@ from bench.gpu import shapes
 from bench.gpu.results import Results, Row
 from bench.gpu.sections import LONG, SHORT
 from engines import methods
+from engines.model_facts import ModelFacts
 from engines.recipe import parse_recipe
-from engines.source import ModelFacts
 
 GIB = 2**30
 MEASURED = Path(__file__).parent / "results" / "gpu.md"

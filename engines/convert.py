@@ -18,8 +18,9 @@ from engines import pretokenizer
 from engines.context import EngineContext, Progress
 from engines.gguf_file import read_gguf_facts
 from engines.methods.base import Forecast
+from engines.model_facts import ModelFacts
 from engines.pretokenizer import PreTokenizer
-from engines.source import ModelFacts, inspect_snapshot
+from engines.source import inspect_snapshot
 
 FILE_NAME = "model.gguf"
 VOCABULARY_NAME = "vocabulary.gguf"

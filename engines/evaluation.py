@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from core.errors import InvalidRequest, ModelUnsupported
 from engines.context import Progress
 from engines.methods.base import Forecast
+from engines.model_facts import ModelFacts
 from engines.runtimes import CONTEXT_TOKENS, SCORED_TOKENS, WINDOW_TOKENS, Judged, Runtime
-from engines.source import ModelFacts
 from engines.tokenizer import encode, leading_bos, load_tokenizer
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from core.errors import ModelUnsupported
-from engines.source import CONFIG_NAME, ModelFacts
+from engines.model_facts import ModelFacts
+from engines.source import CONFIG_NAME
 from engines.weights import read_json_object
 
 FAMILIES: Mapping[str, str] = MappingProxyType(

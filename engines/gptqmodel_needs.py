@@ -4,7 +4,7 @@ It reads a layer at a time from the source's files, and packs it into a file of 
 disk, too; at the end all of it is read again, and written into the result.
 """
 
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 
 PROCESS_BYTES = 2750 * 2**20  # torch with CUDA, transformers, GPTQModel
 COPY = 1.5  # embedding and output head lie in memory when the result is written, and one of them once more

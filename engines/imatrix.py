@@ -17,7 +17,7 @@ from engines.gguf_plan import quantizable
 from engines.imatrix_file import CHUNKS, COUNTS, IMATRIX_NAME, SUMS
 from engines.llama_cpp import run_tool
 from engines.methods.base import Forecast
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 
 TEXT_NAME = calibration.TEXT_NAME  # as it stands in the file
 

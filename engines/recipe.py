@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from core.errors import InvalidRequest
 from engines import families, methods
 from engines.methods.base import CalibratedParams, Method, MethodParams, Preset
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 
 
 @dataclass(frozen=True)

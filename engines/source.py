@@ -7,11 +7,11 @@ number in it is checked against the bytes that are there.
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core.errors import ModelUnsupported, SourceInvalid
+from engines.model_facts import ModelFacts, tensor_groups
 from engines.weights import StoredTensor, read_header, read_json_object
 
 CONFIG_NAME = "config.json"
@@ -35,71 +35,6 @@ COPIED_NAME = re.compile(
     r"|vocab\.(json|txt)|merges\.txt|chat_template\.(json|jinja)|[\w-]+\.jinja"
     r"|(LICEN[SC]E|NOTICE|README|USE_POLICY)(\.(md|txt))?"
 )
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What is known of a model once its folder has been read.
-
-    Attributes:
-        architecture: the class name in config.json, such as ``LlamaForCausalLM``.
-        parameter_count: elements of all stored tensors.
-        weight_bytes: bytes of all stored tensors.
-        dtype: the storage type of most of the weights: ``bfloat16``, ``float16`` or ``float32``.
-        hidden_size: width of the residual stream.
-        layer_count: hidden layers.
-        vocabulary_size: rows of the embedding.
-        row_lengths: the different lengths of the rows of the layers' weights, ascending.
-        tied_embeddings: whether the embedding is the output head, too; unknown of a model that was fetched before this
-            was looked at, which counts as no.
-        stacked_experts: whether all experts of a layer are stored as one tensor; likewise.
-        position_count: how many tokens the model can read at once; 0 where that is unknown.
-        head_count: heads of attention; 0 where that is unknown.
-    """
-
-    architecture: str
-    parameter_count: int
-    weight_bytes: int
-    dtype: str
-    hidden_size: int
-    layer_count: int
-    vocabulary_size: int
-    row_lengths: Sequence[int]
-    tied_embeddings: bool = False
-    stacked_experts: bool = False
-    position_count: int = 0
-    head_count: int = 0
-
-    @property
-    def embedding_elements(self) -> int:
-        """Elements of the embedding, and of an output head."""
-        return self.vocabulary_size * self.hidden_size
-
-    @property
-    def outside_elements(self) -> int:
-        """Elements of embedding and output head: what is in no layer, and is not quantized."""
-        return self.embedding_elements * (1 if self.tied_embeddings else 2)
-
-    @property
-    def layer_elements(self) -> int:
-        """Elements of a layer, the mean."""
-        return max(self.parameter_count - self.outside_elements, 0) // self.layer_count
-
-    @property
-    def element_bytes(self) -> float:
-        """Bytes of an element as it is stored, the mean."""
-        return self.weight_bytes / self.parameter_count
-
-    @property
-    def longest_row(self) -> int:
-        """The most columns of a layer's matrices: as a rule, those that come out of the feed-forward part."""
-        return max(self.row_lengths, default=self.hidden_size)
-
-    @property
-    def largest_tensor_elements(self) -> int:
-        """A bound of the largest tensor: the embedding of small models, feed-forward or experts of large ones."""
-        half_layer = self.parameter_count // max(self.layer_count, 1) // 2
-        return max(self.vocabulary_size * self.hidden_size, half_layer)
 
 
 def inspect(folder: Path, roots: Sequence[Path] = ()) -> ModelFacts:
@@ -134,6 +69,9 @@ def inspect(folder: Path, roots: Sequence[Path] = ()) -> ModelFacts:
         stacked_experts=any(is_stacked(name, tensor) for name, tensor in tensors.items()),
         position_count=_count(sizes, "max_position_embeddings", "n_positions", "n_ctx"),
         head_count=_count(sizes, "num_attention_heads", "n_head", "num_heads", "n_heads"),
+        kv_head_count=_count(sizes, "num_key_value_heads"),
+        expert_count=_count(sizes, "num_local_experts", "num_experts", "n_routed_experts"),
+        tensors=tensor_groups(tensors),
     )
     _require_agreement(facts, tensor_count=len(tensors))
     return facts

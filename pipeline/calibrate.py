@@ -7,7 +7,7 @@ from core.steps import UnboundStep
 from engines import calibration, evaluation, tokenizer
 from engines.calibration import Calibration, OwnText
 from engines.methods.base import Forecast
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 from pipeline.step_kind import MIB, Facts, Outcome, Output, StepContext, StepKind
 
 TEXT = "text"  # what the step calls a team's own text, which it reads

@@ -8,7 +8,7 @@ from core.errors import SourceInvalid
 from core.steps import UnboundStep
 from engines import families, source
 from engines.methods.base import Forecast
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 from pipeline.copying import copy_files
 from pipeline.sources import local_folder
 from pipeline.step_kind import MIB, Facts, Outcome, Output, StepContext, StepKind

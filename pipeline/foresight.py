@@ -13,7 +13,7 @@ from db import workers
 from db.jobs import PlannedStep
 from db.room import GPU, Need, Room, lacks_gpu
 from engines.methods.base import Forecast
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 from pipeline.kinds import KINDS
 
 BYTES_MAX = 2**63 - 1  # the largest number that Postgres keeps; no machine has as much

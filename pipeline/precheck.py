@@ -8,8 +8,9 @@ from pathlib import Path
 from core.errors import RequestError
 from engines import source
 from engines.checkpoints import matrices
+from engines.model_facts import ModelFacts
 from engines.recipe import Recipe
-from engines.source import ModelFacts, weight_tensors
+from engines.source import weight_tensors
 from pipeline.sources import local_folder
 
 KNOWN_MAX = 256  # folders of which what was seen is kept in memory

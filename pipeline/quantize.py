@@ -7,8 +7,8 @@ from typing import Any
 from core.steps import UnboundStep
 from engines.gpu import peak_vram_bytes
 from engines.methods.base import Forecast
+from engines.model_facts import ModelFacts
 from engines.recipe import parse_recipe
-from engines.source import ModelFacts
 from pipeline.material import MADE_BY
 from pipeline.step_kind import Facts, Outcome, Output, StepContext, StepKind, input_facts, model_facts
 

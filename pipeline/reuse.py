@@ -15,7 +15,7 @@ from core.ids import TeamId
 from core.steps import Input, UnboundStep
 from db import bind
 from db.jobs import PlannedStep
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 from pipeline.binding import describe
 from pipeline.kinds import KINDS
 from pipeline.step_kind import model_facts

@@ -10,7 +10,7 @@ from core.ids import ArtifactId
 from core.steps import EvaluationRow, UnboundStep
 from engines.context import EngineContext
 from engines.methods.base import Forecast
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 
 MIB = 1 << 20
 
@@ -117,8 +117,7 @@ class StepKind(abc.ABC):
 
 def model_facts(facts: Facts) -> ModelFacts:
     """Return what the fetch found out about the model."""
-    found = facts["fetch"]["model"]
-    return ModelFacts(**{**found, "row_lengths": tuple(found["row_lengths"])})  # JSON knows no tuples
+    return ModelFacts.of(facts["fetch"]["model"])
 
 
 def input_facts(step: UnboundStep) -> Facts:

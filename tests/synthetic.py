@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from core.errors import DoesNotFit
 from engines.context import EngineContext, Measurement, Progress, Suspended
 from engines.methods.base import Forecast, Format, Material, Method, MethodParams, register
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 from workers.protocol import MESSAGES_FD
 
 MODULE = "tests.synthetic"

@@ -11,7 +11,7 @@ from typing import Any
 from bench.gpu.steps import Ran
 from demo.__main__ import MODEL
 from engines import source
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 from engines.weights import read_header
 from pipeline.step_kind import Outcome
 

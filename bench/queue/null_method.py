@@ -7,7 +7,7 @@ from typing import Any
 from bench.queue.marks import Marker
 from engines.context import EngineContext
 from engines.methods.base import Forecast, Format, Material, Method, MethodParams, register
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 
 
 class NullParams(MethodParams):

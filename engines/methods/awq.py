@@ -19,7 +19,7 @@ from engines.methods import awq_gemm
 from engines.methods.awq_gemm import BITS
 from engines.methods.base import Forecast, Format, Material, Preset, register
 from engines.methods.compressed import CompressedMethod, CompressedParams
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 
 SHORT = re.compile(r"4bit(-g(?P<group>[0-9]{1,4}))?(?P<sym>-sym)?(?P<ct>-ct)?")
 

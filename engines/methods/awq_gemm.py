@@ -12,8 +12,9 @@ from engines.gptqmodel_needs import packed_bits
 from engines.gptqmodel_work import Work
 from engines.group_sizes import require_groups
 from engines.methods.base import Forecast, Material
+from engines.model_facts import ModelFacts
 from engines.module_rules import dynamic, packing, require_alike, require_matches
-from engines.source import ANYWHERE, ModelFacts, inspect_snapshot, weight_tensors
+from engines.source import ANYWHERE, inspect_snapshot, weight_tensors
 
 BITS = 4
 ANOTHER = "another method"

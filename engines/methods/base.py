@@ -16,7 +16,8 @@ from pydantic_core import PydanticCustomError
 from engines.calibration import BUILT_IN, OWN_ID, Calibration, is_own
 from engines.checkpoints import matrices
 from engines.context import EngineContext
-from engines.source import ANYWHERE, ModelFacts, inspect_snapshot, weight_tensors
+from engines.model_facts import ModelFacts
+from engines.source import ANYWHERE, inspect_snapshot, weight_tensors
 
 Material = Literal["snapshot", "gguf", "samples", "imatrix"]
 Format = Literal["gguf", "gptq", "awq", "compressed-tensors"]

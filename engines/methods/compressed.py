@@ -15,8 +15,8 @@ from engines.compressed_files import OUTPUT_HEAD, WORD_BITS, Scheme
 from engines.context import EngineContext
 from engines.group_sizes import require_groups
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method
+from engines.model_facts import ModelFacts
 from engines.module_rules import Rules, SkipRule, dynamic, require_alike, require_matches
-from engines.source import ModelFacts
 
 PROCESS_BYTES = 3 * 2**30  # torch with CUDA, transformers, llm-compressor
 HEADS_COPIES = 2.5  # of an output head while the result is written

@@ -13,11 +13,11 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from core.errors import InvalidRequest, ModelUnsupported, ToolFailed
+from engines import gguf_size
 from engines.context import EngineContext, Progress
 from engines.gguf_file import gguf_in, open_gguf, read_gguf_facts
 from engines.gguf_plan import quantizable, type_options
 from engines.gguf_types import (
-    MAIN,
     NEED_IMATRIX,
     SIXTEEN_BIT_TYPES,
     STORAGE,
@@ -26,18 +26,16 @@ from engines.gguf_types import (
     GgufType,
     TensorType,
     asked_types,
-    stored_as,
 )
 from engines.imatrix_file import IMATRIX_NAME
 from engines.llama_cpp import VERSION, run_tool
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
+from engines.model_facts import ModelFacts
 from engines.pretokenizer import PreTokenizer
-from engines.source import ModelFacts
 from engines.tensor_patterns import PATTERNS_MAX, require_patterns
 
 HEADER_BYTES = 64 * 2**20  # vocabulary and metadata, generously
 PROCESS_BYTES = 256 * 2**20
-MIXED_BITS = 1.0  # by which a mixture exceeds its main type
 MEGABYTE = 10**6  # llama-gguf-split counts in these
 
 # "[  12/ 291]  blk.1.attn_q.weight - [ 4096, …": one line for each tensor, printed once it is done
@@ -176,8 +174,8 @@ class GgufMethod(Method):
         )
 
     def result_bytes(self, facts: ModelFacts, params: Any) -> int:
-        """Return what the result's weights will hardly exceed."""
-        return int(_bits_bound(facts, params) / 8)
+        """Return about how large the result is."""
+        return gguf_size.file_bytes(facts, params)
 
     def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
         """Write ``model-<type>.gguf``, or a set ``model-<type>-00001-of-0000N.gguf``.
@@ -268,23 +266,6 @@ def _one_tensor_exceeds(name: str, size_bytes: int) -> InvalidRequest:
         f"{name} alone takes more than split_max_bytes, and is never split. Choose {least} or more.",
         param="recipe.split_max_bytes",
     )
-
-
-def _bits_bound(facts: ModelFacts, params: Any) -> float:
-    """Return bits that all weights together will hardly exceed."""
-    edges = [name for name in (params.token_embedding_type, params.output_type) if name is not None]
-    main: TensorType = MAIN[params.type]
-    # An embedding that is the output head, too, is kept at q6_K or more.
-    edge = max(_stored_bits(facts, name) for name in (main, *edges, *(() if edges else ("q6_K",))))
-    asked = (_stored_bits(facts, name) for name in params.tensor_types.values())
-    mixed = STORAGE[main].bits + (0 if main in ("f16", "bf16", "q8_0") else MIXED_BITS)
-    inner = max(mixed, _stored_bits(facts, main), *asked, 0)
-    edge_elements = min(facts.parameter_count, 2 * facts.vocabulary_size * facts.hidden_size)
-    return max(edge, inner) * edge_elements + inner * (facts.parameter_count - edge_elements)
-
-
-def _stored_bits(facts: ModelFacts, name: TensorType) -> float:
-    return max(STORAGE[stored_as(name, length)].bits for length in (facts.hidden_size, *facts.row_lengths))
 
 
 register(GgufMethod())

@@ -21,6 +21,7 @@ from engines.gptqmodel_needs import packed_bits
 from engines.gptqmodel_work import Work
 from engines.group_sizes import WHOLE_ROW, require_groups
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
+from engines.model_facts import ModelFacts
 from engines.module_rules import (
     CHANGE,
     OUTPUT_HEAD,
@@ -32,7 +33,6 @@ from engines.module_rules import (
     require_matches,
     whole_name,
 )
-from engines.source import ModelFacts
 
 SHORT = re.compile(
     r"(?P<bits>[0-9]{1,4})bit(-g(?P<group>[0-9]{1,4})|-(?P<whole>row))?(?P<act>-desc_act)?(?P<asym>-asym)?"

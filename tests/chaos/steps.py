@@ -16,7 +16,7 @@ from typing import Any, Literal
 from core.errors import DoesNotFit, RequestError
 from engines.context import EngineContext, Measurement, Progress, Suspended
 from engines.methods.base import Forecast, Format, Material, Method, MethodParams, register
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 
 MODULE = "tests.chaos.steps"
 METHOD = "chaos"

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from core.errors import FewbitsError, ModelUnsupported, SourceInvalid
 from engines import source
+from engines.model_facts import ModelFacts, TensorGroup
 from engines.weights import read_header
 from tests.engines import conftest
 
 
 def test_facts_of_a_model(tiny: Path) -> None:
-    assert source.inspect(tiny) == source.ModelFacts(
+    assert source.inspect(tiny) == ModelFacts(
         architecture="LlamaForCausalLM",
         parameter_count=6163712,
         weight_bytes=12327424,
@@ -32,6 +33,20 @@ def test_facts_of_a_model(tiny: Path) -> None:
         tied_embeddings=True,
         position_count=2048,
         head_count=4,
+        kv_head_count=4,
+        tensors=(
+            TensorGroup("model.embed_tokens.weight", (4096, 256), 1),
+            TensorGroup("model.layers.*.input_layernorm.weight", (256,), 6),
+            TensorGroup("model.layers.*.mlp.down_proj.weight", (256, 768), 6),
+            TensorGroup("model.layers.*.mlp.gate_proj.weight", (768, 256), 6),
+            TensorGroup("model.layers.*.mlp.up_proj.weight", (768, 256), 6),
+            TensorGroup("model.layers.*.post_attention_layernorm.weight", (256,), 6),
+            TensorGroup("model.layers.*.self_attn.k_proj.weight", (256, 256), 6),
+            TensorGroup("model.layers.*.self_attn.o_proj.weight", (256, 256), 6),
+            TensorGroup("model.layers.*.self_attn.q_proj.weight", (256, 256), 6),
+            TensorGroup("model.layers.*.self_attn.v_proj.weight", (256, 256), 6),
+            TensorGroup("model.norm.weight", (256,), 1),
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from engines.context import EngineContext
 from engines.methods.base import Forecast, Format, Material, Method, MethodParams, register
-from engines.source import ModelFacts
+from engines.model_facts import ModelFacts
 
 
 class Calibration(BaseModel):
