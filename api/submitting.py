@@ -68,7 +68,7 @@ def _new_job(session: Session, team_id: TeamId, wanted: JobRequest) -> NewJob:
     _check_attempts(wanted.max_attempts, settings.attempts_limit)
     model = check_model(recipe, source, settings.source_roots)
     steps = plan(recipe, evaluation, publish_to, _own_text(session, team_id, recipe))
-    warnings = families.warnings(recipe.tried_as, model) if model else ()
+    warnings = recipe.warnings + (families.warnings(recipe.tried_as, model) if model else ())
     warnings += _check_capacity(session, steps, model, wait=wanted.wait_for_capacity)
     quotas.require_place(session, team_id, default_quotas(settings))  # last, for it may lock until the transaction ends
     return NewJob(
