@@ -63,6 +63,18 @@ class Check(TypedDict):
     detail: str
 
 
+class Runtime(TypedDict):
+    """That one runtime serves the files, on some GPUs, or why it does not; by its sources, not by a try."""
+
+    runtime: str
+    version: str
+    serves: bool
+    gpus: str | None
+    how: str | None
+    why_not: str | None
+    sources: list[str]
+
+
 class Calibration(TypedDict):
     """What a method looked at; `text` is the id of one of the team's own, or a name."""
 
@@ -87,6 +99,7 @@ class Result(TypedDict):
     baseline: Baseline | None
     perplexity: dict[str, float] | None
     verification: list[Check] | None
+    runtimes: list[Runtime] | None
     seconds: float | None
 
 

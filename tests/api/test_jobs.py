@@ -67,6 +67,8 @@ def test_a_job_shows_what_its_steps_find_out(caller: Caller, database: Database)
     assert job["steps"][2]["attempt"] == 1
     work.finish(taken, {"size_bytes": 300, "bits_per_weight": 4.8, "tensor_types": {"q4_K": 36}})
     result = caller.get(f"/v1/jobs/{job_id}").get_json()["result"]
+    runtimes = result.pop("runtimes")
+    assert {"vLLM", "llama.cpp"} <= {one["runtime"] for one in runtimes if one["serves"]}
     assert result == {
         "size_bytes": 300,
         "bits_per_weight": 4.8,
