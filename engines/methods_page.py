@@ -70,8 +70,8 @@ def _serving() -> Iterator[str]:
     for source, number in numbers.items():
         package, _, path = source.partition(": ")
         yield f"{number}. {package}: `{path}`"
-    for name, runtime in RUNTIMES.items():
-        for source in runtime.otherwise:
+    for name, about in RUNTIMES.items():
+        for source in about.otherwise:
             yield f"\n{name} reads no other format ({source})."
     yield ""
 

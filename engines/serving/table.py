@@ -13,6 +13,7 @@ from engines.methods.base import Format
 
 Capability = tuple[int, int]  # of a GPU, as CUDA counts: 8.9 is (8, 9)
 Fact = str | int | bool
+Takes = Mapping[str, Sequence[Fact]]  # for each fact that matters, the values that are served
 
 GENERATIONS: Mapping[Capability, str] = {
     (5, 0): "Maxwell",
@@ -56,7 +57,7 @@ class Rule:
 
     runtime: str
     format: Format
-    takes: Mapping[str, Sequence[Fact]]
+    takes: Takes
     how: str
     sources: Sequence[str]
     since: Capability | None = None
@@ -105,12 +106,12 @@ _GGUF_TYPES = tuple(STORAGE)
 _TYPES_BEFORE_MXFP4 = tuple(name for name in STORAGE if name != "mxfp4")
 
 # A file names the class Linear as what is quantized, which an output head is for neither server.
-_BODY = {"lm_head": (False,)}
-_INT = {"type": ("int",), "activations": ("none",), "group_size": _MARLIN_GROUPS, **_BODY}
-_INT8 = {"type": ("int",), "bits": (8,), "group_size": _NO_GROUPS, "symmetric": (True,), **_BODY}
-_FP8 = {"type": ("float",), "bits": (8,), "group_size": _NO_GROUPS, "symmetric": (True,), **_BODY}
-_ROUNDED = {"activations": ("token", "static")}
-_KEPT = {"activations": ("none",)}
+_BODY: Takes = {"lm_head": (False,)}
+_INT: Takes = {"type": ("int",), "activations": ("none",), "group_size": _MARLIN_GROUPS, **_BODY}
+_INT8: Takes = {"type": ("int",), "bits": (8,), "group_size": _NO_GROUPS, "symmetric": (True,), **_BODY}
+_FP8: Takes = {"type": ("float",), "bits": (8,), "group_size": _NO_GROUPS, "symmetric": (True,), **_BODY}
+_ROUNDED: Takes = {"activations": ("token", "static")}
+_KEPT: Takes = {"activations": ("none",)}
 
 _VLLM_COMPRESSED = ("compressed_tensors/compressed_tensors.py", "compressed_tensors/utils.py")
 _VLLM_SCHEMES = "compressed_tensors/schemes/compressed_tensors"
