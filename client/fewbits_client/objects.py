@@ -256,6 +256,48 @@ class Method(TypedDict):
     parameters: dict[str, Any]
 
 
+class Tokenizer(TypedDict):
+    """What turns a model's text into numbers; `vocabulary_size` is null where no readable file lists it."""
+
+    kind: str | None
+    vocabulary_size: int | None
+    special_tokens: dict[str, str]
+
+
+class RecipeFit(TypedDict):
+    """Whether a recipe goes with a model, and which runtimes serve what it makes."""
+
+    recipe: str
+    method: str
+    fits: bool
+    error: JobError | None
+    warnings: list[str]
+    served_by: list[str]
+
+
+class Model(TypedDict):
+    """What a model's headers and small files tell of it; null is what they do not tell."""
+
+    object: Literal["model"]
+    source: str
+    architecture: str
+    model_type: str | None
+    parameter_count: int
+    size_bytes: int
+    dtype: str
+    layer_count: int
+    hidden_size: int
+    vocabulary_size: int
+    context_length: int | None
+    tied_embeddings: bool
+    experts: int | None
+    experts_per_token: int | None
+    tokenizer: Tokenizer
+    has_chat_template: bool
+    licence: str | None
+    recipes: list[RecipeFit]
+
+
 class Page(TypedDict, Generic[T]):
     """One page of a list."""
 

@@ -1,14 +1,13 @@
 """`submit` and `retry`: from a folder and recipes, or from an older job, to jobs."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import click
 
-from fewbits_client.cli.command import job_argument, talks_to_server
+from fewbits_client.cli.command import URL_SCHEME, job_argument, source_argument, talks_to_server
 from fewbits_client.cli.display import display_for
 from fewbits_client.cli.exits import Exit, exit_for_error, exit_for_jobs
 from fewbits_client.cli.following import Interrupted, wait_for
@@ -20,24 +19,10 @@ from fewbits_client.objects import Job, SubmitOptions
 
 Recipes = Sequence[str | Mapping[str, Any]]
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-
-
-def _source_url(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    """Return the source as a URL; only the server can judge one that was given as such."""
-    if _SCHEME.match(value):
-        return value
-    # Links are followed, as the server does with the folders that it allows.
-    path = Path(value).expanduser().resolve()
-    if not path.is_dir():
-        problem = "is not a folder" if path.exists() else "does not exist"
-        raise click.BadParameter(f"{path} {problem} on this machine; a folder of the server's is {path.as_uri()}")
-    return path.as_uri()
-
 
 def _destination_url(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     """Return the destination as a URL; the folder is the server's, and is not there yet."""
-    if value is None or _SCHEME.match(value):
+    if value is None or URL_SCHEME.match(value):
         return value
     return Path(value).expanduser().resolve().as_uri()
 
@@ -66,7 +51,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 @click.command()
-@click.argument("source", callback=_source_url)
+@source_argument
 @click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, callback=_recipes)
 @click.option("--windows", type=click.IntRange(1, 10000), help="Windows of 512 tokens to score in each domain.")
 @click.option("--domain", "domains", multiple=True, help="A text to judge by, such as prose; may be repeated.")
