@@ -24,9 +24,10 @@ SERVING = """\
 ## What serves the results
 
 Read in the sources of each runtime, at the version that is named, and not tried here; a newer version may serve more,
-or less. What is said holds for single matrices: what runs all experts of a layer at once has limits of its own. That a
-runtime knows the model's architecture is taken for granted. A recipe that no server of these serves is warned of when
-it is submitted; a job's result, its page and `fewbits inspect` say what serves it.
+or less. What is said holds for single matrices whose sizes are multiples of 128: what runs all experts of a layer at
+once has limits of its own. That a runtime knows the model's architecture is taken for granted. A number behind a GPU's
+name is its compute capability. A recipe that no server of these serves is warned of when it is submitted; transformers
+is none, for one user at a time. A job's result, its page and `fewbits inspect` say what serves it.
 """
 
 LISTED_MAX = 32  # values in a cell; more are listed below the table

@@ -1,8 +1,8 @@
 """Which runtimes serve which files, and on which GPUs: data, each row as the runtime's own sources have it.
 
 What a row says was read in the files that it names, at the version of its runtime; a newer version may serve more, or
-less. It is said of single matrices: what runs all experts of a layer at once has limits of its own. That a runtime
-knows the model's architecture is taken for granted.
+less. It is said of single matrices whose sizes are multiples of 128: what runs all experts of a layer at once has
+limits of its own. That a runtime knows the model's architecture is taken for granted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -147,8 +147,8 @@ RULES: Sequence[Rule] = (
         "vLLM",
         "awq",
         {"zero_point": (False,), "group_size": _AWQ_GROUPS},
-        "AWQ's own kernels, which are slower than Marlin's",
-        _vllm("auto_awq.py", "awq_triton.py"),
+        "AWQ's own kernels, in float16 alone; slower than Marlin's",
+        (*_vllm("auto_awq.py"), *_of(f"vLLM {_VLLM}", "csrc/quantization/awq", "gemm_kernels.cu")),
         since=(7, 5),
     ),
     Rule(
@@ -222,7 +222,7 @@ RULES: Sequence[Rule] = (
         "SGLang",
         "awq",
         {"zero_point": (True,), "group_size": _AWQ_GROUPS},
-        "weights unpacked before each multiplication, in float16",
+        "weights unpacked before each multiplication, in float16 alone",
         _SGLANG_AWQ,
         since=(7, 5),
         before=(8, 0),
@@ -231,7 +231,7 @@ RULES: Sequence[Rule] = (
         "SGLang",
         "awq",
         {"zero_point": (False,), "group_size": _AWQ_GROUPS},
-        "weights unpacked before each multiplication, in float16",
+        "weights unpacked before each multiplication, in float16 alone",
         _SGLANG_AWQ,
         since=(7, 5),
     ),
