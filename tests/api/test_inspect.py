@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from core.settings import Settings
-from tests.api.conftest import Caller, pointers, problem_of
+from db.session import Database
+from fewbits_client.cli import main
+from tests.api.conftest import Caller, new_key, pointers, problem_of
+from tests.api.serving import serving
 from tests.conftest import TINY_LLAMA
 
 
@@ -145,3 +148,22 @@ def test_a_recipe_that_a_server_serves_is_not_warned_of(caller: Caller, model: P
     job = caller.submit("gptq:4bit-g128", source=model.as_uri(), wait_for_capacity=True)
     events = caller.get(f"/v1/jobs/{job['id']}/events").get_json()["data"]
     assert "No server" not in json.dumps(events)
+
+
+def test_the_command_asks_the_real_server(
+    database_url: str, database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = new_key(database, "ours")
+    with serving(database_url, tmp_path, FEWBITS_SOURCE_ROOTS=str(TINY_LLAMA.parent)) as server:
+        with pytest.raises(SystemExit) as ended:
+            main(["inspect", str(TINY_LLAMA), "--url", server.url, "--api-key", key])
+        shown = capsys.readouterr().out
+        assert ended.value.code == 0, shown
+        with pytest.raises(SystemExit) as ended:
+            main(["inspect", "hf://org/name", "--url", server.url, "--api-key", key])
+        assert ended.value.code
+        assert "file:///an/absolute/folder" in capsys.readouterr().err
+    assert "LlamaForCausalLM (llama)" in shown
+    assert "BPE, 4,096 tokens" in shown
+    row = next(line.split() for line in shown.splitlines() if line.startswith("gguf:Q4_K_M"))
+    assert row == ["gguf:Q4_K_M", "yes", "vLLM,", "SGLang,", "llama.cpp,", "transformers"]
