@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from engines.recipe import Recipe, parse_recipe, preset_recipe
 from engines.source import ModelFacts, weight_tensors
 from pipeline.sources import local_folder
 
+_NUMBER = re.compile(r"\.\d+(?=\.)")
 KNOWN_MAX = 256  # folders of which what was seen is kept in memory
 
 Seen = tuple[ModelFacts, Mapping[str, tuple[int, int]]]  # facts, and the matrices that could be quantized
@@ -113,6 +115,17 @@ def _require_fit(recipe: Recipe, seen: Seen) -> None:
     facts, found = seen
     recipe.check(facts)
     recipe.check_matrices(found)
+
+
+def _one_of_each_kind(found: Mapping[str, tuple[int, int]]) -> Mapping[str, tuple[int, int]]:
+    """Return one of those matrices that differ only by numbers in their names, which no usual recipe tells apart.
+
+    A model may have tens of thousands of them, and to look at each for every recipe takes seconds.
+    """
+    kinds: dict[tuple[str, tuple[int, int]], str] = {}
+    for name, shape in found.items():
+        kinds.setdefault((_NUMBER.sub(".0", name), shape), name)
+    return {name: found[name] for name in kinds.values()}
 
 
 def _usual_recipes() -> dict[str, Recipe]:
