@@ -16,8 +16,14 @@ from engines.methods.base import Method, Preset
 from engines.recipe import Recipe, parse_recipe, preset_recipe
 
 
-def job_object(job: ShownJob, waits_for: Sequence[str] = ()) -> responses.Job:
-    """Return a job with its steps and what is known of its result, and of why it waits."""
+def job_object(job: ShownJob, waits_for: Sequence[str] | None = None) -> responses.Job:
+    """Return a job with its steps and what is known of its result.
+
+    Args:
+        job: as it was read.
+        waits_for: why it waits, where it is read by itself; then what serves its result is told, too. In a list both
+            would be most of what is sent.
+    """
     recipe = _recipe(job)
     return responses.Job(
         id=job.id,
@@ -40,10 +46,10 @@ def job_object(job: ShownJob, waits_for: Sequence[str] = ()) -> responses.Job:
         wait_for_capacity=job.wait_for_capacity,
         publish_to=job.publish_to,
         published=any(step.kind == "publish" and step.status == StepStatus.SUCCEEDED for step in job.steps),
-        waits_for=list(waits_for),
+        waits_for=list(waits_for or ()),
         error=_error(job.error),
         steps=[step_object(step) for step in job.steps],
-        result=_result(job, recipe),
+        result=_result(job, None if waits_for is None else recipe),
     )
 
 
@@ -189,7 +195,12 @@ def _error(document: Mapping[str, Any] | None) -> responses.JobError | None:
 
 
 def _result(job: ShownJob, recipe: Recipe | None) -> responses.Result | None:
-    """Return what the finished steps found out, None where none of them finds out anything."""
+    """Return what the finished steps found out, None where none of them finds out anything.
+
+    Args:
+        job: whose steps.
+        recipe: what serves its result is told by; None leaves that out.
+    """
     done = {step.kind: step for step in job.steps if step.status == StepStatus.SUCCEEDED}
     if not done.keys() & {"calibrate", "quantize", "reference", "evaluate"}:
         return None

@@ -94,7 +94,9 @@ class Result(BaseModel):
     baseline: Baseline | None
     perplexity: dict[str, float] | None
     verification: list[Check] | None = Field(description="What was looked at before the result was published")
-    runtimes: list[Runtime] | None = Field(description="Which runtimes can serve the result, and which cannot")
+    runtimes: list[Runtime] | None = Field(
+        description="Which runtimes can serve the result, and which cannot; told where one job is read"
+    )
     seconds: float | None
 
 

@@ -89,7 +89,7 @@ class Calibration(TypedDict):
 
 
 class Result(TypedDict):
-    """What was measured so far; fields are null until their step has finished."""
+    """What was measured so far; fields are null until their step has finished, `runtimes` also in lists."""
 
     size_bytes: int | None
     bits_per_weight: float | None
