@@ -75,7 +75,7 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest) -> Considere
     model = facts_of(source, settings.source_roots)
     foreseen = foresee(steps, model)
     beyond = beyond_all_workers(session, foreseen)
-    warnings = families.warnings(recipe.tried_as, model) if model else ()
+    warnings = recipe.warnings + (families.warnings(recipe.tried_as, model) if model else ())
     if beyond and wanted.wait_for_capacity:
         warnings += (f"{next(iter(beyond.values()))} The job waits for one.",)
     checks = (

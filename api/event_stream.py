@@ -75,7 +75,7 @@ def stream_events(parts: Services, asker: Asker, job_id: str, after: int) -> Ite
             frames = [_frame("job.event", event_object(event), event.number) for event in found.news]
             after = _last(found, after)
             if found.is_last(after):
-                yield "".join([*frames, _frame("done", job_object(found.job))])
+                yield "".join([*frames, _frame("done", job_object(found.job, waits_for=()))])
                 return
             steps = found.steps()
             if steps != shown:

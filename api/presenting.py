@@ -1,5 +1,6 @@
 """Rows of Postgres as the API's objects."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,13 +11,20 @@ from db.quotas import Share
 from db.shown import ShownJob, ShownStep
 from db.states import AttemptOutcome, StepStatus
 from db.tables import Artifact, Attempt, Event, LogChunk, Metric, Step, Text
+from engines import serving
 from engines.methods.base import Method, Preset
 from engines.recipe import Recipe, parse_recipe, preset_recipe
 
 
-def job_object(job: ShownJob, waits_for: Sequence[str] = ()) -> responses.Job:
-    """Return a job with its steps and what is known of its result, and of why it waits."""
-    recipe, parameters = _recipe(job)
+def job_object(job: ShownJob, waits_for: Sequence[str] | None = None) -> responses.Job:
+    """Return a job with its steps and what is known of its result.
+
+    Args:
+        job: as it was read.
+        waits_for: why it waits, where it is read by itself; then what serves its result is told, too. In a list both
+            would be most of what is sent.
+    """
+    recipe = _recipe(job)
     return responses.Job(
         id=job.id,
         created_at=job.created_at,
@@ -25,8 +33,8 @@ def job_object(job: ShownJob, waits_for: Sequence[str] = ()) -> responses.Job:
         status=job.status,
         source=job.source,
         method=job.method,
-        recipe=recipe,
-        parameters=parameters,
+        recipe=json.dumps(job.recipe) if recipe is None else recipe.short,
+        parameters=_parameters(job) if recipe is None else recipe.parameters,
         evaluation=responses.Evaluation(**job.evaluation),
         priority=job.priority,
         metadata=job.metadata,
@@ -38,10 +46,10 @@ def job_object(job: ShownJob, waits_for: Sequence[str] = ()) -> responses.Job:
         wait_for_capacity=job.wait_for_capacity,
         publish_to=job.publish_to,
         published=any(step.kind == "publish" and step.status == StepStatus.SUCCEEDED for step in job.steps),
-        waits_for=list(waits_for),
+        waits_for=list(waits_for or ()),
         error=error_object(job.error),
         steps=[step_object(step) for step in job.steps],
-        result=_result(job),
+        result=_result(job, None if waits_for is None else recipe),
     )
 
 
@@ -163,14 +171,21 @@ def _preset(method: Method, preset: Preset) -> responses.Preset:
     return responses.Preset(recipe=name, parameters=params.model_dump(mode="json"), why=preset.why)
 
 
-def _recipe(job: ShownJob) -> tuple[str, Mapping[str, Any]]:
-    """Return the short form and the parameters; as they were stored where the method does not know them any more."""
+def runtime_object(note: serving.Note) -> responses.Runtime:
+    """Return what is known of one runtime."""
+    return responses.Runtime(**dataclasses.asdict(note))
+
+
+def _recipe(job: ShownJob) -> Recipe | None:
+    """Return the recipe; None where the method does not know its parameters any more."""
     try:
-        recipe: Recipe = parse_recipe(job.recipe)
+        return parse_recipe(job.recipe)
     except RequestError:
-        parameters = {name: value for name, value in job.recipe.items() if name != "method"}
-        return json.dumps(job.recipe), parameters
-    return recipe.short, recipe.parameters
+        return None
+
+
+def _parameters(job: ShownJob) -> dict[str, Any]:
+    return {name: value for name, value in job.recipe.items() if name != "method"}
 
 
 def error_object(document: Mapping[str, Any] | None) -> responses.JobError | None:
@@ -180,8 +195,13 @@ def error_object(document: Mapping[str, Any] | None) -> responses.JobError | Non
     return responses.JobError(code=document["code"], message=document["message"], param=document.get("param"))
 
 
-def _result(job: ShownJob) -> responses.Result | None:
-    """Return what the finished steps found out, None where none of them finds out anything."""
+def _result(job: ShownJob, recipe: Recipe | None) -> responses.Result | None:
+    """Return what the finished steps found out, None where none of them finds out anything.
+
+    Args:
+        job: whose steps.
+        recipe: what serves its result is told by; None leaves that out.
+    """
     done = {step.kind: step for step in job.steps if step.status == StepStatus.SUCCEEDED}
     if not done.keys() & {"calibrate", "quantize", "reference", "evaluate"}:
         return None
@@ -196,6 +216,7 @@ def _result(job: ShownJob) -> responses.Result | None:
         baseline=None if baseline is None else responses.Baseline(perplexity=baseline),
         perplexity=_perplexity(done.get("evaluate")),
         verification=_facts(done.get("verify")).get("checks"),
+        runtimes=[runtime_object(note) for note in recipe.runtimes] if recipe and "quantize" in done else None,
         seconds=_seconds(job),
     )
 

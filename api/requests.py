@@ -106,15 +106,27 @@ class EvaluationRequest(_Body):
     )
 
 
-class JobRequest(_Body):
-    """One recipe on one source."""
-
-    source: str = Field(
+Source = Annotated[
+    str,
+    Field(
         min_length=1,
         max_length=4096,
         description="Where the model is, such as file:///models/llama-3-8b",
         examples=["file:///models/llama-3-8b"],
-    )
+    ),
+]
+
+
+class InspectRequest(_Body):
+    """A model to look at."""
+
+    source: Source
+
+
+class JobRequest(_Body):
+    """One recipe on one source."""
+
+    source: Source
     recipe: Annotated[str | dict[str, Any], WrapValidator(_text_or_object)] = Field(
         description="A method and its parameters, in short form or as an object; GET /v1/methods lists them",
         examples=["gguf:Q4_K_M", {"method": "gguf", "type": "Q4_K_M"}],

@@ -55,6 +55,21 @@ class Check(BaseModel):
     detail: str
 
 
+class Runtime(BaseModel):
+    """That one runtime serves such files, or that it does not: as its sources say, and not tried here.
+
+    A runtime is listed once more where another of its kernels serves them on other GPUs.
+    """
+
+    runtime: str
+    version: str = Field(description="The one whose sources were read")
+    serves: bool
+    gpus: str | None = Field(description="On what it serves them; null where it does not")
+    how: str | None = Field(description="By what it serves them; null where it does not")
+    why_not: str | None = Field(description="Null where it serves them")
+    sources: list[str]
+
+
 class Calibration(BaseModel):
     """What a method looked at."""
 
@@ -79,6 +94,9 @@ class Result(BaseModel):
     baseline: Baseline | None
     perplexity: dict[str, float] | None
     verification: list[Check] | None = Field(description="What was looked at before the result was published")
+    runtimes: list[Runtime] | None = Field(
+        description="Which runtimes can serve the result, and which cannot; told where one job is read"
+    )
     seconds: float | None
 
 

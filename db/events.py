@@ -52,3 +52,9 @@ def after(session: Session, job_id: str, number: int, limit: int) -> Sequence[Ev
     return session.scalars(
         select(Event).where(Event.job_id == job_id, Event.number > number).order_by(Event.number).limit(limit)
     ).all()
+
+
+def warnings_at_submit(session: Session, job_id: str) -> Sequence[str]:
+    """Return what was told of a job when it was submitted, before any step had something to say."""
+    is_warning = (Event.level == "warn") & (Event.type == "message") & ~Event.data.has_key("step")
+    return session.scalars(select(Event.message).where(Event.job_id == job_id, is_warning).order_by(Event.number)).all()

@@ -5,9 +5,10 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engines import methods
+from engines import methods, serving
 from engines.methods.base import Method, registered
 from engines.recipe import parse_recipe, preset_recipe
+from engines.serving.table import RULES, RUNTIMES
 
 HEADER = """\
 # Methods
@@ -17,6 +18,16 @@ methods themselves; `fewbits methods` and `GET /v1/methods` say the same of the 
 
 A recipe is a short form, such as `gguf:Q4_K_M`, or JSON with the method and any of its parameters, such as
 `{"method": "gptq", "bits": 8, "group_size": -1}`.
+"""
+
+SERVING = """\
+## What serves the results
+
+Read in the sources of each runtime, at the version that is named, and not tried here; a newer version may serve more,
+or less. What is said holds for single matrices whose sizes are multiples of 128: what runs all experts of a layer at
+once has limits of its own. That a runtime knows the model's architecture is taken for granted. A number behind a GPU's
+name is its compute capability. A recipe that no server of these serves is warned of when it is submitted; transformers
+is none, for one user at a time. A job's result, its page and `fewbits inspect` say what serves it.
 """
 
 LISTED_MAX = 32  # values in a cell; more are listed below the table
@@ -43,7 +54,27 @@ def page() -> str:
     methods.load()
     own = [method for method in registered().values() if type(method).__module__.startswith(methods.__name__)]
     known = sorted(own, key=lambda method: method.name)
-    return "\n".join([HEADER, *(line for method in known for line in _section(method))])
+    return "\n".join([HEADER, *(line for method in known for line in _section(method)), SERVING, *_serving()])
+
+
+def _serving() -> Iterator[str]:
+    """Yield the table of runtimes, with its sources numbered below it."""
+    numbers: dict[str, int] = {}
+    yield "| runtime | format | what | on | by | sources |\n|---|---|---|---|---|---|"
+    for rule in RULES:
+        what = "; ".join(f"`{name}` {serving.served(name, values)}" for name, values in rule.takes.items())
+        cited = ", ".join(str(numbers.setdefault(source, len(numbers) + 1)) for source in rule.sources)
+        runtime = f"{rule.runtime} {RUNTIMES[rule.runtime].version}"
+        cells = [runtime, rule.format, what or "all", serving.gpus(rule), rule.how, cited]
+        yield f"| {' | '.join(_cell(cell) for cell in cells)} |"
+    yield ""
+    for source, number in numbers.items():
+        package, _, path = source.partition(": ")
+        yield f"{number}. {package}: `{path}`"
+    for name, about in RUNTIMES.items():
+        for source in about.otherwise:
+            yield f"\n{name} reads no other format ({source})."
+    yield ""
 
 
 def _section(method: Method) -> Iterator[str]:

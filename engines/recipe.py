@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from core.errors import InvalidRequest
-from engines import families, methods
+from engines import families, methods, serving
 from engines.methods.base import CalibratedParams, Method, MethodParams, Preset
 from engines.model_facts import ModelFacts
 
@@ -39,6 +39,16 @@ class Recipe:
     def tried_as(self) -> str:
         """The column of ``engines.families`` that the recipe is in."""
         return self.method.tried_as(self.params)
+
+    @property
+    def runtimes(self) -> tuple[serving.Note, ...]:
+        """Which runtimes can serve what it makes, and which cannot."""
+        return serving.notes(self.method.writes(self.params), self.method.promises(self.params))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know before it is used, whatever the model, in sentences."""
+        return serving.warnings(self.short, self.runtimes)
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse a model of these facts that the recipe does not go with, before anything is computed.

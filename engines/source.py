@@ -98,12 +98,12 @@ def model_files(folder: Path, roots: Sequence[Path] = ()) -> list[str]:
         SourceInvalid: the weights are not complete, or a file to copy is a link that leaves the folder.
     """
     names = set(_weight_names(folder, roots))
-    if _exists(folder, INDEX_NAME, roots):
+    if has_file(folder, INDEX_NAME, roots):
         names.add(INDEX_NAME)
     names.update(
         path.name
         for path in folder.iterdir()
-        if COPIED_NAME.fullmatch(path.name) and path.is_file() and _exists(folder, path.name, roots)
+        if COPIED_NAME.fullmatch(path.name) and path.is_file() and has_file(folder, path.name, roots)
     )
     return sorted(names)
 
@@ -112,6 +112,21 @@ def companions(folder: Path) -> list[str]:
     """Return the names of what belongs to the model beside weights and config.json, its README left out."""
     names = (path.name for path in folder.iterdir() if COPIED_NAME.fullmatch(path.name))
     return sorted(name for name in names if name != CONFIG_NAME and not name.startswith("README"))
+
+
+def has_file(folder: Path, name: str, roots: Sequence[Path]) -> bool:
+    """Return whether ``name`` is a regular file of a folder.
+
+    Raises:
+        SourceInvalid: it is a link that leads out of where it may.
+    """
+    path = folder / name
+    if not path.is_file():
+        return False
+    target = path.resolve()  # follows no loop: is_file() has said that there is an end
+    if not any(target.is_relative_to(root.resolve()) for root in (folder, *roots)):
+        raise SourceInvalid(f"{name} is a link that leads out of the model's folder. Put the file itself there.")
+    return True
 
 
 def require_no_code(snapshot: Path) -> None:
@@ -125,27 +140,16 @@ def require_no_code(snapshot: Path) -> None:
         raise SourceInvalid(f"The snapshot holds code or pickled data ({', '.join(found[:5])}), which is never loaded.")
 
 
-def _exists(folder: Path, name: str, roots: Sequence[Path]) -> bool:
-    """Return whether ``name`` is a regular file, and refuse a link that leads out of where it may."""
-    path = folder / name
-    if not path.is_file():
-        return False
-    target = path.resolve()  # follows no loop: is_file() has said that there is an end
-    if not any(target.is_relative_to(root.resolve()) for root in (folder, *roots)):
-        raise SourceInvalid(f"{name} is a link that leads out of the model's folder. Put the file itself there.")
-    return True
-
-
 def _read_config(folder: Path, roots: Sequence[Path]) -> dict[str, Any]:
     if not folder.is_dir():
         raise SourceInvalid(f"There is no folder {folder}. Give the folder that holds the model's config.json.")
-    if not _exists(folder, CONFIG_NAME, roots):
+    if not has_file(folder, CONFIG_NAME, roots):
         raise SourceInvalid(
             f"{folder} has no config.json. Give the folder that save_pretrained() wrote, not the one above it."
         )
     config = read_json_object(folder / CONFIG_NAME, bytes_max=CONFIG_BYTES_MAX)
     code_files = [config]
-    if _exists(folder, "tokenizer_config.json", roots):
+    if has_file(folder, "tokenizer_config.json", roots):
         code_files.append(read_json_object(folder / "tokenizer_config.json"))
     for document in code_files:
         # "owner/name--module.Class" would fetch and run code of another repository.
@@ -167,9 +171,9 @@ def _architecture(config: Mapping[str, Any]) -> str:
 
 def _weight_names(folder: Path, roots: Sequence[Path]) -> list[str]:
     """Return the safetensors files in use. An index wins over a single file, as in llama.cpp's converter."""
-    if _exists(folder, INDEX_NAME, roots):
+    if has_file(folder, INDEX_NAME, roots):
         return sorted(set(_read_index(folder).values()))
-    if _exists(folder, SINGLE_NAME, roots):
+    if has_file(folder, SINGLE_NAME, roots):
         return [SINGLE_NAME]
     present = sorted(path.name for path in folder.iterdir())
     if "adapter_model.safetensors" in present:
@@ -230,14 +234,14 @@ def is_stacked(name: str, tensor: StoredTensor) -> bool:
 
 
 def _read_shard(folder: Path, shard: str, roots: Sequence[Path]) -> dict[str, StoredTensor]:
-    if not _exists(folder, shard, roots):
+    if not has_file(folder, shard, roots):
         raise SourceInvalid(f"{shard} is missing, though {INDEX_NAME} names it. Fetch it, too.")
     return read_header(folder / shard)
 
 
 def _require_tokenizer(folder: Path, roots: Sequence[Path]) -> None:
     for names in TOKENIZER_SETS:
-        if all(_exists(folder, name, roots) for name in names):
+        if all(has_file(folder, name, roots) for name in names):
             break
     else:
         raise SourceInvalid("The model has no tokenizer. Put its tokenizer.json or tokenizer.model beside config.json.")

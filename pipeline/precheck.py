@@ -1,21 +1,88 @@
-"""What can be said of a request before anything runs: a look at the source, where it can be seen from here."""
+"""What can be said of a source before anything runs, where it can be seen from here, and of recipes for it."""
 
 import functools
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import RequestError
-from engines import source
+from core.errors import RequestError, SourceInvalid
+from engines import families, source
 from engines.checkpoints import matrices
+from engines.description import Description, describe
+from engines.methods.base import registered
 from engines.model_facts import ModelFacts
-from engines.recipe import Recipe
+from engines.recipe import Recipe, parse_recipe, preset_recipe
 from engines.source import weight_tensors
 from pipeline.sources import local_folder
 
+_NUMBER = re.compile(r"\.\d+(?=\.)")
 KNOWN_MAX = 256  # folders of which what was seen is kept in memory
 
 Seen = tuple[ModelFacts, Mapping[str, tuple[int, int]]]  # facts, and the matrices that could be quantized
+State = tuple[tuple[object, ...], ...]  # of a folder: what differs once a file in it has been changed
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a recipe goes with a model.
+
+    Attributes:
+        name: the recipe in short form.
+        recipe: the recipe.
+        error: why it is refused; None where it goes with the model.
+        warnings: what a person should know before it is used, in sentences.
+    """
+
+    name: str
+    recipe: Recipe
+    error: RequestError | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of a model before anything runs.
+
+    Attributes:
+        facts: what engines go by.
+        description: what a person may want to know.
+        fits: of each method its default and its presets.
+    """
+
+    facts: ModelFacts
+    description: Description
+    fits: tuple[Fit, ...]
+
+
+def inspect_model(location: str, roots: tuple[Path, ...]) -> Inspection:
+    """Look at a source's headers and small files, and at what could be made of it.
+
+    Args:
+        location: the source, as ``check_source`` returns it.
+        roots: the folders under which the operator allows local sources.
+
+    Raises:
+        RequestError: it cannot be seen from here, or no engine can work on it; ``param`` is ``source``.
+    """
+    try:
+        folder = local_folder(location, roots)
+        state = _state_of(folder)
+        seen = _read(folder, roots, state)
+        description = _describe(folder, roots, state)
+    except OSError as error:
+        raise SourceInvalid(
+            f"The API cannot see {location} ({error.strerror}). Check the path; if only workers see it, submit a job, "
+            "whose first step looks at the model.",
+            param="source",
+        ) from None
+    except RequestError as error:
+        error.param = "source"
+        raise
+    return Inspection(
+        seen[0], description, tuple(_fit(name, recipe, seen) for name, recipe in _usual_recipes().items())
+    )
 
 
 def check_model(recipe: Recipe, location: str, roots: tuple[Path, ...]) -> ModelFacts | None:
@@ -39,10 +106,8 @@ def check_model(recipe: Recipe, location: str, roots: tuple[Path, ...]) -> Model
     seen = _seen(location, roots)
     if seen is None:
         return None
-    facts, found = seen
-    recipe.check(facts)
-    recipe.check_matrices(found)
-    return facts
+    _require_fit(recipe, seen)
+    return seen[0]
 
 
 def facts_of(location: str, roots: tuple[Path, ...]) -> ModelFacts | None:
@@ -59,14 +124,54 @@ def _seen(location: str, roots: tuple[Path, ...]) -> Seen | None:
         return None
 
 
+def _require_fit(recipe: Recipe, seen: Seen) -> None:
+    facts, found = seen
+    recipe.check(facts)
+    recipe.check_matrices(found)
+
+
+def _one_of_each_kind(found: Mapping[str, tuple[int, int]]) -> Mapping[str, tuple[int, int]]:
+    """Return one of those matrices that differ only by numbers in their names, which no usual recipe tells apart.
+
+    A model may have tens of thousands of them, and to look at each for every recipe takes seconds.
+    """
+    kinds: dict[tuple[str, tuple[int, int]], str] = {}
+    for name, shape in found.items():
+        kinds.setdefault((_NUMBER.sub(".0", name), shape), name)
+    return {name: found[name] for name in kinds.values()}
+
+
+def _usual_recipes() -> dict[str, Recipe]:
+    """Return the default of each method and its presets, by their short forms."""
+    usual: dict[str, Recipe] = {}
+    for _, method in sorted(registered().items()):
+        default = parse_recipe(method.name)
+        presets = (preset_recipe(method, preset) for preset in method.presets)
+        usual |= {default.short: default, **{name: Recipe(method, params) for name, params in presets}}
+    return usual
+
+
+def _fit(name: str, recipe: Recipe, seen: Seen) -> Fit:
+    try:
+        _require_fit(recipe, seen)
+    except RequestError as error:
+        return Fit(name, recipe, error, ())
+    return Fit(name, recipe, None, recipe.warnings + families.warnings(recipe.tried_as, seen[0]))
+
+
 @functools.lru_cache(maxsize=KNOWN_MAX)
-def _read(folder: Path, roots: tuple[Path, ...], _state: tuple[tuple[object, ...], ...]) -> Seen:
+def _describe(folder: Path, roots: tuple[Path, ...], _state: State) -> Description:
+    return describe(folder, roots)
+
+
+@functools.lru_cache(maxsize=KNOWN_MAX)
+def _read(folder: Path, roots: tuple[Path, ...], _state: State) -> Seen:
     """Read a folder once for each state that it is in: a tokenizer alone may take a tenth of a second."""
     facts = source.inspect(folder, roots)
     return facts, matrices(weight_tensors(folder, roots), output_head=True)
 
 
-def _state_of(folder: Path) -> tuple[tuple[object, ...], ...]:
+def _state_of(folder: Path) -> State:
     """Return what differs once a file in a folder has been changed or replaced."""
     with os.scandir(folder) as entries:
         found = [(entry.name, entry.stat()) for entry in entries]

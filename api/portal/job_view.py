@@ -15,7 +15,7 @@ from api.portal.loss_chart import Chart, draw
 from api.presenting import artifact_object, attempt_object, job_object, step_object, text_object
 from core.errors import VerificationFailed
 from core.ids import TeamId
-from db import clock, jobs, logs, metrics, texts, waiting
+from db import clock, events, jobs, logs, metrics, texts, waiting
 from db.shown import ShownStep
 from db.states import AttemptOutcome, JobStatus, StepStatus, is_terminal
 from db.tables import LogChunk, Step
@@ -68,6 +68,7 @@ class JobView:
         job: as the API shows it.
         is_over: whether nothing will change any more.
         now: by the database's clock.
+        warnings: what was told when it was submitted.
         own_text: what its method looks at, where that is a text of the team's own.
         steps: its steps.
         attempts: those of the steps of which one went wrong, or was given back.
@@ -80,6 +81,7 @@ class JobView:
     job: responses.Job
     is_over: bool
     now: dt.datetime
+    warnings: Sequence[str]
     own_text: TextView | None
     steps: Sequence[StepView]
     attempts: Sequence[responses.Attempt]
@@ -118,6 +120,7 @@ def view(session: Session, team_id: TeamId, job_id: str) -> JobView:
         job=job_object(job, waiting.reasons(session, job)),
         is_over=is_terminal(JobStatus(job.status)),
         now=now,
+        warnings=events.warnings_at_submit(session, job_id),
         own_text=_own_text(session, team_id, job.recipe.get(texts.FIELD)),
         steps=[_step_view(step, now) for step in job.steps],
         attempts=_of_troubled_steps([attempt_object(*row) for row in jobs.attempts(session, team_id, job_id)]),

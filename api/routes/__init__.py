@@ -4,7 +4,7 @@ from apiflask import APIBlueprint
 from werkzeug.routing import BaseConverter
 
 from api.requests import ID
-from api.routes import artifacts, docs, events, health, jobs, methods, plans, quotas, texts
+from api.routes import artifacts, docs, events, health, jobs, methods, models, plans, quotas, texts
 
 BLUEPRINTS: tuple[APIBlueprint, ...] = (
     jobs.routes,
@@ -12,6 +12,7 @@ BLUEPRINTS: tuple[APIBlueprint, ...] = (
     events.routes,
     artifacts.routes,
     methods.routes,
+    models.routes,
     texts.routes,
     quotas.routes,
     health.routes,

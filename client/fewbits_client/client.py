@@ -20,6 +20,7 @@ from fewbits_client.objects import (
     LogChunk,
     Method,
     Metric,
+    Model,
     Page,
     Plan,
     Quota,
@@ -286,6 +287,17 @@ class Client:
             Problem: with status 409, where a job that is not over needs it.
         """
         self._connection.call("DELETE", f"/v1/texts/{identifier(text_id)}")
+
+    def inspect(self, source: str) -> Model:
+        """Return what a model is, and which recipes go with it, by its headers and small files alone.
+
+        Args:
+            source: as in `submit`.
+
+        Raises:
+            Problem: with status 422, where the server cannot see it, or it is no model that can be worked on.
+        """
+        return cast("Model", self._connection.call("POST", "/v1/models/inspect", body={"source": source}))
 
     def methods(self) -> list[Method]:
         """Return the ways to quantize that this server knows."""

@@ -63,6 +63,18 @@ class Check(TypedDict):
     detail: str
 
 
+class Runtime(TypedDict):
+    """That one runtime serves the files, on some GPUs, or why it does not; by its sources, not by a try."""
+
+    runtime: str
+    version: str
+    serves: bool
+    gpus: str | None
+    how: str | None
+    why_not: str | None
+    sources: list[str]
+
+
 class Calibration(TypedDict):
     """What a method looked at; `text` is the id of one of the team's own, or a name."""
 
@@ -77,7 +89,7 @@ class Calibration(TypedDict):
 
 
 class Result(TypedDict):
-    """What was measured so far; fields are null until their step has finished."""
+    """What was measured so far; fields are null until their step has finished, `runtimes` also in lists."""
 
     size_bytes: int | None
     bits_per_weight: float | None
@@ -87,6 +99,7 @@ class Result(TypedDict):
     baseline: Baseline | None
     perplexity: dict[str, float] | None
     verification: list[Check] | None
+    runtimes: list[Runtime] | None
     seconds: float | None
 
 
@@ -278,6 +291,48 @@ class Method(TypedDict):
     default: str
     presets: list[Preset]
     parameters: dict[str, Any]
+
+
+class Tokenizer(TypedDict):
+    """What turns a model's text into numbers; `vocabulary_size` is null where no readable file lists it."""
+
+    kind: str | None
+    vocabulary_size: int | None
+    special_tokens: dict[str, str]
+
+
+class RecipeFit(TypedDict):
+    """Whether a recipe goes with a model, and which runtimes serve what it makes."""
+
+    recipe: str
+    method: str
+    fits: bool
+    error: JobError | None
+    warnings: list[str]
+    served_by: list[str]
+
+
+class Model(TypedDict):
+    """What a model's headers and small files tell of it; null is what they do not tell."""
+
+    object: Literal["model"]
+    source: str
+    architecture: str
+    model_type: str | None
+    parameter_count: int
+    size_bytes: int
+    dtype: str
+    layer_count: int
+    hidden_size: int
+    vocabulary_size: int
+    context_length: int | None
+    tied_embeddings: bool
+    experts: int | None
+    experts_per_token: int | None
+    tokenizer: Tokenizer
+    has_chat_template: bool
+    licence: str | None
+    recipes: list[RecipeFit]
 
 
 class Page(TypedDict, Generic[T]):

@@ -35,6 +35,7 @@ from db.metrics import NewMetric
 from db.session import Database
 from tests.api.conftest import SOURCE, Caller, new_key
 from tests.api.work import CHECKS, MODEL_FACTS, WRITTEN_FACTS, Workers
+from tests.conftest import TINY_LLAMA
 
 Operation = APIOperation[Any, Any, Any, Any]
 Request = Case[Any]
@@ -44,6 +45,7 @@ CONTENT = b"GGUF" * 100
 NAME = "model.gguf"
 EVENTS = "/v1/jobs/{job_id}/events"
 FILE = "/v1/jobs/{job_id}/artifacts/{artifact_id}/files/{name}"
+INSPECT = "/v1/models/inspect"
 OPEN = {"/healthz", "/readyz"}
 # No schema can say which sources, destinations, recipes, jobs and keys are good, and how much the operator allows: to
 # refuse these contradicts nothing.
@@ -118,7 +120,9 @@ def is_beyond_a_schema(response: Response) -> bool:
 
 def with_what_exists(case: Request) -> Request:
     """Put a good source, recipe and destination into a valid body, which otherwise has some text in their places."""
-    if isinstance(case.body, dict):
+    if case.operation.path == INSPECT:
+        case.body = {"source": TINY_LLAMA.as_uri()}
+    elif isinstance(case.body, dict):
         good = {"source": SOURCE, "recipe": "gguf", "publish_to": "file:///published/model"}
         case.body = {**case.body, **good}
     return case
@@ -134,6 +138,11 @@ def upload(caller: Caller, text: str) -> str:
 def as_jsonl(_context: Any, value: Any) -> bytes:
     """What the description says is the text of a document."""
     return json.dumps({"text": value} if isinstance(value, str) else value).encode()
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"source_roots": (*settings.source_roots, TINY_LLAMA)})
 
 
 @pytest.fixture

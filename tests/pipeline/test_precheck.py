@@ -8,7 +8,8 @@ import pytest
 from core.errors import InvalidRequest, ModelUnsupported
 from engines import methods
 from engines.recipe import parse_recipe
-from pipeline.precheck import check_model
+from pipeline import precheck
+from pipeline.precheck import check_model, inspect_model
 
 methods.load()
 
@@ -52,3 +53,35 @@ def test_a_model_that_has_changed_in_its_place_is_looked_at_anew(tiny_llama: Pat
     config.write_text(config.read_text().replace('"num_hidden_layers": ', '"num_hidden_layers": 1'))
     after = check_model(recipe, model.as_uri(), (tmp_path,))
     assert after is None or after.layer_count > before.layer_count
+
+
+def test_what_is_said_of_one_matrix_of_a_kind_is_said_of_all() -> None:
+    """A model has tens of thousands; those that differ by numbers in their names alone are looked at once."""
+    kinds = precheck._one_of_each_kind(
+        {
+            f"model.layers.{layer}.mlp.experts.{expert}.{name}": (128, 256 if layer else 64)
+            for layer in range(3)
+            for expert in range(4)
+            for name in ("up_proj", "down_proj")
+        }
+    )
+    assert list(kinds.items()) == [
+        ("model.layers.0.mlp.experts.0.up_proj", (128, 64)),
+        ("model.layers.0.mlp.experts.0.down_proj", (128, 64)),
+        ("model.layers.1.mlp.experts.0.up_proj", (128, 256)),
+        ("model.layers.1.mlp.experts.0.down_proj", (128, 256)),
+    ]
+
+
+def test_an_inspection_says_what_a_check_says(tiny_llama: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_llama, tmp_path / "model"))
+    config = model / "config.json"
+    config.write_text(config.read_text().replace('"max_position_embeddings": 2048', '"max_position_embeddings": 500'))
+    found = {fit.name: fit for fit in inspect_model(model.as_uri(), (tmp_path,)).fits}
+    assert found["gguf:Q4_K_M"].error is None
+    for name in ("gptq:4bit-g128", "gguf:Q5_K_M+imatrix"):
+        with pytest.raises(InvalidRequest) as refused:
+            check_model(found[name].recipe, model.as_uri(), (tmp_path,))
+        error = found[name].error
+        assert error is not None
+        assert error.document() == refused.value.document()

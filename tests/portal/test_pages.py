@@ -19,10 +19,11 @@ from db.session import Database
 from db.states import Quota
 from db.tables import Worker
 from engines import methods
+from engines.recipe import parse_recipe
 from store.directory import DirectoryStore
 from tests.api.work import CALIBRATION, Workers
 from tests.portal.conftest import Visitor, shown
-from tests.portal.stories import CONTENT, FILE, begin_quantizing, end_badly, end_rejected, end_well, submit
+from tests.portal.stories import CONTENT, FILE, RECIPE, begin_quantizing, end_badly, end_rejected, end_well, submit
 
 EVIL = """<script>alert("x")</script>'"><img src=x onerror=alert(1)>"""
 
@@ -237,6 +238,8 @@ def test_a_finished_job_tells_what_was_lost_and_gives_its_files(
     text = shown(page)
     for said in ("succeeded", "12.3 MB 4.0 MB", "+3.04 %", "Verdict: passed. 3 of 3 checks", "layer 11, mlp.down_proj"):
         assert said in text
+    for note in parse_recipe(RECIPE).runtimes:
+        assert f"{note.runtime} {note.version} {note.gpus}: {note.how}" in text
     address = re.search(r'href="(/jobs/[^"]+/files/[^"]+)"', page.text)
     assert address
     download = visitor.get(address[1])
@@ -252,7 +255,15 @@ def test_a_rejected_result_is_said_and_not_offered(visitor: Visitor, database: D
     page = visitor.get(job)
     assert "Verdict: rejected." in shown(page)
     assert "The source's chat template is lost." in shown(page)
+    assert "What can serve it" not in shown(page)
     assert "/files/" not in page.text
+
+
+def test_what_was_told_at_submit_stands_on_the_page(visitor: Visitor) -> None:
+    told = "No server that is known here can serve what gptq:3bit-g128 makes"
+    typed = {"method": "gptq", "recipe.calibration_text": "mixed", "recipe.sym": "on"}
+    assert told in shown(visitor.get(visitor.submit(**typed, **{"recipe.bits": "3"})))
+    assert told not in shown(visitor.get(visitor.submit(**typed, **{"recipe.bits": "4"})))
 
 
 def test_a_failed_job_says_why_and_can_be_retried(visitor: Visitor, database: Database) -> None:

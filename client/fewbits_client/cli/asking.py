@@ -1,36 +1,22 @@
 """What a job is asked for with on a command line: a source, recipes and options, checked as far as they can be here."""
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 import click
 
+from fewbits_client.cli.command import URL_SCHEME, source_argument
 from fewbits_client.objects import SubmitOptions
 
 Recipes = Sequence[str | Mapping[str, Any]]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-
-
-def _source_url(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    """Return the source as a URL; only the server can judge one that was given as such."""
-    if _SCHEME.match(value):
-        return value
-    # Links are followed, as the server does with the folders that it allows.
-    path = Path(value).expanduser().resolve()
-    if not path.is_dir():
-        problem = "is not a folder" if path.exists() else "does not exist"
-        raise click.BadParameter(f"{path} {problem} on this machine; a folder of the server's is {path.as_uri()}")
-    return path.as_uri()
-
 
 def _destination_url(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     """Return the destination as a URL; the folder is the server's, and is not there yet."""
-    if value is None or _SCHEME.match(value):
+    if value is None or URL_SCHEME.match(value):
         return value
     return Path(value).expanduser().resolve().as_uri()
 
@@ -59,7 +45,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 _ASKED = (
-    click.argument("source", callback=_source_url),
+    source_argument,
     click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, callback=_recipes),
     click.option("--windows", type=click.IntRange(1, 10000), help="Windows of 512 tokens to score in each domain."),
     click.option("--domain", "domains", multiple=True, help="A text to judge by, such as prose; may be repeated."),

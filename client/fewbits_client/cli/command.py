@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +14,8 @@ from fewbits_client.cli.output import Output
 from fewbits_client.client import Client
 from fewbits_client.connection import identifier
 from fewbits_client.errors import FewbitsError, InvalidArgument
+
+URL_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 _MISSING = "{what} is missing: set {variable} or give {option}; `make up` prints both the address and a key"
 
@@ -24,7 +28,20 @@ def checked_id(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
         raise click.BadParameter(str(error)) from None
 
 
+def _source_url(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """Return the source as a URL; only the server can judge one that was given as such."""
+    if URL_SCHEME.match(value):
+        return value
+    # Links are followed, as the server does with the folders that it allows.
+    path = Path(value).expanduser().resolve()
+    if not path.is_dir():
+        problem = "is not a folder" if path.exists() else "does not exist"
+        raise click.BadParameter(f"{path} {problem} on this machine; a folder of the server's is {path.as_uri()}")
+    return path.as_uri()
+
+
 job_argument = click.argument("job_id", metavar="JOB", callback=checked_id)
+source_argument = click.argument("source", callback=_source_url)
 
 
 def talks_to_server(function: Callable[..., Exit]) -> Callable[..., None]:

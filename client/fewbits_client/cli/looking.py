@@ -23,7 +23,7 @@ from fewbits_client.cli.wording import (
     size,
 )
 from fewbits_client.client import Client
-from fewbits_client.objects import Calibration, Job, Result, Step
+from fewbits_client.objects import Calibration, Job, Result, Runtime, Step
 
 
 def results_table(output: Output, jobs: Sequence[Job], *, which: Sequence[str] = ()) -> None:
@@ -129,6 +129,22 @@ def _show_result(job: Job, result: Result) -> None:
         click.echo("")
         rows = [[check["name"], "passed" if check["passed"] else "failed", check["detail"]] for check in checks]
         table(["verified", "outcome", "found"], rows)
+    if runtimes := result.get("runtimes"):
+        click.echo("")
+        _show_runtimes(runtimes)
+
+
+def _show_runtimes(runtimes: Sequence[Runtime]) -> None:
+    rows = [
+        [
+            f"{one['runtime']} {one['version']}",
+            "yes" if one["serves"] else "no",
+            one["gpus"] or NOTHING,
+            one["how"] or one["why_not"] or NOTHING,
+        ]
+        for one in runtimes
+    ]
+    table(["runtime", "serves it", "on", "by, or why not"], rows)
 
 
 def _show_calibration(calibration: Calibration) -> None:

@@ -13,6 +13,7 @@ from fewbits_client.cli.capacity import attempts, quotas
 from fewbits_client.cli.downloading import download
 from fewbits_client.cli.exits import HELP, Exit
 from fewbits_client.cli.following import cancel, watch
+from fewbits_client.cli.inspecting import inspect
 from fewbits_client.cli.looking import jobs, logs, methods, metrics, show
 from fewbits_client.cli.planning import plan
 from fewbits_client.cli.submitting import retry, submit
@@ -44,7 +45,7 @@ def program() -> None:
 
 
 LOOKING = (jobs, show, watch, logs, metrics, attempts, methods, quotas)
-for command in (plan, submit, *LOOKING, cancel, retry, download, texts):
+for command in (inspect, plan, submit, *LOOKING, cancel, retry, download, texts):
     program.add_command(command)
 
 
