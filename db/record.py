@@ -1,6 +1,7 @@
 """What is on record of the finished steps of a job. Refuses to know what is written of it, and where."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -34,8 +35,9 @@ _DONE = text("""
 def done_steps(session: Session, job_id: str) -> Mapping[str, Done]:
     """Return what is on record of each finished step of a job, by its kind."""
     rows = session.execute(_DONE, {"job_id": job_id}).mappings()
-    return {row["kind"]: _done(**{name: value for name, value in row.items() if name != "kind"}) for row in rows}
+    return {row["kind"]: _done(row) for row in rows}
 
 
-def _done(files: list[Mapping[str, str | int]] | None, **row: object) -> Done:
-    return Done(files=sorted(StoredFile(**file) for file in files or ()), **row)
+def _done(row: Mapping[str, Any]) -> Done:
+    values = {name: value for name, value in row.items() if name not in ("kind", "files")}
+    return Done(files=sorted(StoredFile(**file) for file in row["files"] or ()), **values)

@@ -37,8 +37,11 @@ def plan(
         PlannedStep("verify", result_pool, (*seen, "quantize", "reference"), wanted),
         PlannedStep("evaluate", result_pool, ("fetch", "quantize", "verify"), {**judged, "format": written}),
     ]
+    everything = tuple(step.kind for step in steps)
+    # The recipe as it was asked for, so that it can be asked for again.
+    steps.append(PlannedStep("document", "cpu", everything, {**judged, "recipe": recipe.document()}))
     if publish_to is not None:
-        steps.append(PlannedStep("publish", "cpu", ("quantize", "verify", "evaluate"), {"to": publish_to}))
+        steps.append(PlannedStep("publish", "cpu", ("quantize", "document"), {"to": publish_to}))
     return tuple(steps)
 
 
