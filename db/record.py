@@ -35,7 +35,7 @@ _DONE = text("""
 def done_steps(session: Session, job_id: str) -> Mapping[str, Done]:
     """Return what is on record of each finished step of a job, by its kind."""
     rows = session.execute(_DONE, {"job_id": job_id}).mappings()
-    return {row["kind"]: _done(row) for row in rows}
+    return {row["kind"]: _done(dict(row)) for row in rows}
 
 
 def _done(row: Mapping[str, Any]) -> Done:

@@ -38,8 +38,7 @@ def plan(
         PlannedStep("evaluate", result_pool, ("fetch", "quantize", "verify"), {**judged, "format": written}),
     ]
     everything = tuple(step.kind for step in steps)
-    # The recipe as it was asked for, so that it can be asked for again.
-    steps.append(PlannedStep("document", "cpu", everything, {**judged, "recipe": recipe.document()}))
+    steps.append(PlannedStep("document", "cpu", everything, {**judged, **wanted}))
     if publish_to is not None:
         steps.append(PlannedStep("publish", "cpu", ("quantize", "document"), {"to": publish_to}))
     return tuple(steps)

@@ -54,7 +54,7 @@ class Recipe(Part):
 
     method: str
     short: str = Field(description="The short form, which need not say everything")
-    parameters: dict[str, Any] = Field(description="Every parameter, defaults included")
+    parameters: dict[str, Any] = Field(description="Every parameter that was of effect, defaults included")
 
 
 class Evaluation(Part):

@@ -35,7 +35,7 @@ def retrace(step: UnboundStep) -> Provenance:
     judged = {name: step.params[name] for name in ("domains", "windows")}
     return Provenance(
         source=_source(step.source, done["fetch"]),
-        recipe=provenance.Recipe(method=recipe.method.name, short=recipe.short, parameters=recipe.parameters),
+        recipe=_recipe(recipe),
         evaluation=provenance.Evaluation(**judged),
         seed=recipe.params.seed if looks_at_text and isinstance(recipe.params, CalibratedParams) else None,
         calibration=_calibration(recipe, done.get("calibrate")),
@@ -52,6 +52,11 @@ def retrace(step: UnboundStep) -> Provenance:
         report=[_comparison(domain, done) for domain in judged["domains"]],
         costs=[_cost(kind, one) for kind, one in sorted(done.items()) if kind not in _UNSHARED],
     )
+
+
+def _recipe(recipe: Recipe) -> provenance.Recipe:
+    parameters = {name: value for name, value in recipe.work().items() if name != "method"}
+    return provenance.Recipe(method=recipe.method.name, short=recipe.short, parameters=parameters)
 
 
 def _source(url: str, fetched: Done) -> provenance.Source:

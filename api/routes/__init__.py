@@ -4,13 +4,14 @@ from apiflask import APIBlueprint
 from werkzeug.routing import BaseConverter
 
 from api.requests import ID
-from api.routes import artifacts, docs, events, health, jobs, methods, quotas, texts
+from api.routes import artifacts, docs, events, health, jobs, methods, quotas, schemas, texts
 
 BLUEPRINTS: tuple[APIBlueprint, ...] = (
     jobs.routes,
     events.routes,
     artifacts.routes,
     methods.routes,
+    schemas.routes,
     texts.routes,
     quotas.routes,
     health.routes,
