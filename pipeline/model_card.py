@@ -80,7 +80,7 @@ def _what_it_is(made: Provenance) -> str:
     if source.hub_id is None:
         base = code(_name(source))
     else:
-        at = f", revision {code(source.revision)}," if source.revision else ""
+        at = f" at {code(source.revision)}" if source.revision else ""
         base = f"[{plain(source.hub_id)}]({HUB}/{source.hub_id}){at}"
     bits = "" if result.bits_per_weight is None else f", {result.bits_per_weight:.2f} bits per weight"
     return (

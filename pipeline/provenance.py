@@ -153,7 +153,7 @@ class Comparison(Part):
 class Provenance(Part):
     """Where a quantized model comes from: enough to judge it, and to make it again."""
 
-    schema_: Literal["urn:fewbits:provenance:1"] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal["urn:fewbits:provenance:1"] = Field(alias="schema")
     source: Source
     recipe: Recipe
     evaluation: Evaluation

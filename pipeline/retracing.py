@@ -34,6 +34,7 @@ def retrace(step: UnboundStep) -> Provenance:
     written = recipe.method.writes(recipe.params)
     judged = {name: step.params[name] for name in ("domains", "windows")}
     return Provenance(
+        schema=provenance.SCHEMA,
         source=_source(step.source, done["fetch"]),
         recipe=_recipe(recipe),
         evaluation=provenance.Evaluation(**judged),
