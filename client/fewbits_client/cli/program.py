@@ -14,6 +14,7 @@ from fewbits_client.cli.downloading import download
 from fewbits_client.cli.exits import HELP, Exit
 from fewbits_client.cli.following import cancel, watch
 from fewbits_client.cli.looking import jobs, logs, methods, metrics, show
+from fewbits_client.cli.reproducing import reproduce
 from fewbits_client.cli.submitting import retry, submit
 from fewbits_client.cli.texts import texts
 
@@ -42,7 +43,10 @@ def program() -> None:
     """Only a group: the commands do the work."""
 
 
-for command in (submit, jobs, show, watch, logs, metrics, attempts, cancel, retry, download, methods, texts, quotas):
+for command in (
+    *(submit, jobs, show, watch, logs, metrics, attempts, cancel, retry),
+    *(download, reproduce, methods, texts, quotas),
+):
     program.add_command(command)
 
 
