@@ -20,7 +20,6 @@ from db import keys, portal_sessions
 OPEN_ENDPOINTS = frozenset(
     {
         *("health.healthz", "health.readyz", "openapi.spec", "docs.page", "docs.asset"),
-        "schemas.provenance",
         *("portal.sign_in", "portal.static"),
     }
 )

@@ -1,4 +1,4 @@
-"""The JSON Schemas of the documents that come with results. Open to all: they say nothing of what is here."""
+"""The JSON Schemas of the documents that come with results. Nothing of this place or of any team is in them."""
 
 from typing import Any
 

@@ -6,7 +6,7 @@ from core.manifest import StoredFile
 from db import jobs, keys
 from db.session import Database
 from pipeline.binding import bind_ready_steps
-from pipeline.provenance import Provenance
+from pipeline.provenance import Provenance, json_schema
 from tests.api.conftest import Caller
 from tests.api.work import CHECKS, Workers
 from tests.pipeline.record import CARD, LOSSES, MADE_WITH, MODEL, WRITTEN
@@ -64,3 +64,7 @@ def test_a_list_of_jobs_is_read_without_the_loss_of_every_module(caller: Caller,
     assert facts is not None
     assert facts["bits_per_weight"] == 5.04
     assert "losses" not in facts
+
+
+def test_the_schema_is_served_as_it_is_published(caller: Caller) -> None:
+    assert caller.get("/v1/schemas/fewbits.json").get_json() == json_schema()

@@ -57,7 +57,8 @@ def folder(up: Up, request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 
 def test_what_describes_a_result_comes_with_it(up: Up, folder: Path) -> None:
     written = json.loads((folder / PROVENANCE_NAME).read_text())
-    schema = httpx.get(f"{up.url}/v1/schemas/{PROVENANCE_NAME}", timeout=20).raise_for_status().json()
+    headers = {"Authorization": f"Bearer {up.api_key}"}
+    schema = httpx.get(f"{up.url}/v1/schemas/{PROVENANCE_NAME}", headers=headers, timeout=20).raise_for_status().json()
     assert not list(Draft202012Validator(schema).iter_errors(written))
     assert digests(folder) == {file["name"]: file["sha256"] for file in written["result"]["files"]}
     source = {file["name"]: file["sha256"] for file in written["source"]["files"]}
