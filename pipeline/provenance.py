@@ -7,7 +7,7 @@ change that older readers cannot take is a new number in ``SCHEMA``. Refuses to 
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 SCHEMA: Literal["urn:fewbits:provenance:1"] = "urn:fewbits:provenance:1"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -19,6 +19,12 @@ class Part(BaseModel):
     """The base of every part: an unknown field is an error, and values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+
+    @field_validator("*")
+    @classmethod
+    def _in_one_order(cls, value: Any) -> Any:
+        """Return names in the order of the alphabet, so that the text is the same wherever the values were kept."""
+        return dict(sorted(value.items())) if isinstance(value, dict) else value
 
 
 class File(Part):

@@ -45,7 +45,7 @@ def retrace(step: UnboundStep) -> Provenance:
             engine=facts.get("engine") or recipe.method.engine(recipe.params),
             judged_by=runtimes.ENGINES[written],
             baseline_by=runtimes.ENGINES["safetensors"],
-            libraries=_sorted(facts.get("libraries")),
+            libraries=facts.get("libraries", {}),
         ),
         hardware=provenance.Hardware(**facts["hardware"]) if "hardware" in facts else None,
         losses=facts.get("losses"),
@@ -90,7 +90,7 @@ def _result(written: str, made: Done) -> provenance.Result:
         files=_files(made),
         size_bytes=made.facts.get("size_bytes"),
         bits_per_weight=made.facts.get("bits_per_weight"),
-        tensor_types=_sorted(made.facts.get("tensor_types")),
+        tensor_types=made.facts.get("tensor_types", {}),
     )
 
 
@@ -112,7 +112,3 @@ def _cost(kind: str, one: Done) -> provenance.Cost:
 
 def _files(made: Done) -> list[provenance.File]:
     return [provenance.File(name=file.name, size_bytes=file.size_bytes, sha256=file.sha256) for file in made.files]
-
-
-def _sorted(mapping: Mapping[str, Any] | None) -> dict[str, Any]:
-    return dict(sorted((mapping or {}).items()))
