@@ -42,8 +42,9 @@ check: setup ## Lint, check types and layers, and compare the migrations with th
 	.venv/bin/lint-imports
 	.venv/bin/fewbitsd migrate --check
 
-docs: setup ## Write docs/methods.md anew, after a method was changed
+docs: setup ## Write docs/methods.md and docs/fewbits.schema.json anew, after a method or the schema was changed
 	.venv/bin/python -m engines.methods_page > docs/methods.md
+	.venv/bin/python -m pipeline.provenance > docs/fewbits.schema.json
 
 pins: ## Renew constraints.txt after a dependency was changed in pyproject.toml
 	$(PYTHON) -I setup pins

@@ -1,8 +1,10 @@
 """What passes between the rows of a step and the work that it stands for: all that a child knows of the rows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from core.manifest import StoredFile
 
 
 @dataclass(frozen=True)
@@ -15,8 +17,34 @@ class Input:
 
 
 @dataclass(frozen=True)
+class Done:
+    """What is on record of a finished step, for one that writes down how a result came about.
+
+    Attributes:
+        facts: what its work found out.
+        digest: of the manifest of the files that it made; None where it made none.
+        files: those, by name.
+        scores: by domain, each a ``perplexity`` with how many ``windows`` and ``tokens`` were scored.
+        forecast: ``memory_bytes``, ``vram_bytes`` and ``scratch_bytes`` that were kept free for it.
+        peak_memory_bytes: the most that its process took; None where nobody measured, or nobody knows any more.
+    """
+
+    facts: Mapping[str, Any]
+    digest: str | None
+    files: Sequence[StoredFile]
+    scores: Mapping[str, Mapping[str, Any]]
+    forecast: Mapping[str, int]
+    peak_memory_bytes: int | None
+
+
+@dataclass(frozen=True)
 class UnboundStep:
-    """A ready step and all that its key may depend on; ``inputs`` by the kind of the step that made each."""
+    """A ready step and all that its key may depend on.
+
+    Attributes:
+        inputs: what the steps that it needs have made, by the kind of each.
+        done: what is on record of every finished step of its job, by the kind of each; empty but for kinds that ask.
+    """
 
     id: str
     job_id: str
@@ -26,6 +54,7 @@ class UnboundStep:
     source: str
     params: Mapping[str, Any]
     inputs: Mapping[str, Input]
+    done: Mapping[str, Done] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,7 @@ def results(session: Session, team_id: TeamId, job_id: str) -> Sequence[Artifact
         .join(Job, Job.id == Step.job_id)
         .where(Job.id == job_id, Job.team_id == team_id, Job.status == JobStatus.SUCCEEDED.value)
         .where(Artifact.role == "result")
-        .order_by(Artifact.created_at)
+        .order_by(Step.position)
         .options(selectinload(Artifact.files))
     )
     return session.scalars(statement).all()

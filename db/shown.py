@@ -21,7 +21,7 @@ class ShownStep:
     Attributes:
         attempt: the execution's, 0 before the first.
         attempt_started_at: when the execution's last attempt began, be it for another job.
-        facts: what the execution found out, once it has succeeded.
+        facts: what the execution found out, once it has succeeded, but for the losses of modules, which are many.
         perplexity: by domain, where it measured one.
     """
 
@@ -74,7 +74,7 @@ _STEPS: Label[Any] = literal_column("""(
         'id', steps.id, 'kind', steps.kind, 'status', steps.status, 'pool', steps.pool, 'reused', steps.reused,
         'error', steps.error, 'started_at', steps.started_at, 'finished_at', steps.finished_at,
         'attempt', coalesce(executions.attempt, 0), 'attempt_started_at', executions.started_at,
-        'progress', executions.progress, 'facts', executions.facts, 'perplexity', (
+        'progress', executions.progress, 'facts', executions.facts - 'losses', 'perplexity', (
             SELECT json_object_agg(domain, perplexity) FROM evaluations WHERE execution_id = executions.id
         )
     ) ORDER BY steps.position)

@@ -1,5 +1,6 @@
 """Give every ready step its execution: describe its work, take the key of it, bind."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 from functools import partial
@@ -8,7 +9,7 @@ from core.errors import FewbitsError, WorkError
 from core.logging import log
 from core.manifest import canonical_json
 from core.steps import UnboundStep
-from db import bind
+from db import bind, record
 from db.bind import Binding, Work
 from db.session import UNAVAILABLE, Database
 from pipeline.foresight import need_of
@@ -42,18 +43,19 @@ def describe(step: UnboundStep) -> Work:
     """
     kind = KINDS[step.kind]
     params = kind.work_params(step)
+    inputs = step.inputs if kind.reads == "files" else {}
     material = {
         "kind": kind.name,
         "version": kind.version,
         "engine": kind.engine(params),
         "params": params,
         "team": step.team_id,
-        "inputs": {name: value.digest for name, value in step.inputs.items()},
+        "inputs": {name: value.digest for name, value in inputs.items()},
     }
     return Work(
         key=hashlib.sha256(canonical_json(material)).hexdigest(),
         params=params,
-        inputs={**input_ids(step), **kind.further_inputs(step.params)},
+        inputs={**input_ids(inputs), **kind.further_inputs(step.params)},
         need=need_of(kind.forecast(step.params, input_facts(step))),
         is_external=kind.is_external,
     )
@@ -73,7 +75,7 @@ def _bind(database: Database, step: UnboundStep) -> Binding:
         log.warning("a step of an unknown kind is left for a newer worker", step=step.id, kind=step.kind)
         return Binding.POSTPONED
     try:
-        work = describe(step)
+        work = describe(_with_record(database, step))
         return database.run(lambda session: bind.bind(session, step, work))
     except UNAVAILABLE:
         raise
@@ -82,6 +84,13 @@ def _bind(database: Database, step: UnboundStep) -> Binding:
         document = _explained(error).document()
         database.run(lambda session: bind.refuse(session, step, document))
         return Binding.GONE
+
+
+def _with_record(database: Database, step: UnboundStep) -> UnboundStep:
+    """Return a step with what is on record of those before it, where that is what its work reads."""
+    if KINDS[step.kind].reads == "files":
+        return step
+    return dataclasses.replace(step, done=database.run(lambda session: record.done_steps(session, step.job_id)))
 
 
 def _explained(error: Exception) -> FewbitsError:

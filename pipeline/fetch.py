@@ -9,9 +9,12 @@ from core.steps import UnboundStep
 from engines import families, source
 from engines.methods.base import Forecast
 from engines.model_facts import ModelFacts
+from engines.source_card import CARD_NAME, SourceCard, read_card
 from pipeline.copying import copy_files
 from pipeline.sources import local_folder
 from pipeline.step_kind import MIB, Facts, Outcome, Output, StepContext, StepKind
+
+NOT_CARRIED = "the result's card names no licence. Add it before you publish."
 
 
 class Fetch(StepKind):
@@ -55,4 +58,9 @@ class Fetch(StepKind):
         # Read again what was copied: the folder may have changed under our hands.
         if source.inspect(output) != facts:
             raise SourceInvalid("The source changed while it was being read. Submit the job again.")
-        return Outcome(facts={"model": dataclasses.asdict(facts)})
+        card = read_card(output)
+        warnings = (
+            [] if card is not None else [f"The metadata in the source's {CARD_NAME} cannot be read: {NOT_CARRIED}"]
+        )
+        said = dataclasses.asdict(card or SourceCard())
+        return Outcome(facts={"model": dataclasses.asdict(facts), "card": said}, warnings=warnings)

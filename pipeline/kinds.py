@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from pipeline.calibrate import Calibrate
 from pipeline.convert import Convert
+from pipeline.document import Document
 from pipeline.evaluate import Evaluate
 from pipeline.fetch import Fetch
 from pipeline.imatrix import Imatrix
@@ -13,5 +14,8 @@ from pipeline.reference import Reference
 from pipeline.step_kind import StepKind
 from pipeline.verify import Verify
 
-_ALL = (Fetch(), Convert(), Calibrate(), Imatrix(), Quantize(), Reference(), Verify(), Evaluate(), Publish())
+_ALL = (
+    *(Fetch(), Convert(), Calibrate(), Imatrix(), Quantize()),
+    *(Reference(), Verify(), Evaluate(), Document(), Publish()),
+)
 KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in _ALL}

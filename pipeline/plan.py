@@ -37,8 +37,10 @@ def plan(
         PlannedStep("verify", result_pool, (*seen, "quantize", "reference"), wanted),
         PlannedStep("evaluate", result_pool, ("fetch", "quantize", "verify"), {**judged, "format": written}),
     ]
+    everything = tuple(step.kind for step in steps)
+    steps.append(PlannedStep("document", "cpu", everything, {**judged, **wanted}))
     if publish_to is not None:
-        steps.append(PlannedStep("publish", "cpu", ("quantize", "verify", "evaluate"), {"to": publish_to}))
+        steps.append(PlannedStep("publish", "cpu", ("quantize", "document"), {"to": publish_to}))
     return tuple(steps)
 
 

@@ -18,6 +18,7 @@ from pipeline.destinations import PARAM, destination_folder
 from pipeline.step_kind import MIB, Facts, Outcome, StepContext, StepKind
 
 MARKER = ".fewbits-job"  # in a published folder: whose it is
+PUBLISHED = ("quantize", "document")  # the steps whose files go there
 ARRIVING = ".fewbits-arriving"  # the end of the name of a folder that is not whole yet
 
 
@@ -59,7 +60,7 @@ class Publish(StepKind):
             _remove_leftovers(folder, job_id)
             arriving = _arriving(folder, job_id)
             try:
-                _copy(context.inputs["quantize"], arriving, context.engine)
+                _copy(_files(context.inputs), arriving, context.engine)
                 (arriving / MARKER).write_text(json.dumps({"job": job_id}) + "\n")
                 _make_visible(arriving, folder, job_id)
             finally:
@@ -99,8 +100,18 @@ def _remove_leftovers(folder: Path, job_id: str) -> None:
             shutil.rmtree(path.rename(_arriving(folder, job_id)), ignore_errors=True)
 
 
-def _copy(source: Path, arriving: Path, engine: EngineContext) -> None:
-    files = {str(path.relative_to(source)): path for path in sorted(source.rglob("*")) if path.is_file()}
+def _files(inputs: Mapping[str, Path]) -> dict[str, Path]:
+    """Return what goes there, by name: the result and what describes it, which an older version's plan has not."""
+    folders = [inputs[kind] for kind in PUBLISHED if kind in inputs]
+    return {
+        str(path.relative_to(folder)): path
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _copy(files: Mapping[str, Path], arriving: Path, engine: EngineContext) -> None:
     arriving.mkdir()
     for name in files:
         for above in list(Path(name).parents)[-2::-1]:

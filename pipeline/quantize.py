@@ -1,16 +1,23 @@
 """``quantize``: run the recipe's method."""
 
+import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from core.errors import ToolFailed
 from core.steps import UnboundStep
+from engines.context import EngineContext, Measurement
 from engines.gpu import peak_vram_bytes
+from engines.machine import hardware, library_versions
 from engines.methods.base import Forecast
 from engines.model_facts import ModelFacts
 from engines.recipe import parse_recipe
 from pipeline.material import MADE_BY
+from pipeline.provenance import CARD_NAME, PROVENANCE_NAME
 from pipeline.step_kind import Facts, Outcome, Output, StepContext, StepKind, input_facts, model_facts
+
+LOSSES = "losses"  # among the facts: as many as modules, so lists of jobs are read without (``db/shown.py``)
 
 
 class Quantize(StepKind):
@@ -46,10 +53,48 @@ class Quantize(StepKind):
         return Output(role="result", format=recipe.method.writes(recipe.params))
 
     def run(self, context: StepContext) -> Outcome:
-        """Quantize what the method reads."""
+        """Quantize what the method reads, and keep with the facts what the result's provenance will say of it.
+
+        Raises:
+            ToolFailed: the method has taken the name of a file that comes beside every result.
+        """
         recipe = parse_recipe(context.params["recipe"])
         material = {name: context.inputs[MADE_BY[name]] for name in recipe.method.material(recipe.params)}
+        losses = _Losses(context.engine.measure)
         began = time.monotonic()
-        facts = recipe.method.quantize(context.engine, material, recipe.params)
+        engine = dataclasses.replace(context.engine, measure=losses.hear)
+        facts = recipe.method.quantize(engine, material, recipe.params)
+        _require_free_names(engine)
+        made_with = {
+            "engine": recipe.method.engine(recipe.params),
+            "libraries": library_versions(),
+            "hardware": hardware(engine.device),
+            LOSSES: losses.latest(),
+        }
         spent = {"engine_seconds": round(time.monotonic() - began, 3), "peak_vram_bytes": peak_vram_bytes()}
-        return Outcome(facts={**facts, "device": context.engine.device, **spent})
+        return Outcome(facts={**facts, "device": engine.device, **made_with, **spent})
+
+
+class _Losses:
+    """Passes measurements on, and keeps the last loss of each module."""
+
+    def __init__(self, pass_on: Callable[[Measurement], None]) -> None:
+        self._pass_on = pass_on
+        self._losses: dict[tuple[int, str], float] = {}
+
+    def hear(self, measured: Measurement) -> None:
+        self._pass_on(measured)
+        if "loss" in measured.values:
+            self._losses[measured.layer, measured.module] = measured.values["loss"]
+
+    def latest(self) -> list[dict[str, Any]]:
+        ordered = sorted(self._losses.items())
+        return [{"layer": layer, "module": module, "loss": loss} for (layer, module), loss in ordered]
+
+
+def _require_free_names(engine: EngineContext) -> None:
+    for name in (PROVENANCE_NAME, CARD_NAME):
+        if (engine.output / name).exists():
+            raise ToolFailed(
+                f"The method has written a file {name}, which is the name of one that describes the result."
+            )

@@ -5,7 +5,7 @@ told as they will be if the source is still what it was when the team fetched it
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -28,7 +28,8 @@ class Reuse:
     """What would not be done again.
 
     Attributes:
-        kinds: of the steps; empty where the team has not fetched the source yet, or it has other facts by now.
+        kinds: of the steps, of those that read files; empty where the team has not fetched the source yet, or it has
+            other facts by now.
         fetched_at: when it was fetched last; what is said of ``kinds`` holds if it has not changed since.
     """
 
@@ -55,7 +56,7 @@ def expected_reuse(
     kinds = set()
     for step in steps:
         inputs = {kind: made[kind] for kind in step.needs if kind in made}
-        if step.kind == FETCH or any(_leaves_files(other, steps) and other not in made for other in step.needs):
+        if step.kind == FETCH or not _key_can_be_told(step, steps, made):
             continue
         found = bind.done_before(session, _key(team_id, source, step, inputs))
         if found is not None:
@@ -65,9 +66,10 @@ def expected_reuse(
     return Reuse(frozenset(kinds), fetched.at)
 
 
-def _leaves_files(kind: str, steps: Sequence[PlannedStep]) -> bool:
-    params = next(step.params for step in steps if step.kind == kind)
-    return KINDS[kind].output(params) is not None
+def _key_can_be_told(step: PlannedStep, steps: Sequence[PlannedStep], made: Mapping[str, Input]) -> bool:
+    """Return whether a step's work goes by files alone, and all of these are there."""
+    leave_files = {other.kind for other in steps if KINDS[other.kind].output(other.params) is not None}
+    return KINDS[step.kind].reads == "files" and leave_files.intersection(step.needs) <= made.keys()
 
 
 def _key(team_id: TeamId, source: str, step: PlannedStep, inputs: dict[str, Input]) -> str:

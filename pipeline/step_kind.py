@@ -4,10 +4,10 @@ import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from core.ids import ArtifactId
-from core.steps import EvaluationRow, UnboundStep
+from core.steps import EvaluationRow, Input, UnboundStep
 from engines.context import EngineContext
 from engines.methods.base import Forecast
 from engines.model_facts import ModelFacts
@@ -52,7 +52,7 @@ class Output:
 
     Attributes:
         role: ``snapshot``, ``intermediate`` or ``result``.
-        format: ``safetensors`` or ``gguf``.
+        format: such as ``safetensors``, ``gguf`` or ``documents``.
     """
 
     role: str
@@ -66,11 +66,14 @@ class StepKind(abc.ABC):
         name: as in the tables and the API.
         version: raised when the same inputs would give another result; part of every key.
         is_external: whether others see what it does and it cannot be taken back: once begun, it completes.
+        reads: what the work knows of the steps before it: the ``files`` that they made, or what is on ``record`` of
+            them (``UnboundStep.done``), which ``work_params`` puts into its parameters.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     is_external: ClassVar[bool] = False
+    reads: ClassVar[Literal["files", "record"]] = "files"
 
     @abc.abstractmethod
     def engine(self, params: Mapping[str, Any]) -> str:
@@ -125,6 +128,6 @@ def input_facts(step: UnboundStep) -> Facts:
     return {kind: value.facts for kind, value in step.inputs.items()}
 
 
-def input_ids(step: UnboundStep) -> dict[str, ArtifactId]:
+def input_ids(inputs: Mapping[str, Input]) -> dict[str, ArtifactId]:
     """Return the artifacts that the work reads, by the kind of the step that made each."""
-    return {kind: ArtifactId(value.artifact_id) for kind, value in step.inputs.items()}
+    return {kind: ArtifactId(value.artifact_id) for kind, value in inputs.items()}

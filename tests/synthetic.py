@@ -32,6 +32,7 @@ Act = Literal[
     "raise",
     "no_output",
     "link",
+    "card",
     "measure",
     "save",
     "stay",
@@ -135,8 +136,15 @@ def _act(act: Act, context: EngineContext) -> None:
         raise ZeroDivisionError("a bug")
     if act == "measure":
         context.measure(Measurement(3, "mlp.up_proj", {"loss": 0.5}))
-    if act == "link":
-        (context.output / "link").symlink_to("/etc/passwd")
+    if act in ("card", "link"):
+        _leave(act, context.output)
+
+
+def _leave(act: Act, output: Path) -> None:
+    if act == "card":
+        (output / "README.md").touch()
+    else:
+        (output / "link").symlink_to("/etc/passwd")
 
 
 class SyntheticGpuMethod(SyntheticMethod):

@@ -4,7 +4,7 @@ from apiflask import APIBlueprint
 from werkzeug.routing import BaseConverter
 
 from api.requests import ID
-from api.routes import artifacts, docs, events, health, jobs, methods, models, plans, quotas, texts
+from api.routes import artifacts, docs, events, health, jobs, methods, models, plans, quotas, schemas, texts
 
 BLUEPRINTS: tuple[APIBlueprint, ...] = (
     jobs.routes,
@@ -13,6 +13,7 @@ BLUEPRINTS: tuple[APIBlueprint, ...] = (
     artifacts.routes,
     methods.routes,
     models.routes,
+    schemas.routes,
     texts.routes,
     quotas.routes,
     health.routes,

@@ -12,6 +12,7 @@ from db.jobs import PlannedStep
 from engines.context import Progress
 from engines.recipe import parse_recipe
 from pipeline.binding import describe
+from pipeline.kinds import KINDS
 from pipeline.plan import plan
 from pipeline.step_kind import Outcome
 from workers.process import Child
@@ -65,14 +66,15 @@ class Bench:
         self._ran: dict[str, Ran] = {}
 
     def run(self, recipe: str | Mapping[str, Any], model: Path, evaluation: Mapping[str, Any]) -> dict[str, Ran]:
-        """Run all the steps of a recipe, and return them by kind.
+        """Run all the steps of a recipe that work on files, and return them by kind.
 
         Raises:
             StepFailed: one did not succeed.
         """
         done: dict[str, Ran] = {}
         for planned in plan(parse_recipe(recipe), evaluation):
-            done[planned.kind] = self.step(planned, model, done)
+            if KINDS[planned.kind].reads == "files":  # there is no record here
+                done[planned.kind] = self.step(planned, model, done)
         return done
 
     def step(self, planned: PlannedStep, model: Path, done: Mapping[str, Ran]) -> Ran:

@@ -7,6 +7,7 @@
     ├── Unreachable         nothing answers, or what answers is not ready
     ├── UnexpectedAnswer    something answers, but not as a fewbits server does
     ├── Problem             the server refused the request and said why
+    ├── NotReproducible     a folder does not say how to make again what it holds
     └── DownloadError       files could not be fetched as the server described them
         ├── UnsafeFileName  a name that would leave the folder
         ├── FileConflict    a different file is already there
@@ -40,6 +41,10 @@ class Unreachable(FewbitsError):
 
 class UnexpectedAnswer(FewbitsError):
     """What answers does not speak the fewbits API."""
+
+
+class NotReproducible(FewbitsError):
+    """A folder does not say how what it holds can be made again, or this team lacks something for it."""
 
 
 class DownloadError(FewbitsError):

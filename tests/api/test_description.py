@@ -162,6 +162,7 @@ def world(app: APIFlask, caller: Caller, database: Database, tmp_path: Path) -> 
     work.do("reference", perplexity={"prose": 23.7, "code": 7.5})
     work.do("verify", {"checks": CHECKS})
     work.do("evaluate", perplexity={"prose": 24.4, "code": 7.7})
+    work.do("document")
     failed = caller.submit()["id"]
     work.fail(work.start("fetch"), SourceInvalid("It has no config.json."))
     artifact = caller.get(f"/v1/jobs/{finished}/artifacts").get_json()["data"][0]["id"]

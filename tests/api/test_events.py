@@ -89,7 +89,7 @@ def test_a_stream_follows_a_job_to_its_end(caller: Caller, database: Database) -
         seen += next(progress_of([frame], "quantize") for frame in stream.frames if progress_of([frame], "quantize"))
     assert seen == [1, 2, 9]
     work.finish(taken)
-    for kind in ("reference", "verify", "evaluate"):
+    for kind in ("reference", "verify", "evaluate", "document"):
         work.do(kind)
     rest = list(stream.frames)
     assert rest[-1].event == "done"

@@ -14,7 +14,7 @@ JOB_FIELDS = [
     *("waits_for", "error", "steps", "result"),
 ]
 STEP_FIELDS = ["id", "kind", "status", "pool", "attempt", "reused", "progress", "started_at", "finished_at", "error"]
-KINDS = ["fetch", "convert", "quantize", "reference", "verify", "evaluate"]
+KINDS = ["fetch", "convert", "quantize", "reference", "verify", "evaluate", "document"]
 
 
 def test_a_submitted_job_is_queued_with_its_steps(caller: Caller) -> None:
@@ -26,9 +26,9 @@ def test_a_submitted_job_is_queued_with_its_steps(caller: Caller) -> None:
     assert (job["object"], job["status"], job["method"], job["recipe"]) == ("job", "queued", "gguf", "gguf:Q4_K_M")
     assert job["parameters"]["type"] == "Q4_K_M"
     assert job["evaluation"] == {"domains": ["prose", "code"], "windows": 40}
-    assert [list(step) for step in job["steps"]] == [STEP_FIELDS] * 6
+    assert [list(step) for step in job["steps"]] == [STEP_FIELDS] * 7
     assert [step["kind"] for step in job["steps"]] == KINDS
-    assert [step["status"] for step in job["steps"]] == ["ready", *["waiting"] * 5]
+    assert [step["status"] for step in job["steps"]] == ["ready", *["waiting"] * 6]
     assert (job["labels"], job["retry_of"], job["result"]) == ([], None, None)
     assert job["created_at"].endswith("Z")
     assert dt.datetime.fromisoformat(job["created_at"]).utcoffset() == dt.timedelta()
@@ -179,7 +179,7 @@ def test_a_job_between_two_steps_is_cancelled_at_once(caller: Caller, database: 
     work.do("fetch", MODEL_FACTS)
     response = caller.post(f"/v1/jobs/{job_id}/cancel")
     assert (response.status_code, response.get_json()["status"]) == (200, "cancelled")
-    assert [step["status"] for step in response.get_json()["steps"]] == ["succeeded", *["cancelled"] * 5]
+    assert [step["status"] for step in response.get_json()["steps"]] == ["succeeded", *["cancelled"] * 6]
 
 
 @pytest.mark.parametrize("end", ["succeeded", "failed"])

@@ -37,7 +37,7 @@ def test_each_step_comes_with_what_it_will_need_and_nothing_is_written(caller: C
     assert planned["object"] == "plan"
     assert planned["recipe"] == "gguf:Q4_K_M+imatrix"
     assert planned["model"]["architecture"] == "LlamaForCausalLM"
-    kinds = ["fetch", "convert", "calibrate", "imatrix", "quantize", "reference", "verify", "evaluate"]
+    kinds = ["fetch", "convert", "calibrate", "imatrix", "quantize", "reference", "verify", "evaluate", "document"]
     assert [step["kind"] for step in planned["steps"]] == kinds
     assert all(step["memory_bytes"] > 0 and not step["reused"] and not step["refused"] for step in planned["steps"])
     assert 0 < planned["result_bytes"] < planned["model"]["size_bytes"]

@@ -41,7 +41,7 @@ CALIBRATION = {
     "overlap": {"prose": 0.031},
     "warnings": ["3.1% of the text 'prose' is in the calibration text, too."],
 }
-ROLES = {"fetch": "snapshot", "convert": "intermediate", "quantize": "result"}
+ROLES = {"fetch": "snapshot", "convert": "intermediate", "quantize": "result", "document": "result"}
 
 
 def register(database: Database, pool: str, room: Room = ROOM) -> WorkerId:
@@ -145,3 +145,4 @@ class Workers:
         self.do("reference", perplexity={"prose": 23.7, "code": 7.5})
         self.do("verify", {"checks": CHECKS})
         self.do("evaluate", perplexity={"prose": 24.4, "code": 7.7})
+        self.do("document")

@@ -29,6 +29,7 @@ class Up:
     process: subprocess.Popen[str]
     url: str
     api_key: str
+    database_url: str
     data_dir: str
     pids: dict[str, int]
 
@@ -75,7 +76,7 @@ def start(data: Path, *sources: Path, **environment: str) -> Up:
         pytest.fail(f"the stack did not start:\n{data.with_suffix('.log').read_text()}")
     ready: dict[str, Any] = json.loads(line)
     pids = {entry["name"]: entry["pid"] for entry in ready["processes"]}
-    return Up(process, ready["url"], ready["api_key"], ready["data_dir"], pids)
+    return Up(process, ready["url"], ready["api_key"], ready["database_url"], ready["data_dir"], pids)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from demo.expected import PERPLEXITY, TOLERANCE
+from pipeline.provenance import CARD_NAME, PROVENANCE_NAME
 from tests.conftest import TINY_LLAMA
 from tests.e2e.conftest import Up, start
 
@@ -54,11 +55,13 @@ def test_what_two_jobs_share_is_done_once(up: Up, finished: dict[str, Any]) -> N
 def test_a_download_is_the_file_that_was_measured(up: Up, finished: dict[str, Any], tmp_path: Path) -> None:
     job = finished["gguf:Q4_K_M"]
     assert up.cli("download", job["id"], "--to", tmp_path).returncode == 0
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.gguf")
+    assert {path.name for path in tmp_path.iterdir()} == {path.name, PROVENANCE_NAME, CARD_NAME}
     assert path.read_bytes()[:4] == b"GGUF"
     assert path.stat().st_size == job["result"]["size_bytes"]
     with up.client() as client:
-        (artifact,) = client.artifacts(job["id"])
+        artifact, documents = client.artifacts(job["id"])
+    assert {file["name"] for file in documents["files"]} == {PROVENANCE_NAME, CARD_NAME}
     assert hashlib.sha256(path.read_bytes()).hexdigest() == artifact["files"][0]["sha256"]
 
 

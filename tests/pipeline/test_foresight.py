@@ -13,6 +13,7 @@ from pipeline.binding import describe
 from pipeline.foresight import BYTES_MAX, NOTHING, foresee, need_of
 from pipeline.kinds import KINDS
 from pipeline.plan import plan
+from tests.pipeline.record import documenting
 
 EVALUATION = {"domains": ["prose"], "windows": 4}
 RECIPES = ("gguf:Q4_K_M", "gguf:F16", "gguf:IQ2_XS+imatrix", "gptq:4bit-g128")
@@ -36,6 +37,8 @@ def test_a_plan_is_forecast_as_its_steps_will_be(recipe: str, tiny_llama: Path) 
     for planned, foreseen in zip(steps, foresee(steps, model), strict=True):
         inputs = {kind: found_out[kind] for kind in planned.needs if kind in found_out}
         step = UnboundStep("step_1", "job_1", "team_1", planned.kind, planned.pool, "file:///m", planned.params, inputs)
+        if planned.kind == "document":
+            step = documenting(recipe, "model.gguf")
         assert (foreseen.kind, foreseen.pool) == (planned.kind, planned.pool)
         assert foreseen.need == describe(step).need
         assert foreseen.need.memory_bytes > 0

@@ -47,12 +47,12 @@ def quantize(**changes: Any) -> UnboundStep:
 @pytest.mark.parametrize(
     ("recipe", "kinds"),
     [
-        ("gguf:Q4_K_M", ["fetch", "convert", "quantize", "reference", "verify", "evaluate"]),
+        ("gguf:Q4_K_M", ["fetch", "convert", "quantize", "reference", "verify", "evaluate", "document"]),
         (
             "gguf:IQ2_XS+imatrix",
-            ["fetch", "convert", "calibrate", "imatrix", "quantize", "reference", "verify", "evaluate"],
+            ["fetch", "convert", "calibrate", "imatrix", "quantize", "reference", "verify", "evaluate", "document"],
         ),
-        ("gptq:4bit-g128", ["fetch", "calibrate", "quantize", "reference", "verify", "evaluate"]),
+        ("gptq:4bit-g128", ["fetch", "calibrate", "quantize", "reference", "verify", "evaluate", "document"]),
     ],
 )
 def test_a_plan_is_a_chain_that_can_be_worked_off(recipe: str, kinds: list[str]) -> None:

@@ -37,7 +37,13 @@ def result(tmp_path: Path) -> Path:
 
 
 def publish(root: Path, result: Path, to: Path, job: str, report: Callable[[Progress], None] = lambda _: None) -> None:
-    engine = EngineContext(
+    engine = engine_of(result, report)
+    params = {"to": to.as_uri(), "job": job}
+    Publish().run(StepContext(params, {"quantize": result}, source_roots=(), publish_roots=(root,), engine=engine))
+
+
+def engine_of(result: Path, report: Callable[[Progress], None] = lambda _: None) -> EngineContext:
+    return EngineContext(
         output=result / "unused",
         scratch=result / "unused",
         checkpoint=result / "unused",
@@ -47,8 +53,17 @@ def publish(root: Path, result: Path, to: Path, job: str, report: Callable[[Prog
         measure=lambda _: None,
         must_leave=lambda: False,
     )
-    params = {"to": to.as_uri(), "job": job}
-    Publish().run(StepContext(params, {"quantize": result}, source_roots=(), publish_roots=(root,), engine=engine))
+
+
+def test_what_describes_a_result_goes_with_it(root: Path, result: Path, tmp_path: Path) -> None:
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    (documents / "README.md").write_text("a card")
+    engine = engine_of(result)
+    params = {"to": (root / "model").as_uri(), "job": "job_1"}
+    inputs = {"document": documents, "fetch": tmp_path, "quantize": result}
+    Publish().run(StepContext(params, inputs, source_roots=(), publish_roots=(root,), engine=engine))
+    assert content(root / "model") == {**FILES, "README.md": "a card"}
 
 
 def content(folder: Path) -> dict[str, str]:

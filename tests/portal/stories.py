@@ -99,6 +99,7 @@ def end_well(work: Workers, quantizing: Claim) -> None:
     work.do("reference", perplexity={"prose": 23.686, "code": 7.493})
     work.do("verify", {"checks": CHECKS})
     work.do("evaluate", perplexity={"prose": 24.405, "code": 7.666})
+    work.do("document")
 
 
 def end_rejected(work: Workers, quantizing: Claim) -> None:

@@ -23,7 +23,8 @@ class Exit(enum.IntEnum):
 HELP = """\b
 Exit status:
   0    ok
-  1    the job failed, or a download could not be verified or written
+  1    the job failed, a download could not be verified or written, or nothing was
+       reproduced
   2    the command line is wrong
   4    the job was cancelled
   5    the server refused the request

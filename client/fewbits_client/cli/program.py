@@ -16,6 +16,7 @@ from fewbits_client.cli.following import cancel, watch
 from fewbits_client.cli.inspecting import inspect
 from fewbits_client.cli.looking import jobs, logs, methods, metrics, show
 from fewbits_client.cli.planning import plan
+from fewbits_client.cli.reproducing import reproduce
 from fewbits_client.cli.submitting import retry, submit
 from fewbits_client.cli.texts import texts
 
@@ -45,7 +46,7 @@ def program() -> None:
 
 
 LOOKING = (jobs, show, watch, logs, metrics, attempts, methods, quotas)
-for command in (inspect, plan, submit, *LOOKING, cancel, retry, download, texts):
+for command in (inspect, plan, submit, *LOOKING, cancel, retry, download, reproduce, texts):
     program.add_command(command)
 
 

@@ -32,7 +32,7 @@ def submit(client: Client, output: Output, source: str, recipes: Recipes, *, wai
     jobs, error = _submit_each(client, output, source, recipes, given(options))
     status = exit_for_error(error) if error else Exit.OK
     if wait and jobs and error is None:
-        jobs, status = _wait_for_results(client, output, jobs)
+        jobs, status = wait_for_results(client, output, jobs)
     if output.as_json:
         page: dict[str, Any] = {"object": "list", "data": jobs, "has_more": False}
         output.document(page if error is None else {**page, "error": output.failure(error)})
@@ -49,15 +49,15 @@ def retry(client: Client, output: Output, job_id: str, *, wait: bool) -> Exit:
     What had succeeded of it is not done again.  With --json the new job.
     """
     job, status = client.retry(job_id), Exit.OK
-    _say_submitted(output, job)
+    say_submitted(output, job)
     if wait:
-        [job], status = _wait_for_results(client, output, [job])
+        [job], status = wait_for_results(client, output, [job])
     if output.as_json:
         output.document(job)
     return status
 
 
-def _wait_for_results(client: Client, output: Output, jobs: list[Job]) -> tuple[list[Job], Exit]:
+def wait_for_results(client: Client, output: Output, jobs: list[Job]) -> tuple[list[Job], Exit]:
     """Return the jobs as they ended, or as they were when Ctrl-C came, and the status that says so."""
     try:
         jobs = wait_for(client, output, jobs, display_for(output, jobs))
@@ -68,7 +68,8 @@ def _wait_for_results(client: Client, output: Output, jobs: list[Job]) -> tuple[
     return jobs, exit_for_jobs(jobs)
 
 
-def _say_submitted(output: Output, job: Job) -> None:
+def say_submitted(output: Output, job: Job) -> None:
+    """Say which job was made."""
     output.line(f"{job['id']} {job['recipe']} {job['status']}")
 
 
@@ -86,5 +87,5 @@ def _submit_each(
                 output.complain(f"submitted before that: {' '.join(job['id'] for job in jobs)}")
             return jobs, error
         jobs.append(job)
-        _say_submitted(output, job)
+        say_submitted(output, job)
     return jobs, None

@@ -1,0 +1,162 @@
+"""The model card of a result: a README.md as the Hugging Face Hub reads it, made of its provenance alone.
+
+https://huggingface.co/docs/hub/model-cards says what the metadata may hold. What users or a source's author wrote is
+escaped. The source's own card speaks of another model; its licence is carried over, the rest stays with the source.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from engines.calibration import is_own
+from pipeline.loading_guide import how_to_load
+from pipeline.markdown import block, code, plain, table
+from pipeline.provenance import PROVENANCE_NAME, Comparison, Provenance, Source
+
+HUB = "https://huggingface.co"
+NOTHING = "\N{EN DASH}"
+
+
+def model_card(made: Provenance) -> str:
+    """Return the card's text."""
+    sections = (
+        f"---\n{_metadata(made)}---",
+        f"# {plain(_name(made.source))}, {plain(made.recipe.short)}",
+        _what_it_is(made),
+        "## What was lost",
+        _what_was_lost(made),
+        "## What was verified",
+        _what_was_verified(made),
+        "## How to load it",
+        how_to_load(made.result.format, [file.name for file in made.result.files]),
+        "## How it was made",
+        _how_it_was_made(made),
+        "## Licence",
+        _licence(made),
+    )
+    return "\n\n".join(sections) + "\n"
+
+
+def _metadata(made: Provenance) -> str:
+    """Return YAML; a JSON value is one, whatever is in it."""
+    source, licenses = made.source, made.source.licenses
+    fields: Mapping[str, Any] = {
+        "license": licenses[0] if len(licenses) == 1 else licenses,
+        "license_name": source.license_name,
+        "license_link": _license_link(made),
+        "base_model": source.hub_id,
+        "base_model_relation": source.hub_id and "quantized",
+        "library_name": "gguf" if made.result.format == "gguf" else "transformers",
+        "pipeline_tag": source.pipeline_tag,
+        "tags": _tags(made),
+    }
+    return "".join(f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in fields.items() if value)
+
+
+def _tags(made: Provenance) -> list[str]:
+    bits = made.recipe.parameters.get("bits")
+    return list(dict.fromkeys([made.result.format, made.recipe.method, *([f"{bits}-bit"] if bits else []), "fewbits"]))
+
+
+def _license_link(made: Provenance) -> str | None:
+    """Return where the licence is: a URL, or a file of the result's own. One of the source's alone is on the Hub."""
+    link, source = made.source.license_link, made.source
+    if link is None or link.startswith(("http://", "https://")):
+        return link
+    if link in {file.name for file in made.result.files}:
+        return link
+    return None if source.hub_id is None else f"{HUB}/{source.hub_id}/blob/{source.revision or 'main'}/{link}"
+
+
+def _name(source: Source) -> str:
+    """Return the model's own name, without the folders that lead to it."""
+    return PurePosixPath(source.hub_id or unquote(urlsplit(source.url).path)).name or "model"
+
+
+def _what_it_is(made: Provenance) -> str:
+    source, result = made.source, made.result
+    if source.hub_id is None:
+        base = code(_name(source))
+    else:
+        at = f" at {code(source.revision)}" if source.revision else ""
+        base = f"[{plain(source.hub_id)}]({HUB}/{source.hub_id}){at}"
+    bits = "" if result.bits_per_weight is None else f", {result.bits_per_weight:.2f} bits per weight"
+    return (
+        f"This is {base} ({code(source.architecture)}, {source.parameter_count / 1e6:,.1f} million parameters in "
+        f"{source.dtype}), quantized by {code(made.recipe.short)} into {result.format}: {_size(result.size_bytes)} in "
+        f"place of {_size(source.weight_bytes)}{bits}."
+    )
+
+
+def _what_was_lost(made: Provenance) -> str:
+    rows = [
+        [plain(one.domain), _perplexity(one.baseline), _perplexity(one.result), _change(one), _windows(one)]
+        for one in made.report
+    ]
+    return (
+        table(["text", "full precision", "this", "change", "windows of 512 tokens"], rows)
+        + "\n\nPerplexity, lower is better; full precision is the source in float32. Windows and scored tokens are "
+        "those of llama.cpp's `llama-perplexity`."
+    )
+
+
+def _perplexity(score: Any) -> str:
+    return NOTHING if score is None else f"{score.perplexity:.3f}"
+
+
+def _change(one: Comparison) -> str:
+    if one.baseline is None or one.result is None:
+        return NOTHING
+    return f"{100 * (one.result.perplexity / one.baseline.perplexity - 1):+.2f} %"
+
+
+def _windows(one: Comparison) -> str:
+    return NOTHING if one.result is None else str(one.result.windows)
+
+
+def _what_was_verified(made: Provenance) -> str:
+    rows = [[plain(check.name), plain(check.detail)] for check in made.verification]
+    return table(["check", "what was found"], rows)
+
+
+def _how_it_was_made(made: Provenance) -> str:
+    parameters = json.dumps({"method": made.recipe.method, **made.recipe.parameters}, indent=2, ensure_ascii=False)
+    where = [] if made.hardware is None else [f"on {plain(made.hardware.gpu or made.hardware.cpu)}"]
+    sentences = [" ".join([f"By {plain(made.software.engine)}", *where]) + ", by this recipe:"]
+    after = [_calibrated(made)] if made.calibration is not None else []
+    after.append(
+        f"`{PROVENANCE_NAME}` beside this file has the digests of source and result, the versions of all libraries, "
+        "the loss of each module and what the work took. `fewbits reproduce` makes the same again from it."
+    )
+    return "\n\n".join([*sentences, block(parameters, "json"), *after])
+
+
+def _calibrated(made: Provenance) -> str:
+    looked_at = made.calibration
+    assert looked_at is not None  # noqa: S101 - asked before
+    text = "a text of its maker's own" if is_own(looked_at.text) else f"the text {code(looked_at.text)}"
+    return (
+        f"The method looked at {text} (SHA-256 {code(looked_at.text_sha256)}): {looked_at.samples} samples of "
+        f"{looked_at.tokens} tokens, chosen by seed {made.seed}."
+    )
+
+
+def _licence(made: Provenance) -> str:
+    source, link = made.source, _license_link(made)
+    if not source.licenses:
+        return "The source's card names no licence. What holds for the source holds for this: ask whoever made it."
+    named = _listed(source.licenses) + (f" ({plain(source.license_name)})" if source.license_name else "")
+    where = f" Its text: <{link}>." if link is not None and link.startswith("http") else ""
+    return f"The source's: {named}. It holds for this result, too.{where}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(code(name) for name in names)
+
+
+def _size(size_bytes: int | None) -> str:
+    if size_bytes is None:
+        return "an unknown size"
+    return f"{size_bytes / 1e9:,.2f} GB" if size_bytes >= 10**9 else f"{size_bytes / 1e6:,.1f} MB"

@@ -1,0 +1,188 @@
+"""``fewbits.json``: what a result is made of, how, and what was found out about it. Its shape and its JSON Schema.
+
+The schema is published as ``docs/fewbits.schema.json``, printed by ``python -m pipeline.provenance`` (``make docs``). A
+change that older readers cannot take is a new number in ``SCHEMA``. Refuses to know where any of it comes from.
+"""
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+SCHEMA: Literal["urn:fewbits:provenance:1"] = "urn:fewbits:provenance:1"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+PROVENANCE_NAME = "fewbits.json"
+CARD_NAME = "README.md"
+
+
+class Part(BaseModel):
+    """The base of every part: an unknown field is an error, and values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+
+    @field_validator("*")
+    @classmethod
+    def _in_one_order(cls, value: Any) -> Any:
+        """Return names in the order of the alphabet, so that the text is the same wherever the values were kept."""
+        return dict(sorted(value.items())) if isinstance(value, dict) else value
+
+
+class File(Part):
+    """One file."""
+
+    name: str = Field(description="Relative, with / between folders")
+    size_bytes: int
+    sha256: str
+
+
+class Source(Part):
+    """What was quantized."""
+
+    url: str = Field(description="As the job named it")
+    hub_id: str | None = Field(description="Its name on the Hugging Face Hub, where the URL says it")
+    revision: str | None = Field(
+        description="The commit or, where that is not known, the name for it; digest pins the files in any case"
+    )
+    digest: str = Field(description="sha256: and the SHA-256 of the snapshot's manifest")
+    files: list[File] = Field(description="The snapshot, as it was fetched")
+    architecture: str
+    parameter_count: int
+    weight_bytes: int
+    dtype: str
+    licenses: list[str] = Field(description="Of the source's own card, as the Hub calls them")
+    license_name: str | None
+    license_link: str | None
+    pipeline_tag: str | None
+
+
+class Recipe(Part):
+    """How it was quantized."""
+
+    method: str
+    short: str = Field(description="The short form, which need not say everything")
+    parameters: dict[str, Any] = Field(description="Every parameter that was of effect, defaults included")
+
+
+class Evaluation(Part):
+    """On what text source and result were compared."""
+
+    domains: list[str]
+    windows: int = Field(description="Windows of 512 tokens that were asked for of each text")
+
+
+class Calibration(Part):
+    """The text that the method looked at."""
+
+    text: str = Field(description="Its name, or its id where it is one of the team's own")
+    text_sha256: str
+    samples: int
+    tokens: int = Field(description="Length of each sample")
+    sha256: str = Field(description="Of all samples, in order")
+
+
+class Result(Part):
+    """What was made; this document and the model card are no part of it."""
+
+    format: str
+    digest: str = Field(description="sha256: and the SHA-256 of the manifest of the files")
+    files: list[File]
+    size_bytes: int | None
+    bits_per_weight: float | None
+    tensor_types: dict[str, int] = Field(description="Tensors of each storage type, as really written")
+
+
+class Software(Part):
+    """What did the work."""
+
+    engine: str = Field(description="The library that quantized")
+    judged_by: str = Field(description="What ran the result, to verify and to evaluate it")
+    baseline_by: str = Field(description="What ran the source in full precision")
+    libraries: dict[str, str] = Field(description="Versions that were installed where the result was made")
+
+
+class Hardware(Part):
+    """Where the result was made."""
+
+    device: str = Field(description="cpu, or cuda: and a number")
+    cpu: str
+    gpu: str | None
+
+
+class ModuleLoss(Part):
+    """What the method measured of one module."""
+
+    layer: int
+    module: str
+    loss: float
+
+
+class Room(Part):
+    """Bytes of memory, of a GPU's memory, and of scratch disk; null where nobody measured."""
+
+    memory_bytes: int | None
+    vram_bytes: int | None
+    scratch_bytes: int | None
+
+
+class Cost(Part):
+    """What a step was given, and what it took."""
+
+    step: str
+    forecast: Room = Field(description="What was kept free; more than foreseen where a first attempt did not fit")
+    peak: Room
+
+
+class Check(Part):
+    """One thing that verification looked at."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class Score(Part):
+    """How well text is predicted."""
+
+    perplexity: float
+    windows: int
+    tokens: int
+
+
+class Comparison(Part):
+    """Source and result on one text."""
+
+    domain: str
+    baseline: Score | None = Field(description="The source in float32")
+    result: Score | None
+
+
+class Provenance(Part):
+    """Where a quantized model comes from: enough to judge it, and to make it again."""
+
+    schema_: Literal["urn:fewbits:provenance:1"] = Field(alias="schema")
+    source: Source
+    recipe: Recipe
+    evaluation: Evaluation
+    seed: int | None = Field(description="Of the calibration samples; null where the method looks at no text")
+    calibration: Calibration | None
+    result: Result
+    software: Software
+    hardware: Hardware | None
+    losses: list[ModuleLoss] | None = Field(description="Null where it was not kept; empty where nothing is measured")
+    verification: list[Check]
+    report: list[Comparison]
+    costs: list[Cost] = Field(description="Differs from run to run, and makes no difference to the result")
+
+    def text(self) -> str:
+        """Return the document as it is written."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the document, in which every field is there."""
+    schema = Provenance.model_json_schema(mode="serialization")
+    return {"$schema": DIALECT, "$id": SCHEMA, **schema}
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=2))  # noqa: T201 - a program whose output is printed text
