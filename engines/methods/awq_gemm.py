@@ -8,7 +8,7 @@ from core.errors import InvalidRequest, ModelUnsupported
 from engines import gptqmodel_work
 from engines.checkpoints import is_in_layer, matrices
 from engines.context import EngineContext
-from engines.gptqmodel_work import Work
+from engines.gptqmodel_work import STATES_IN_MEMORY, STATES_ON_DISK, Work
 from engines.group_sizes import require_groups
 from engines.methods.base import Forecast, Material
 from engines.module_rules import dynamic, packing, require_alike, require_matches
@@ -76,11 +76,14 @@ def forecast(facts: ModelFacts, params: Any) -> Forecast:
     width_bytes = 2 * params.calibration_samples * params.calibration_tokens
     embedding = 4 * facts.vocabulary_size * facts.hidden_size
     limits = 2 * LIMIT_ROWS * LIMIT_TOKENS * longest
+    state = gptqmodel_work.state_bytes(facts, params)
+    inputs = width_bytes * (NARROW_MATRICES * facts.hidden_size + 2 * longest)
     return Forecast(
-        memory_bytes=PROCESS_BYTES + embedding + width_bytes * (NARROW_MATRICES * facts.hidden_size + 2 * longest),
+        # A checkpoint is made when the inputs of a layer's matrices are let go.
+        memory_bytes=PROCESS_BYTES + embedding + max(inputs, STATES_IN_MEMORY * state),
         vram_bytes=3 * 4 * layer_elements + width_bytes * (longest + 3 * facts.hidden_size) + limits,
         # The layers that wait lie on the disk in full; the result is beside them at the end.
-        scratch_bytes=2 * facts.weight_bytes + 4 * facts.parameter_count,
+        scratch_bytes=2 * facts.weight_bytes + 4 * facts.parameter_count + STATES_ON_DISK * state,
     )
 
 
@@ -108,6 +111,7 @@ def quantize(context: EngineContext, material: Mapping[Material, Path], params: 
         # Its kernels have no other; float16 is the finer of the two.
         dtype="bfloat16" if facts.dtype == "bfloat16" else "float16",
         steps=facts.layer_count,
+        state_bytes=gptqmodel_work.state_bytes(facts, params),
     )
     return gptqmodel_work.make(context, source, material["samples"], work)
 

@@ -17,7 +17,7 @@ from engines import gptqmodel, gptqmodel_work
 from engines.checkpoints import is_in_layer
 from engines.context import EngineContext
 from engines.gptq_files import WORD_BITS
-from engines.gptqmodel_work import Work
+from engines.gptqmodel_work import STATES_IN_MEMORY, STATES_ON_DISK, Work
 from engines.group_sizes import WHOLE_ROW, require_groups
 from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
 from engines.module_rules import (
@@ -115,6 +115,10 @@ class GptqMethod(Method):
         """Return GPTQModel's version."""
         return gptqmodel.VERSION
 
+    def broken_off(self, params: Any) -> str:
+        """Return where it goes on."""
+        return gptqmodel_work.resumption()
+
     def material(self, params: Any) -> Mapping[Material, Mapping[str, Any]]:
         """Return that the model itself is quantized, by samples of text."""
         return {"snapshot": {}, "samples": asdict(params.calibration)}
@@ -194,11 +198,12 @@ class GptqMethod(Method):
         activations = 2 * 4 * params.calibration_samples * params.calibration_tokens * facts.hidden_size
         hessians = 3 * 4 * longest**2
         embedding = 4 * facts.vocabulary_size * facts.hidden_size
+        state = gptqmodel_work.state_bytes(facts, params)
         return Forecast(
-            memory_bytes=PROCESS_BYTES + embedding,
+            memory_bytes=PROCESS_BYTES + embedding + STATES_IN_MEMORY * state,
             vram_bytes=3 * 4 * layer_elements + activations + hessians,
             # The layers that wait lie on the disk in full; the result is beside them at the end.
-            scratch_bytes=2 * facts.weight_bytes + 4 * facts.parameter_count,
+            scratch_bytes=2 * facts.weight_bytes + 4 * facts.parameter_count + STATES_ON_DISK * state,
         )
 
     def quantize(self, context: EngineContext, material: Mapping[Material, Path], params: Any) -> Mapping[str, Any]:
@@ -218,6 +223,7 @@ class GptqMethod(Method):
             told=told,
             dtype="float32" if context.device == "cpu" else facts.dtype,  # 16-bit arithmetic is slow on CPUs
             steps=facts.layer_count + params.lm_head,
+            state_bytes=gptqmodel_work.state_bytes(facts, params),
         )
         return gptqmodel_work.make(context, source, material["samples"], work)
 

@@ -72,14 +72,17 @@ def context_in(root: Path, threads: int = 2, device: str = "cpu") -> EngineConte
     """Return a context with fresh folders in one that has none yet; nobody hears what is reported and measured."""
     (root / "output").mkdir()
     (root / "scratch").mkdir()
+    (root / "checkpoint").mkdir()
     return EngineContext(
         output=root / "output",
         scratch=root / "scratch",
         checkpoint=root / "checkpoint",
+        work="work",
         threads=threads,
         device=device,
         report=lambda _: None,
         measure=lambda _: None,
+        save=lambda: None,
         must_leave=lambda: False,
     )
 

@@ -41,10 +41,12 @@ def publish(root: Path, result: Path, to: Path, job: str, report: Callable[[Prog
         output=result / "unused",
         scratch=result / "unused",
         checkpoint=result / "unused",
+        work="work",
         threads=1,
         device="cpu",
         report=report,
         measure=lambda _: None,
+        save=lambda: None,
         must_leave=lambda: False,
     )
     params = {"to": to.as_uri(), "job": job}
