@@ -183,7 +183,7 @@ class _Follower:
         """Pass on what has come to the log since the last time."""
         for one in gptqmodel.measurements(logged[self._measured :]):
             self._context.measure(one)
-        self._measured = len(logged)
+        self._measured = max(self._measured, len(logged))
 
     def subset_event(self, *, stage: str, layer_idx: int, subset_index: int, subset_total: int, **event: Any) -> None:
         """Report what is finished; the event's ``processor`` is a method of what keeps the log, or of its class."""
