@@ -124,8 +124,8 @@ def keep_checkpoint(session: Session, lease: Lease, files: Sequence[StoredFile])
     What was announced and is not among the files is not wanted any more: it may be collected, though the work goes on.
     """
     of_it = CheckpointFile.execution_id == lease.execution_id
-    rows = session.execute(select(CheckpointFile.name, CheckpointFile.sha256).where(of_it)).tuples()
-    kept = dict(rows.all())
+    stored = select(CheckpointFile.name, CheckpointFile.sha256).where(of_it)
+    kept = {row.name: row.sha256 for row in session.execute(stored)}
     wanted = {file.name: file.sha256 for file in files}
     gone = [name for name, sha256 in kept.items() if wanted.get(name) != sha256]
     session.execute(delete(CheckpointFile).where(of_it, CheckpointFile.name.in_(gone)))
