@@ -53,7 +53,7 @@ class Work:
 def resumption() -> str:
     """Return for people what becomes of work that was broken off."""
     families = ", ".join(sorted(RESUMED_BY_GPTQMODEL))
-    return f"goes on after its last finished layer ({families}); of other models it begins anew"
+    return f"goes on after its last finished layer ({families}); of other models, or on another GPU, it begins anew"
 
 
 def state_bytes(facts: ModelFacts, params: Any) -> int:

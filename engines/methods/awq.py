@@ -58,7 +58,7 @@ class AwqMethod(CompressedMethod):
         """Return where it goes on with AutoAWQ's format, and that it does not with the other."""
         if not _is_gemm(params):
             return super().broken_off(params)
-        return f"{gptqmodel_work.resumption()}. As compressed-tensors it begins anew"
+        return f"{gptqmodel_work.resumption()}, and as compressed-tensors always"
 
     def writes(self, params: Any) -> Format:
         """Return AutoAWQ's format or compressed-tensors."""
