@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from unittest.mock import patch
 
 from engines.context import Suspended
 from engines.memory_errors import is_memory_error
@@ -98,13 +97,17 @@ def keeping(checkpoints: Checkpoints) -> Iterator[Any]:
             model.quantize_config.offload_to_disk_path = tempfile.mkdtemp(prefix="attempt-", dir=extension.store.root)
             yield extension
 
-    identity = {"work": checkpoints.work, "gptqmodel": checkpoints.version}
-    with (
-        patch.object(gptq_checkpoint, "checkpoint_session", session),
-        patch.object(gptq_checkpoint, "validate_checkpoint_support", lambda *_, **__: None),
-        patch.object(gptq_checkpoint, "_source_identity", lambda _: identity),
-    ):
+    stand_ins = {
+        "checkpoint_session": session,
+        "validate_checkpoint_support": lambda *_, **__: None,
+        "_source_identity": lambda _: {"work": checkpoints.work, "gptqmodel": checkpoints.version},
+    }
+    own = {name: getattr(gptq_checkpoint, name) for name in stand_ins}
+    vars(gptq_checkpoint).update(stand_ins)  # it leaves no other place to say so
+    try:
         yield CheckpointConfig(path=checkpoints.folder)
+    finally:
+        vars(gptq_checkpoint).update(own)
 
 
 class Pace:
@@ -161,11 +164,10 @@ def _extension(config: Any, checkpoints: Checkpoints) -> "CheckpointExtension":
             try:
                 with self._pace.measured():
                     super().on_boundary(boundary)
-            except Exception:
-                log.warning("no checkpoint can be kept; broken off, this work begins anew", exc_info=True)
-                self._is_able = False
-            else:
                 checkpoints.listener.kept()
+            except Exception:
+                log.warning("no checkpoint can be kept; what is done from now on is lost if broken off", exc_info=True)
+                self._is_able = False
 
     return Extension()
 
@@ -213,6 +215,7 @@ def _adapter() -> "QuantizationCheckpointAdapter":
             super().restore(state, artifacts)
             for name, order in orders.items():
                 module = self.model.model.get_submodule(name)
-                module._buffers = {key: module._buffers[key] for key in order}  # noqa: SLF001 - no other way to sort
+                sorted_first = {key: module._buffers[key] for key in order}  # noqa: SLF001 - no other way to sort
+                module._buffers = {**sorted_first, **module._buffers}  # noqa: SLF001
 
     return Adapter()

@@ -160,7 +160,6 @@ class _Follower:
         """Begin after what is done, of which an earlier attempt has told."""
         self._measured = len(logged)
         if layers:
-            log.info("going on after %d of %d layers", layers, self._steps)
             self._context.report(Progress(layers, self._steps, "layers", f"going on after {layers} layers"))
 
     def kept(self) -> None:

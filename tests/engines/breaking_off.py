@@ -18,6 +18,7 @@ from typing import Any
 
 from engines import methods
 from engines.context import EngineContext, Progress, Suspended
+from engines.methods.base import Material
 from engines.recipe import parse_recipe
 from tests.engines.conftest import context_in
 
@@ -38,7 +39,7 @@ class Break:
 
 
 def break_off(
-    recipe: Mapping[str, Any], material: Mapping[str, Path], folder: Path, when: Break, device: str = "cpu"
+    recipe: Mapping[str, Any], material: Mapping[Material, Path], folder: Path, when: Break, device: str = "cpu"
 ) -> Path:
     """Begin a recipe in an empty folder, end it early, and return the folder with what it had saved last."""
     spec = {
@@ -85,7 +86,7 @@ def main() -> None:
     context = watched(context_in(Path(spec["folder"]), device=spec["device"]), when)
     material = {name: Path(path) for name, path in spec["material"].items()}
     try:
-        recipe.method.quantize(context, material, recipe.params)  # type: ignore[arg-type]
+        recipe.method.quantize(context, material, recipe.params)
     except Suspended:
         os._exit(0)  # threads of the library may stay behind
 

@@ -78,8 +78,14 @@ def with_checkpoint(context: EngineContext, saved: Path) -> EngineContext:
         (GPTQ, 6, Break(dies_at=3.3)),
         ({**GPTQ, **RULES}, 3, Break(leaves_after=2)),
         (AWQ, 2, Break(dies_at=1.3)),
+        (GPTQ, 2, Break(leaves_after=2)),
     ],
-    ids=["gptq, killed", "gptq with rules, told to leave", "awq, killed"],
+    ids=[
+        "gptq, killed",
+        "gptq with rules, told to leave",
+        "awq, killed",
+        "gptq, told to leave when only saving is left",
+    ],
 )
 def test_what_was_broken_off_becomes_the_same_files(
     recipe: Mapping[str, Any], layers: int, when: Break, tmp_path: Path, make_context: conftest.MakeContext
