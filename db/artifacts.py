@@ -119,13 +119,24 @@ def files_of(session: Session, artifact_ids: Sequence[str]) -> Mapping[str, Sequ
 
 
 def keep_checkpoint(session: Session, lease: Lease, files: Sequence[StoredFile]) -> None:
-    """Keep what lets an execution go on, in place of what was kept before. The caller holds the lease."""
-    session.execute(delete(CheckpointFile).where(CheckpointFile.execution_id == lease.execution_id))
+    """Keep what lets an execution go on, in place of what was kept before. The caller holds the lease.
+
+    What was announced and is not among the files is not wanted any more: it may be collected, though the work goes on.
+    """
+    of_it = CheckpointFile.execution_id == lease.execution_id
+    stored = select(CheckpointFile.name, CheckpointFile.sha256).where(of_it)
+    kept = {row.name: row.sha256 for row in session.execute(stored)}
+    wanted = {file.name: file.sha256 for file in files}
+    gone = [name for name, sha256 in kept.items() if wanted.get(name) != sha256]
+    session.execute(delete(CheckpointFile).where(of_it, CheckpointFile.name.in_(gone)))
     session.add_all(
         CheckpointFile(execution_id=lease.execution_id, name=file.name, sha256=file.sha256, size_bytes=file.size_bytes)
         for file in files
+        if kept.get(file.name) != file.sha256
     )
     session.flush()
+    unused = ~exists().where(of_it, CheckpointFile.sha256 == BlobIntent.sha256)
+    session.execute(delete(BlobIntent).where(BlobIntent.execution_id == lease.execution_id, unused))
 
 
 def checkpoint_of(session: Session, execution_id: str) -> Sequence[StoredFile]:

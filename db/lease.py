@@ -1,4 +1,4 @@
-"""What the holder of a lease may do: finish, fail, stop, give back. Without its token it changes nothing."""
+"""What the holder of a lease may do: keep, finish, fail, stop, give back. Without its token it changes nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from db.ending import Mishap, Retry
 from db.locks import LiveJob, lock_execution
 from db.states import LIVE_STEP
 from db.tables import Execution, Step
-from db.tokens import Lease, hold
+from db.tokens import Lease, hold, require
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,18 @@ def stopped(session: Session, lease: Lease) -> None:
     ending.cancel(session, execution.id, jobs)
 
 
-def release(session: Session, lease: Lease, checkpoint: Sequence[StoredFile] = ()) -> None:
-    """Give back an execution that a worker must leave, as when its node is drained; it does not count as a failure.
+def keep(session: Session, lease: Lease, checkpoint: Sequence[StoredFile]) -> None:
+    """Keep files, in the store already, from which the execution can go on, in place of those that were kept before.
 
-    Args:
-        session: the caller's transaction.
-        lease: of the execution.
-        checkpoint: files, in the store already, with which it can go on; none keeps those of an earlier attempt.
+    Raises:
+        LeaseLost: the token is not the row's any more.
+    """
+    require(session, lease)
+    artifacts.keep_checkpoint(session, lease, checkpoint)
+
+
+def release(session: Session, lease: Lease) -> None:
+    """Give back an execution that a worker must leave, as when its node is drained; it does not count as a failure.
 
     Raises:
         LeaseLost: the token is not the row's any more.
@@ -91,8 +96,6 @@ def release(session: Session, lease: Lease, checkpoint: Sequence[StoredFile] = (
     if execution.stop_requested_at is not None:
         ending.cancel(session, execution.id, jobs)
         return
-    if checkpoint:
-        artifacts.keep_checkpoint(session, lease, checkpoint)
     ending.release(session, execution, jobs)
 
 

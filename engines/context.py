@@ -38,32 +38,38 @@ class Measurement:
 
 
 class Suspended(Exception):
-    """An engine was asked to leave and has: what it needs to go on lies in its checkpoint folder."""
+    """An engine was asked to leave and has, once it had saved what it needs to go on."""
 
 
 @dataclass(frozen=True)
 class EngineContext:
     """The surroundings of one run.
 
-    An engine that can be broken off asks ``must_leave`` now and then; when it must, it leaves in ``checkpoint`` all
-    that it needs to go on and raises ``Suspended``. An engine that never asks is ended, and begins anew.
+    An engine that can be broken off keeps in ``checkpoint`` all that it needs to go on, and calls ``save`` when that is
+    more than before. It asks ``must_leave`` now and then; when it must, it saves and raises ``Suspended``. One that
+    never asks is ended, and goes on from what it has saved, if anything.
 
     Attributes:
         output: an empty folder; what is left there is the result.
         scratch: a folder for everything temporary.
-        checkpoint: a folder with what an earlier attempt left there when it had to leave; empty at first.
+        checkpoint: a folder with what was last saved of an earlier attempt; empty at first. Files there are put in
+            place whole and taken away, never written to: what is saved is stored while the work goes on.
+        work: the same for each attempt at a piece of work, and for no other.
         threads: CPU threads to use.
         device: ``cpu`` or ``cuda:N``, as torch names it.
         report: called with the progress, as often as the engine likes.
         measure: called with each module's measurements, once for each.
+        save: has what ``checkpoint`` holds kept for another attempt, in place of what was saved before.
         must_leave: whether to save and leave, in some seconds.
     """
 
     output: Path
     scratch: Path
     checkpoint: Path
+    work: str
     threads: int
     device: str
     report: Callable[[Progress], None]
     measure: Callable[[Measurement], None]
+    save: Callable[[], None]
     must_leave: Callable[[], bool]

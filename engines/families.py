@@ -88,6 +88,10 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
     "int4": _LLMCOMPRESSOR,
 }
 
+# Families of which GPTQModel goes on after the last finished layer, bit for bit as if it had not been broken off.
+# ``tests/engines/test_resume.py`` holds it.
+RESUMED_BY_GPTQMODEL = frozenset({"llama", "mistral", "qwen2", "qwen3", "qwen3-moe", "gemma2", "gemma3"})
+
 
 def family(facts: ModelFacts) -> str:
     """Return the family of a model, with how its experts are stored; ``OTHER`` begins that of one not in the table."""

@@ -1,8 +1,9 @@
 """GPTQModel as it is used here: its version, how it quantizes, and how its checkpoints are opened.
 
-It is the successor of AutoGPTQ and AutoAWQ, and reads and writes the same files. The one module that knows its
-interface; refuses to know recipes. Its automatic choice of kernels for a checkpoint downloads and compiles, so the
-portable one is always named; while it quantizes GPTQ on CUDA it compiles one extension all the same.
+It is the successor of AutoGPTQ and AutoAWQ, and reads and writes the same files. Nothing else knows its interface, but
+for what it keeps on the way (``engines/gptqmodel_checkpoint.py``); refuses to know recipes. Its automatic choice of
+kernels for a checkpoint downloads and compiles, so the portable one is always named; while it quantizes GPTQ on CUDA it
+compiles one extension all the same.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 from core.errors import ModelUnsupported
 from engines.context import Measurement
+from engines.gptqmodel_checkpoint import Checkpoints, keeping
 from engines.memory_errors import is_memory_error
 
 VERSION = "gptqmodel 7.6.0"
@@ -72,7 +74,9 @@ def _keep_rotations_apart(config: Any) -> None:
         config.rope_parameters = {name: value for name, value in parameters.items() if isinstance(value, dict)}
 
 
-def quantize(model: Any, kind: Kind, samples: Sequence[Sequence[int]], batch_size: int) -> Sequence[Mapping[str, Any]]:
+def quantize(
+    model: Any, kind: Kind, samples: Sequence[Sequence[int]], batch_size: int, checkpoints: Checkpoints | None
+) -> Sequence[Mapping[str, Any]]:
     """Quantize a model that ``load_to_quantize`` returned.
 
     Args:
@@ -80,20 +84,24 @@ def quantize(model: Any, kind: Kind, samples: Sequence[Sequence[int]], batch_siz
         kind: as it was loaded for.
         samples: ids, of one length.
         batch_size: how many samples are computed at once.
+        checkpoints: from what to go on, and what to keep of it; None keeps nothing.
 
     Returns:
         its log, which ``measurements`` understands.
 
     Raises:
         ModelUnsupported: it cannot quantize such a model.
+        CheckpointRefused, Suspended: see ``gptqmodel_checkpoint.keeping``.
     """
     from gptqmodel import BACKEND
 
     given = [{"input_ids": list(row), "attention_mask": [1] * len(row)} for row in samples]
     # AWQ's portable kernel writes the same files as the others; GPTQ's packer is chosen by ``pack_impl``.
     backend = BACKEND.AWQ_TORCH if kind == "awq" else BACKEND.AUTO
-    with _refusals(), _threads_that_raise():
-        logged: Sequence[Mapping[str, Any]] = model.quantize(given, batch_size=batch_size, backend=backend)[kind]
+    kept = contextlib.nullcontext() if checkpoints is None else keeping(checkpoints)
+    with _refusals(), _threads_that_raise(), kept as checkpoint:
+        log = model.quantize(given, batch_size=batch_size, backend=backend, checkpoint=checkpoint)
+    logged: Sequence[Mapping[str, Any]] = log[kind]
     return logged
 
 

@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import logging
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +14,18 @@ from core.errors import ToolFailed
 from engines import calibration, gptqmodel
 from engines.checkpoints import keep_companions, keep_precision
 from engines.context import EngineContext, Progress
+from engines.families import RESUMED_BY_GPTQMODEL, family
 from engines.gptq_files import read_packed_facts, stored_type
 from engines.gptqmodel import Kind
+from engines.gptqmodel_checkpoint import CURRENT, CheckpointRefused, Checkpoints, newest_files
 from engines.memory_errors import told_as_not_fitting
+from engines.model_facts import ModelFacts
 from engines.source import CONFIG_NAME
 
+CHECKPOINTS = "checkpoints"  # GPTQModel's, in the scratch folder
 BATCH_TOKENS = 4096  # what is computed at once
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class Work:
         told: what the result's ``quantization_config`` must say, whatever GPTQModel writes there.
         dtype: in what to compute, as torch names it.
         steps: how many layers it goes through, the output head included where it is quantized.
+        state_bytes: about what a checkpoint holds beside finished layers; 0 where none can be made.
     """
 
     kind: Kind
@@ -36,6 +46,25 @@ class Work:
     told: Mapping[str, Any]
     dtype: str
     steps: int
+    state_bytes: int
+
+
+def resumption() -> str:
+    """Return for people what becomes of work that was broken off."""
+    families = ", ".join(sorted(RESUMED_BY_GPTQMODEL))
+    return f"goes on after its last finished layer ({families}); of other models, or on another GPU, it begins anew"
+
+
+def state_bytes(facts: ModelFacts, params: Any) -> int:
+    """Return about what a checkpoint holds beside finished layers: the inputs of the next one, and the embedding.
+
+    0 where none is made, since it is not known that what goes on from it becomes the same.
+    """
+    if family(facts) not in RESUMED_BY_GPTQMODEL:
+        return 0
+    inputs = params.calibration_samples * params.calibration_tokens * facts.hidden_size
+    width_bytes = 4 if facts.dtype == "float32" else 2
+    return int(width_bytes * (inputs + facts.vocabulary_size * facts.hidden_size))
 
 
 def make(context: EngineContext, source: Path, samples: Path, work: Work) -> Mapping[str, Any]:
@@ -53,23 +82,18 @@ def make(context: EngineContext, source: Path, samples: Path, work: Work) -> Map
         DoesNotFit: memory ran out.
     """
     rows = calibration.read_samples(samples)
-    config = {
-        **work.config,
-        "offload_to_disk": True,
-        "offload_to_disk_path": str(context.scratch / "layers"),
-        "wait_for_submodule_finalizers": True,  # else layers that wait to be packed pile up on the device
-        "pack_impl": "original" if context.device == "cpu" else "gpu",  # the default compiles an extension at first use
-    }
+    follower = _Follower(context, work)
     gptqmodel.start()
-    context.report(Progress(0, work.steps, "layers", "loading"))
-    follower = _Follower(context, work.steps)
     with (
         told_as_not_fitting("GPTQModel quantized", context.device),
         contextlib.chdir(context.scratch),  # where it leaves a log of its own
     ):
-        model = gptqmodel.load_to_quantize(source, work.kind, config, context.device, work.dtype)
-        model.subset_callback = follower
-        logged = gptqmodel.quantize(model, work.kind, rows, max(1, BATCH_TOKENS // len(rows[0])))
+        try:
+            model, logged = _quantized(context, source, rows, work, follower)
+        except CheckpointRefused as refused:
+            log.warning("what an earlier attempt has left is of no use, so all layers are done anew: %s", refused)
+            follower.forget()
+            model, logged = _quantized(context, source, rows, work, follower)
         context.report(Progress(work.steps, work.steps, "layers", "saving"))
         model.save(str(context.output))
     follower.measure(logged)
@@ -82,19 +106,82 @@ def make(context: EngineContext, source: Path, samples: Path, work: Work) -> Map
     return written
 
 
-class _Follower:
-    """Hears from GPTQModel as it goes through the parts of each layer."""
+def _quantized(
+    context: EngineContext, source: Path, rows: Sequence[Sequence[int]], work: Work, follower: "_Follower"
+) -> tuple[Any, Sequence[Mapping[str, Any]]]:
+    """Return the quantized model, not saved yet, and GPTQModel's log."""
+    config = {
+        **work.config,
+        "offload_to_disk": True,
+        "offload_to_disk_path": str(context.scratch / "layers"),
+        "wait_for_submodule_finalizers": True,  # else layers that wait to be packed pile up on the device
+        "pack_impl": "original" if context.device == "cpu" else "gpu",  # the default compiles an extension at first use
+    }
+    context.report(Progress(0, work.steps, "layers", "loading"))
+    model = gptqmodel.load_to_quantize(source, work.kind, config, context.device, work.dtype)
+    model.subset_callback = follower
+    batch = max(1, BATCH_TOKENS // len(rows[0]))
+    return model, gptqmodel.quantize(model, work.kind, rows, batch, follower.checkpoints)
 
-    def __init__(self, context: EngineContext, steps: int) -> None:
+
+class _Follower:
+    """Hears from GPTQModel as it goes through the parts of each layer, and has what it keeps saved.
+
+    Attributes:
+        checkpoints: what GPTQModel is to keep, and from where it goes on; None for nothing.
+    """
+
+    def __init__(self, context: EngineContext, work: Work) -> None:
         self._context = context
-        self._steps = steps
+        self._steps = work.steps
         self._measured = 0
+        self.checkpoints: Checkpoints | None = None
+        if work.state_bytes:
+            folder = context.scratch / CHECKPOINTS
+            shutil.copytree(context.checkpoint, folder, copy_function=os.link)
+            self.checkpoints = Checkpoints(
+                folder=folder,
+                work=context.work,
+                version=gptqmodel.VERSION,
+                state_bytes=work.state_bytes,
+                must_leave=context.must_leave,
+                listener=self,
+            )
+
+    def forget(self) -> None:
+        """Go on from nothing; where there was nothing, and even so it was refused, keep nothing either."""
+        shutil.rmtree(self._context.scratch / CHECKPOINTS)
+        if not (self._context.checkpoint / CURRENT).exists():
+            self.checkpoints = None
+        (self._context.checkpoint / CURRENT).unlink(missing_ok=True)
+
+    def resumed(self, layers: int, logged: Sequence[Mapping[str, Any]]) -> None:
+        """Begin after what is done, of which an earlier attempt has told."""
+        self._measured = len(logged)
+        if layers:
+            self._context.report(Progress(layers, self._steps, "layers", f"going on after {layers} layers"))
+
+    def kept(self) -> None:
+        """Have the newest checkpoint saved, of links to its files, which are never written to again."""
+        files = newest_files(self._context.scratch / CHECKPOINTS)
+        folder = self._context.checkpoint
+        for path in folder.rglob("*"):
+            if path.is_file() and str(path.relative_to(folder)) not in files:
+                path.unlink()
+        for name, path in files.items():
+            target = folder / name
+            target.parent.mkdir(exist_ok=True)
+            if name == CURRENT:
+                target.unlink(missing_ok=True)
+            if not target.exists():
+                os.link(path, target)
+        self._context.save()
 
     def measure(self, logged: Sequence[Mapping[str, Any]]) -> None:
         """Pass on what has come to the log since the last time."""
         for one in gptqmodel.measurements(logged[self._measured :]):
             self._context.measure(one)
-        self._measured = len(logged)
+        self._measured = max(self._measured, len(logged))
 
     def subset_event(self, *, stage: str, layer_idx: int, subset_index: int, subset_total: int, **event: Any) -> None:
         """Report what is finished; the event's ``processor`` is a method of what keeps the log, or of its class."""

@@ -83,6 +83,7 @@ def _section(method: Method) -> Iterator[str]:
     yield f"{method.summary}\n"
     yield f"- Done by {method.engine(default.params)}, in the `{method.pool}` pool"
     yield f"- Writes {method.writes(default.params)}"
+    yield f"- Broken off, it {method.broken_off(default.params)}"
     yield f"- The bare name stands for `{default.short}`\n"
     if method.presets:
         yield "| preset | why |\n|---|---|"

@@ -111,6 +111,7 @@ def _work(params: SyntheticParams, context: EngineContext, piece: int) -> None:
             last = context.checkpoint / LAST_PIECE
             last.parent.mkdir(exist_ok=True)
             last.write_text(f"of {os.getpid()}")
+            context.save()
             raise Suspended
 
 

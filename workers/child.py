@@ -7,6 +7,7 @@ group: nothing outlives a killed worker, whatever native code is running here.
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ from engines import methods
 from engines.context import EngineContext, Progress, Suspended
 from pipeline.kinds import KINDS
 from pipeline.step_kind import Outcome, StepContext
-from workers.protocol import MESSAGES_FD, SCRATCH_FULL, ChildSpec, Failure, Left, Message, encode
+from workers.protocol import MESSAGES_FD, SCRATCH_FULL, ChildSpec, Failure, Left, Message, Saved, encode
 
 REPORT_SECONDS = 0.2  # progress more often than this is dropped
 
@@ -47,7 +48,7 @@ def _run(spec: ChildSpec) -> Outcome | Failure | Left:
             methods.load(spec.method_modules)
             return KINDS[spec.kind].run(_context(spec))
     except Suspended:
-        return Left(has_checkpoint=True)
+        return Left()
     except FewbitsError as error:
         with contextlib.suppress(OSError):  # the log lies on the disk that may be full
             traceback.print_exc()
@@ -87,13 +88,28 @@ def _context(spec: ChildSpec) -> StepContext:
             output=spec.output,
             scratch=spec.scratch,
             checkpoint=spec.checkpoint,
+            work=spec.work,
             threads=spec.threads,
             device=spec.device,
             report=report,
             measure=_send,
+            save=_Saving(spec).save,
             must_leave=_Notice().was_given,
         ),
     )
+
+
+class _Saving:
+    """Puts aside what the checkpoint holds, and tells the supervisor, which stores it while the work goes on."""
+
+    def __init__(self, spec: ChildSpec) -> None:
+        self._spec = spec
+        self._count = 0
+
+    def save(self) -> None:
+        self._count += 1
+        shutil.copytree(self._spec.checkpoint, self._spec.saved(self._count), copy_function=os.link)
+        _send(Saved(self._count))
 
 
 class _Notice:

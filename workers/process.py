@@ -17,7 +17,7 @@ from core import pid_file
 from core.errors import ChildCrashed, DoesNotFit, ErrorDocument, FewbitsError
 from engines.context import Measurement, Progress
 from pipeline.step_kind import Outcome
-from workers.protocol import LINE_BYTES_MAX, ChildSpec, Failure, Left, decode
+from workers.protocol import LINE_BYTES_MAX, ChildSpec, Failure, LastWord, Left, Saved, decode
 
 # All that a child may see of the worker's environment. Credentials are in none of these.
 ENVIRONMENT_ALLOWED = (
@@ -55,6 +55,7 @@ class Child:
         spec: its work; the folders in it exist.
         on_progress: called with each progress it reports, in the thread that waits.
         on_measurement: called with each measurement, likewise.
+        on_saved: called with the number of each checkpoint that it has saved, likewise.
     """
 
     def __init__(
@@ -62,10 +63,12 @@ class Child:
         spec: ChildSpec,
         on_progress: Callable[[Progress], None],
         on_measurement: Callable[[Measurement], None],
+        on_saved: Callable[[int], None],
     ) -> None:
         self._on_progress = on_progress
         self._on_measurement = on_measurement
-        self._last: Outcome | Failure | Left | None = None
+        self._on_saved = on_saved
+        self._last: LastWord | None = None
         self._garbled = False
         self._asked_to_leave = False
         self.peak_memory_bytes = 0
@@ -146,7 +149,7 @@ class Child:
         if self._garbled:
             return ChildCrashed("The step's process wrote what is no message. Its log has the details.").document()
         if self._last is None and self._asked_to_leave:
-            return Left(has_checkpoint=False)
+            return Left()
         if self._last is None:
             out_of_memory = _out_of_memory_kills() > killed_before
             return _explain_exit(self._process.returncode, out_of_memory=out_of_memory).document()
@@ -177,6 +180,8 @@ class Child:
                     self._on_progress(message)
                 elif isinstance(message, Measurement):
                     self._on_measurement(message)
+                elif isinstance(message, Saved):
+                    self._on_saved(message.number)
                 else:
                     self._last = message
         except ValueError:

@@ -2,8 +2,8 @@
 
 Down: a JSON file that describes the work. Standard input of the child is a pipe that the supervisor holds open: when
 it ends, the child's group dies. SIGTERM asks the child to save its work and leave. Up: JSON lines on file descriptor 3,
-progress and measurements as there is news and at the end one outcome or failure, or that it has left. Standard output
-and error are the log.
+progress, measurements and what was saved as there is news, and at the end one outcome or failure, or that it has left.
+Standard output and error are the log.
 """
 
 import dataclasses
@@ -31,6 +31,7 @@ class ChildSpec:
         kind: the step kind.
         params: the execution's parameters.
         inputs: a folder for each input artifact.
+        work: the same for each attempt at this work, and for no other.
         folder: the child's own folder, the only place it may write to beside ``kernels``.
         kernels: where what engines compile is kept for the next child.
         threads: CPU threads to use.
@@ -43,6 +44,7 @@ class ChildSpec:
     kind: str
     params: Mapping[str, Any]
     inputs: Mapping[str, str]
+    work: str
     folder: str
     kernels: str
     threads: int
@@ -63,8 +65,12 @@ class ChildSpec:
 
     @property
     def checkpoint(self) -> Path:
-        """What lets another attempt go on where this one had to leave."""
+        """What lets another attempt go on where this one had to leave, as the engine changes it."""
         return Path(self.folder, "checkpoint")
+
+    def saved(self, number: int) -> Path:
+        """What the checkpoint held when it was saved for the ``number``th time; links to its files."""
+        return Path(self.folder, "saved", str(number))
 
     @property
     def log(self) -> Path:
@@ -91,13 +97,19 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Saved:
+    """The child has saved what lets another attempt go on, for the ``number``th time."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class Left:
-    """The child's last word when it had to leave, and whether it has left what lets another go on."""
-
-    has_checkpoint: bool
+    """The child's last word when it had to leave."""
 
 
-Message = Progress | Measurement | Outcome | Failure | Left
+LastWord = Outcome | Failure | Left
+Message = Progress | Measurement | Saved | LastWord
 
 
 def encode(message: Message) -> bytes:
@@ -124,8 +136,10 @@ def decode(line: bytes) -> Message:
             return Measurement(**fields)
         if name == "Failure":
             return Failure(**fields)
+        if name == "Saved":
+            return Saved(int(fields["number"]))
         if name == "Left":
-            return Left(**fields)
+            return Left()
         if name == "Outcome":
             rows = tuple(EvaluationRow(**row) for row in fields["evaluations"])
             return Outcome(facts=fields["facts"], evaluations=rows, warnings=fields["warnings"])

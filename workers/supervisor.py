@@ -25,6 +25,7 @@ from pipeline.kinds import KINDS
 from pipeline.step_kind import Outcome
 from pipeline.verify import VERIFIED
 from store.port import BlobStore
+from workers.checkpoint_keeper import CheckpointKeeper
 from workers.departure import Departure
 from workers.leases import HeldLease, Interrupted, LeaseBook
 from workers.log_writer import LogWriter
@@ -32,7 +33,7 @@ from workers.metric_writer import MetricWriter
 from workers.process import Child
 from workers.protocol import SCRATCH_FULL, ChildSpec, Left
 from workers.scratch import execution_folder
-from workers.uploader import put_files, upload
+from workers.uploader import upload
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class _Run:
         self._device = device
         self._folder = folder
         self._peak_memory_bytes: int | None = None
+        self._went_on_in_vain = False
 
     def run(self) -> None:
         with self._at.leases.hold(self._claim.lease) as held:
@@ -110,9 +112,10 @@ class _Run:
         try:
             return self._work(held)
         except Interrupted:
-            return Left(has_checkpoint=False) if held.state is LeaseState.HELD else None
+            return Left() if held.state is LeaseState.HELD else None
         except BlobLost as error:
             sha256 = error.sha256
+            self._went_on_in_vain = True  # it may be the checkpoint's
             held.persist(lambda session: artifacts.mark_lost(session, sha256))
             return self._mishap(error)
         except FewbitsError as error:
@@ -130,7 +133,7 @@ class _Run:
         blobs = {file.sha256: file.size_bytes for files in (*inputs.values(), checkpoint) for file in files}
         with self._at.store.materialized(blobs, check) as paths:
             spec = self._prepare(inputs, checkpoint, paths)
-            outcome = self._run_child(held, spec)
+            outcome = self._run_child(held, spec, checkpoint)
         if isinstance(outcome, Left):
             return outcome
         if not isinstance(outcome, Outcome):
@@ -139,10 +142,13 @@ class _Run:
         artifact = None if output is None else upload(held, self._at.store, spec.output, output)
         return Result(outcome.facts, artifact, outcome.evaluations, outcome.warnings, self._peak_memory_bytes)
 
-    def _run_child(self, held: HeldLease, spec: ChildSpec) -> Outcome | ErrorDocument | Left:
+    def _run_child(
+        self, held: HeldLease, spec: ChildSpec, checkpoint: Sequence[StoredFile]
+    ) -> Outcome | ErrorDocument | Left:
         writer = LogWriter(self._at.database, held, spec.log, self._claim)
         metrics = MetricWriter(self._at.database, held, self._claim)
-        with Child(spec, held.report, metrics.add) as child:
+        keeper = CheckpointKeeper(held, self._at.store, spec, checkpoint)
+        with keeper, Child(spec, held.report, metrics.add, keeper.saved) as child:
 
             def tick() -> None:
                 writer.copy()
@@ -155,6 +161,9 @@ class _Run:
 
             outcome = child.wait(tick)
             self._peak_memory_bytes = child.peak_memory_bytes or None
+            if not isinstance(outcome, Outcome):
+                keeper.finish()
+        self._went_on_in_vain = isinstance(outcome, dict) and bool(checkpoint) and not keeper.kept_count
         writer.finish()
         metrics.finish()
         return outcome
@@ -169,19 +178,10 @@ class _Run:
         elif isinstance(ending, Result):
             held.persist(lambda session: leases.finish(session, lease, ending))
         elif isinstance(ending, Left):
-            kept = self._keep_checkpoint(held) if ending.has_checkpoint else ()
-            held.persist(lambda session: leases.release(session, lease, kept))
+            held.persist(lambda session: leases.release(session, lease))
         else:
             log.warning("attempt failed", error=ending.error)
             held.persist(lambda session: self._fail(session, ending))
-
-    def _keep_checkpoint(self, held: HeldLease) -> Sequence[StoredFile]:
-        """Store what the child has left to go on with; nothing where that cannot be stored."""
-        try:
-            return put_files(held, self._at.store, self._folder / "checkpoint")
-        except (FewbitsError, OSError, Interrupted) as error:
-            log.warning("the checkpoint cannot be kept; the step begins anew", error=str(error))
-            return ()
 
     def _clear(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -193,6 +193,8 @@ class _Run:
         """Note the failure, and that the result which did not pass is not to be used again; both or neither."""
         if mishap.error["code"] == VerificationFailed.code:
             artifacts.reject(session, self._claim.inputs[VERIFIED])
+        if self._went_on_in_vain:
+            leases.keep(session, self._claim.lease, ())  # it may be what the attempt failed of
         leases.fail(session, self._claim.lease, mishap, self._at.retry)
 
     def _inputs(self, held: HeldLease) -> tuple[Mapping[str, Sequence[StoredFile]], Sequence[StoredFile]]:
@@ -214,6 +216,7 @@ class _Run:
             kind=self._claim.kind,
             params=self._claim.params,
             inputs={kind: str(self._folder / "inputs" / kind) for kind in inputs},
+            work=self._claim.lease.execution_id,
             folder=str(self._folder),
             kernels=str(self._at.kernels),
             threads=self._at.threads,

@@ -8,7 +8,7 @@ from db import artifacts
 from db.artifacts import NewArtifact
 from pipeline.step_kind import Output
 from store.digest import sha256_of
-from store.port import BlobStore
+from store.port import BlobStore, Check
 from workers.leases import HeldLease
 
 BROKEN_PROMISE = "The step ended without the files that it promised. Its log has the details."
@@ -23,31 +23,41 @@ def upload(held: HeldLease, store: BlobStore, folder: Path, output: Output) -> N
         StoreFailed: a blob could not be written.
         DoesNotFit: the store is full.
     """
-    files = put_files(held, store, folder)
+    files = put_files(held, store, folder, held.check)
     if not files:
         raise ChildCrashed(BROKEN_PROMISE)
     return NewArtifact(role=output.role, format=output.format, digest=manifest_digest(files), files=tuple(files))
 
 
-def put_files(held: HeldLease, store: BlobStore, folder: Path) -> list[StoredFile]:
+def put_files(held: HeldLease, store: BlobStore, folder: Path, check: Check) -> list[StoredFile]:
     """Store every file under ``folder`` as a blob.
 
     Raises:
         Interrupted, ChildCrashed, StoreFailed, DoesNotFit: as ``upload``.
     """
+    paths = files_in(folder)
+    files = [StoredFile(name, _sha256(path, check), path.stat().st_size) for name, path in paths.items()]
+    sizes = {file.sha256: file.size_bytes for file in files}
+    held.persist(lambda session: artifacts.intend(session, held.lease, sizes))
+    for file in files:
+        check()
+        store.put(paths[file.name], file.sha256, check)
+    return files
+
+
+def files_in(folder: Path) -> dict[str, Path]:
+    """Return every file under ``folder`` by its name there.
+
+    Raises:
+        ChildCrashed: there is something that is no file.
+    """
     entries = sorted(folder.rglob("*"))
     paths = {str(path.relative_to(folder)): path for path in entries if path.is_symlink() or not path.is_dir()}
     if any(path.is_symlink() or not path.is_file() for path in paths.values()):
         raise ChildCrashed(BROKEN_PROMISE)
-    files = [StoredFile(name, _sha256(path, held), path.stat().st_size) for name, path in paths.items()]
-    sizes = {file.sha256: file.size_bytes for file in files}
-    held.persist(lambda session: artifacts.intend(session, held.lease, sizes))
-    for file in files:
-        held.check()
-        store.put(paths[file.name], file.sha256, held.check)
-    return files
+    return paths
 
 
-def _sha256(path: Path, held: HeldLease) -> str:
+def _sha256(path: Path, check: Check) -> str:
     with path.open("rb") as file:
-        return sha256_of(file, held.check)
+        return sha256_of(file, check)

@@ -1,6 +1,7 @@
 """Runs the steps of a recipe one after the other, each in a real child as a worker starts it, without any queue."""
 
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -102,6 +103,7 @@ class Bench:
             kind=kind,
             params=params,
             inputs=inputs,
+            work=name,
             folder=str(self._folder / f"{kind}-{name}"),
             kernels=str(self._folder / "kernels"),
             threads=len(os.sched_getaffinity(0)),
@@ -117,7 +119,7 @@ class Bench:
     def _run(self, spec: ChildSpec) -> Ran:
         watch = _Watch(Path(spec.folder))
         began = time.monotonic()
-        with Child(spec, watch.follow, lambda _: None) as child:
+        with Child(spec, watch.follow, lambda _: None, lambda number: shutil.rmtree(spec.saved(number))) as child:
             outcome = child.wait(lambda: watch.look(child))
         if not isinstance(outcome, Outcome):
             raise StepFailed(spec.kind, outcome, spec.log)

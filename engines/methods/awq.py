@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from core.errors import InvalidRequest
-from engines import gptqmodel, llmcompressor
+from engines import gptqmodel, gptqmodel_work, llmcompressor
 from engines.compressed_files import Scheme
 from engines.context import EngineContext
 from engines.methods import awq_gemm
@@ -53,6 +53,12 @@ class AwqMethod(CompressedMethod):
     def engine(self, params: Any) -> str:
         """Return GPTQModel's or llm-compressor's version."""
         return gptqmodel.VERSION if _is_gemm(params) else super().engine(params)
+
+    def broken_off(self, params: Any) -> str:
+        """Return where it goes on with AutoAWQ's format, and that it does not with the other."""
+        if not _is_gemm(params):
+            return super().broken_off(params)
+        return f"{gptqmodel_work.resumption()}, and as compressed-tensors always"
 
     def writes(self, params: Any) -> Format:
         """Return AutoAWQ's format or compressed-tensors."""

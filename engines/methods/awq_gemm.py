@@ -78,10 +78,11 @@ def forecast(facts: ModelFacts, params: Any) -> Forecast:
     width_bytes = STORED_BYTES * params.calibration_samples * params.calibration_tokens
     inputs = width_bytes * (NARROW_MATRICES * facts.hidden_size + 2 * longest) + CHUNK_BYTES
     tried = width_bytes * (longest + 3 * facts.hidden_size) + STORED_BYTES * LIMIT_ROWS * LIMIT_TOKENS * longest
+    state = gptqmodel_work.state_bytes(facts, params)
     return Forecast(
-        memory_bytes=gptqmodel_needs.memory_bytes(facts) + inputs,
+        memory_bytes=gptqmodel_needs.memory_bytes(facts, state, inputs),
         vram_bytes=3 * 4 * facts.layer_elements + tried,
-        scratch_bytes=gptqmodel_needs.scratch_bytes(facts, packed_bits(BITS, params.group_size)),
+        scratch_bytes=gptqmodel_needs.scratch_bytes(facts, packed_bits(BITS, params.group_size), state),
     )
 
 
@@ -114,6 +115,7 @@ def quantize(context: EngineContext, material: Mapping[Material, Path], params: 
         # Its kernels have no other; float16 is the finer of the two.
         dtype="bfloat16" if facts.dtype == "bfloat16" else "float16",
         steps=facts.layer_count,
+        state_bytes=gptqmodel_work.state_bytes(facts, params),
     )
     return gptqmodel_work.make(context, source, material["samples"], work)
 

@@ -115,6 +115,10 @@ class Method(abc.ABC):
     pool: ClassVar[Literal["cpu", "gpu"]]
     presets: ClassVar[Sequence[Preset]] = ()
 
+    def broken_off(self, params: Any) -> str:
+        """Return for people what becomes of work that a worker had to leave."""
+        return "begins anew"
+
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the parameters, those that are the method's own before those of calibration."""
         schema = self.Params.model_json_schema()

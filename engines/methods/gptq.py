@@ -116,6 +116,10 @@ class GptqMethod(Method):
         """Return GPTQModel's version."""
         return gptqmodel.VERSION
 
+    def broken_off(self, params: Any) -> str:
+        """Return where it goes on."""
+        return gptqmodel_work.resumption()
+
     def material(self, params: Any) -> Mapping[Material, Mapping[str, Any]]:
         """Return that the model itself is quantized, by samples of text."""
         return {"snapshot": {}, "samples": asdict(params.calibration)}
@@ -198,10 +202,11 @@ class GptqMethod(Method):
         vram = int(facts.element_bytes * (2 * hidden + facts.layer_elements)) + HESSIANS * 4 * facts.longest_row**2
         if params.lm_head:
             vram += 3 * 4 * facts.embedding_elements
+        state = gptqmodel_work.state_bytes(facts, params)
         return Forecast(
-            memory_bytes=gptqmodel_needs.memory_bytes(facts),
+            memory_bytes=gptqmodel_needs.memory_bytes(facts, state),
             vram_bytes=vram,
-            scratch_bytes=gptqmodel_needs.scratch_bytes(facts, packed_bits(params.bits, params.group_size)),
+            scratch_bytes=gptqmodel_needs.scratch_bytes(facts, packed_bits(params.bits, params.group_size), state),
         )
 
     def result_bytes(self, facts: ModelFacts, params: Any) -> int:
@@ -225,6 +230,7 @@ class GptqMethod(Method):
             told=told,
             dtype="float32" if context.device == "cpu" else facts.dtype,  # 16-bit arithmetic is slow on CPUs
             steps=facts.layer_count + params.lm_head,
+            state_bytes=gptqmodel_work.state_bytes(facts, params),
         )
         return gptqmodel_work.make(context, source, material["samples"], work)
 

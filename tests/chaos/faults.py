@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import redis
 
+from server.embedded.child import Child
 from tests.chaos.plan import PlannedFault
 from tests.chaos.scene import Scene
 from tests.chaos.stack import SHUTDOWN_SECONDS, RunningChild
@@ -72,19 +73,9 @@ class Faults:
         self._at.stack.kill(child.worker, process.pid)
 
     def _preempt(self, fault: PlannedFault) -> Task:
-        """Ask a worker to leave, as when its node is drained: it must end with 0, and in time."""
+        """Ask a worker to leave, as when its node is drained."""
         child, process = yield from self._at.targets.running_child(fault.draw)
-        self._at.tally.note("preempt", f"asked {child.worker} to leave", hit_a_child=True)
-        self._at.stack.held.add(child.worker)
-        asked = time.monotonic()
-        process.ask_to_stop()
-        yield from until(lambda: process.status is not None or time.monotonic() - asked > SHUTDOWN_SECONDS)
-        self._at.stack.held.discard(child.worker)
-        if process.status != 0:
-            self._at.tally.complaints.append(
-                f"{child.worker}, asked to leave, had status {process.status} after {time.monotonic() - asked:.1f} s"
-            )
-            self._at.stack.kill(child.worker, process.pid)
+        yield from asked_to_leave(self._at, fault.kind, child, process)
 
     def _stall(self, fault: PlannedFault) -> Task:
         """Stop a worker until its work was taken from it, and a while longer, then let it go on.
@@ -138,3 +129,18 @@ class Faults:
                 return bool(broker.flushall())
         except redis.RedisError:
             return False
+
+
+def asked_to_leave(at: Scene, kind: str, child: RunningChild, worker: Child) -> Task:
+    """Ask the worker of a child to leave: it must end with 0, and in time."""
+    at.tally.note(kind, f"asked {child.worker} to leave", hit_a_child=True)
+    at.stack.held.add(child.worker)
+    asked = time.monotonic()
+    worker.ask_to_stop()
+    yield from until(lambda: worker.status is not None or time.monotonic() - asked > SHUTDOWN_SECONDS)
+    at.stack.held.discard(child.worker)
+    if worker.status != 0:
+        at.tally.complaints.append(
+            f"{child.worker}, asked to leave, had status {worker.status} after {time.monotonic() - asked:.1f} s"
+        )
+        at.stack.kill(child.worker, worker.pid)

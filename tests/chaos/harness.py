@@ -15,6 +15,7 @@ from tests.chaos.load import Load
 from tests.chaos.operator import Operator
 from tests.chaos.plan import FAULTS, FULL_JOBS, KILLS, MODELS, NEED_A_CHILD, Plan
 from tests.chaos.poison import Poison
+from tests.chaos.preemption import Preemption
 from tests.chaos.scene import Scene
 from tests.chaos.stack import FEWBITSD, Stack
 from tests.chaos.tally import Tally
@@ -104,6 +105,7 @@ class Harness:
         scene = Scene(self._stack, self._witness, self._tally, Targets(self._stack, self._witness))
         self._operator = Operator(scene, self._load, self._door)
         others = {**self._operator.strikes, "poison": Poison(scene, self._load).strike}
+        others["resume"] = Preemption(scene, self._load).strike
         self._faults = Faults(scene, others)
         self._looked_at = 0.0
 

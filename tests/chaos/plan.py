@@ -35,9 +35,17 @@ FAULTS: Mapping[str, int] = {
     "pause": 6,
     "drain": 6,
     "quota": 6,
+    "resume": 5,  # each a real quantization
 }
 KILLS = ("child", "worker", "dispatch", "rescue", "api", "broker", "postgres")
-NEED_A_CHILD = ("child", "worker", "stall", "preempt", "poison", "drain")
+NEED_A_CHILD = ("child", "worker", "stall", "preempt", "poison", "drain", "resume")
+
+QUANTIZATION: Mapping[str, Any] = {
+    "method": "gptq",
+    "mse": 2.4,
+    "calibration_samples": 8,
+    "calibration_tokens": 64,
+}
 
 SUCCEEDED, FAILED = frozenset({"succeeded"}), frozenset({"failed"})
 
@@ -150,6 +158,8 @@ def _fault(draw: random.Random, kind: str, number: int, count: int, seconds: flo
     chooses = draw.random()
     if kind == "poison":
         return PlannedFault(kind, at_seconds, chooses, jobs=(_poison(draw, number),))
+    if kind == "resume":
+        return PlannedFault(kind, at_seconds, chooses, jobs=(_quantization(draw, number),))
     if kind == "quota":
         return PlannedFault(kind, at_seconds, chooses, draw.uniform(4, 7), _crowd(draw, number))
     held_seconds = draw.uniform(3, 6) if kind in ("pause", "drain") else 0.0
@@ -166,6 +176,19 @@ def _poison(draw: random.Random, number: int) -> PlannedJob:
         recipe={"method": "chaos", "label": name, "seconds": POISON_SECONDS, "act": "poison"},
         pool=draw.choice(("cpu", "gpu")),
         ends=FAILED,
+    )
+
+
+def _quantization(draw: random.Random, number: int) -> PlannedJob:
+    """Draw a GPTQ, whose layers take long enough to be hit and have samples of its own, so that none is reused."""
+    name = f"resume-{number}"
+    return PlannedJob(
+        name=name,
+        at_seconds=0.0,
+        team=draw.randrange(TEAMS),
+        model=draw.randrange(MODELS),
+        recipe={**QUANTIZATION, "seed": number},
+        pool="gpu",
     )
 
 

@@ -71,7 +71,9 @@ class ChaosMethod(Method):
         saved = context.checkpoint / CHECKPOINT
         for done in range(int(saved.read_text()) if saved.exists() else 0, total):
             if context.must_leave():
+                saved.unlink(missing_ok=True)
                 saved.write_text(str(done))
+                context.save()
                 raise Suspended
             _say(f"{own} {params.label}: {done} of {total}")
             context.report(Progress(done, total, "pieces"))

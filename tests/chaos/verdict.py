@@ -65,6 +65,15 @@ DUPLICATES: Mapping[str, str] = {
     "a write that came too late": """
         SELECT what, execution_id, detail FROM witness.violations
     """,
+    "more than one layer was quantized again after a worker had left": """
+        SELECT attempts.execution_id, attempts.number, count(DISTINCT again.layer)
+        FROM attempts JOIN executions ON executions.id = attempts.execution_id
+        JOIN metrics once ON once.execution_id = attempts.execution_id AND once.attempt = attempts.number
+        JOIN metrics again ON again.execution_id = attempts.execution_id AND again.attempt = attempts.number + 1
+            AND (again.layer, again.module) = (once.layer, once.module)
+        WHERE outcome = 'released' AND executions.params #>> '{recipe,method}' = 'gptq'
+        GROUP BY attempts.execution_id, attempts.number HAVING count(DISTINCT again.layer) > 1
+    """,
     "work was claimed in a paused pool": f"""
         {OBEYING} what = 'paused' AND kind = 'executions' AND subject = counted.pool
     """,

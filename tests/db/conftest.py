@@ -19,7 +19,7 @@ from db.bind import Binding, Work
 from db.claim import Claim, Claimer, claim
 from db.ending import Mishap, Retry
 from db.jobs import NewJob, PlannedStep
-from db.lease import Result, fail, finish, release, stopped
+from db.lease import Result, fail, finish, keep, release, stopped
 from db.renewal import LeaseState, Renewal, renew
 from db.room import Need, Room
 from db.session import Database
@@ -129,8 +129,13 @@ class Bench:
         self.database.run(lambda s: stopped(s, claimed.lease))
 
     def release(self, claimed: Claim, checkpoint: tuple[StoredFile, ...] = ()) -> None:
+        if checkpoint:
+            self.keep(claimed, checkpoint)
+        self.database.run(lambda s: release(s, claimed.lease))
+
+    def keep(self, claimed: Claim, checkpoint: tuple[StoredFile, ...]) -> None:
         self.database.run(lambda s: intend(s, claimed.lease, {file.sha256: file.size_bytes for file in checkpoint}))
-        self.database.run(lambda s: release(s, claimed.lease, checkpoint))
+        self.database.run(lambda s: keep(s, claimed.lease, checkpoint))
 
     def expire(self, execution_id: str, retry: Retry = RETRY) -> bool:
         return self.database.run(lambda s: expiry.expire(s, execution_id, retry))

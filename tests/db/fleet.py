@@ -15,7 +15,7 @@ from db import logs, metrics
 from db.artifacts import NewArtifact, intend
 from db.claim import Claim
 from db.ending import Mishap, Retry
-from db.lease import Result, fail, finish, release, stopped
+from db.lease import Result, fail, finish, keep, release, stopped
 from db.metrics import NewMetric
 from db.renewal import LeaseState, Renewal, renew
 from db.room import Room
@@ -102,9 +102,14 @@ class SimulatedWorker:
 
     def leave(self, claimed: Claim, content: str | None) -> None:
         """Give work back, with a checkpoint where there is content."""
-        files = () if content is None else (self.upload(claimed, content),)
-        kept: Sequence[StoredFile] = [file for file in files if file is not None]
-        self.act(claimed, lambda s: release(s, claimed.lease, kept))
+        if content is not None:
+            self.save(claimed, content)
+        self.act(claimed, lambda s: release(s, claimed.lease))
+
+    def save(self, claimed: Claim, content: str) -> None:
+        """Keep a checkpoint while the work goes on."""
+        if file := self.upload(claimed, content):
+            self.write(claimed, lambda s: keep(s, claimed.lease, [file]))
 
     def tell(self, claimed: Claim) -> None:
         """Write what an attempt writes on its way."""

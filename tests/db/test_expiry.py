@@ -10,7 +10,7 @@ from core.manifest import StoredFile
 from db import artifacts, expiry, history, logs, watch
 from db.artifacts import intend
 from db.claim import Claim
-from db.lease import Result, finish, release
+from db.lease import Result, finish, keep, release
 from db.renewal import LeaseState, Renewal, renew
 from db.tokens import LeaseLost
 from tests.db.conftest import LEASE_SECONDS, RETRY, Bench
@@ -194,6 +194,36 @@ def test_the_checkpoint_of_cancelled_work_pins_nothing(bench: Bench) -> None:
     bench.database.run(history.forget_intents)
     assert bench.status(job) == "cancelled"
     assert bench.database.run(lambda s: artifacts.lock_garbage(s, 0)) == sha256
+
+
+def test_what_a_newer_checkpoint_does_not_need_may_go_though_the_work_goes_on(bench: Bench) -> None:
+    bench.submit()
+    bench.bind_all()
+    claimed = bench.must_claim()
+    first, second, third = (StoredFile(name, name[0] * 64, 1) for name in ("a state", "b layer", "c state"))
+    bench.keep(claimed, (first, second))
+    assert bench.database.run(lambda s: artifacts.lock_garbage(s, 0)) is None
+    bench.keep(claimed, (second, third))
+    assert checkpoint_of(bench, claimed) == [second, third]
+    assert bench.database.run(lambda s: artifacts.lock_garbage(s, 0)) == first.sha256
+    bench.database.run(lambda s: artifacts.forget(s, first.sha256))
+    changed = StoredFile(second.name, "d" * 64, 1)
+    bench.keep(claimed, (changed,))
+    assert checkpoint_of(bench, claimed) == [changed]
+
+
+def test_the_checkpoint_of_a_lost_worker_is_there_for_the_next_and_no_more_its_own(bench: Bench) -> None:
+    bench.submit()
+    bench.bind_all()
+    lost = bench.must_claim()
+    file = StoredFile("state", "a" * 64, 1)
+    bench.keep(lost, (file,))
+    bench.lose(lost)
+    with pytest.raises(LeaseLost):
+        bench.database.run(lambda s: keep(s, lost.lease, ()))
+    again = bench.must_claim()
+    assert checkpoint_of(bench, again) == [file]
+    assert bench.database.run(lambda s: artifacts.lock_garbage(s, 0)) is None
 
 
 def checkpoint_of(bench: Bench, claimed: Claim) -> Sequence[StoredFile]:

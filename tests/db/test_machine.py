@@ -158,6 +158,12 @@ class Machine(RuleBasedStateMachine):
         worker.tell(claimed)
         worker.upload(claimed, content)
 
+    @rule(pick=PICKS, content=st.sampled_from("xk"))
+    def save(self, pick: int, content: str) -> None:
+        """Keep a checkpoint on the way."""
+        worker, claimed = self.some_claim(pick)
+        worker.save(claimed, content)
+
     @rule(bits=st.integers(1, EVERYBODY))
     def beat(self, bits: int) -> None:
         for worker in alive(self.workers, bits):

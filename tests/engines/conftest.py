@@ -72,14 +72,17 @@ def context_in(root: Path, threads: int = 2, device: str = "cpu") -> EngineConte
     """Return a context with fresh folders in one that has none yet; nobody hears what is reported and measured."""
     (root / "output").mkdir()
     (root / "scratch").mkdir()
+    (root / "checkpoint").mkdir()
     return EngineContext(
         output=root / "output",
         scratch=root / "scratch",
         checkpoint=root / "checkpoint",
+        work="work",
         threads=threads,
         device=device,
         report=lambda _: None,
         measure=lambda _: None,
+        save=lambda: None,
         must_leave=lambda: False,
     )
 
@@ -220,11 +223,17 @@ def linked(folder: Path, target: Path) -> Path:
 
 def cut_to_two_layers(source: Path, target: Path) -> Path:
     """Copy a model folder, and leave out all layers but the first two."""
+    return cut_to_layers(source, target, 2)
+
+
+def cut_to_layers(source: Path, target: Path, count: int) -> Path:
+    """Copy a model folder, and leave out all layers but the first ``count``."""
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(source, target)
     weights = load_file(target / "model.safetensors")
-    kept = {name: weight for name, weight in weights.items() if not re.search(r"\.layers\.[2-9]\.", name)}
+    layers = {name: re.search(r"\.layers\.(\d+)\.", name) for name in weights}
+    kept = {name: weights[name] for name, layer in layers.items() if layer is None or int(layer[1]) < count}
     save_file(kept, target / "model.safetensors", {"format": "pt"})
-    edit_json(target / "config.json", num_hidden_layers=2)
+    edit_json(target / "config.json", num_hidden_layers=count)
     return target

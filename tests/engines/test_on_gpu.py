@@ -1,6 +1,7 @@
 """Every method and preset on an NVIDIA GPU: the result is sound, and memory does not grow with the layers."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from engines.methods.base import registered
 from engines.recipe import parse_recipe, preset_recipe
 from engines.runtimes import open_runtime
 from engines.verification.subject import Subject
-from tests.engines import conftest, families, making
+from tests.engines import breaking_off, conftest, families, making
+from tests.engines.breaking_off import Break
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
@@ -27,6 +29,7 @@ WIDE = {
     "head_dim": 128,
     "initializer_range": 0.02,
 }
+RESUMED_TOLERANCE = 0.001
 LOSS_MAX = 0.2  # of the source's perplexity, for presets of 4 bits and more
 
 
@@ -106,3 +109,25 @@ def test_the_gpus_memory_does_not_grow_with_the_layers(
         peaks.append(int(said.strip().splitlines()[-1]))
     shallow, deep = (source.inspect(model).weight_bytes for model in by_layers.values())
     assert peaks[1] - peaks[0] < (deep - shallow) / 2, peaks
+
+
+@pytest.mark.parametrize("short", ["gptq", "awq"])
+def test_what_was_broken_off_becomes_as_good_as_what_was_not(
+    short: str, tiny: Path, tmp_path: Path, make_context: conftest.MakeContext
+) -> None:
+    recipe = parse_recipe(short)
+    material = making.material_of(recipe, tiny, make_context)
+    whole, resumed = on_gpu(make_context()), on_gpu(make_context())
+    reports: list[float] = []
+    recipe.method.quantize(whole, material, recipe.params)
+    saved = breaking_off.break_off({"method": short}, material, tmp_path, Break(dies_at=3.3), "cuda:0")
+    shutil.copytree(saved, resumed.checkpoint, dirs_exist_ok=True)
+    heard = dataclasses.replace(resumed, report=lambda progress: reports.append(progress.done))
+    recipe.method.quantize(heard, material, recipe.params)
+    assert next(done for done in reports if done) >= 3
+    written = recipe.method.writes(recipe.params)
+    judged = [
+        making.perplexities(written, context.output, tiny, lambda: on_gpu(make_context()))
+        for context in (whole, resumed)
+    ]
+    assert judged[1] == pytest.approx(judged[0], rel=RESUMED_TOLERANCE)

@@ -47,10 +47,12 @@ def engine_of(result: Path, report: Callable[[Progress], None] = lambda _: None)
         output=result / "unused",
         scratch=result / "unused",
         checkpoint=result / "unused",
+        work="work",
         threads=1,
         device="cpu",
         report=report,
         measure=lambda _: None,
+        save=lambda: None,
         must_leave=lambda: False,
     )
 

@@ -1,5 +1,7 @@
 """A worker is told to stop while a child works: what is saved is kept, and the rest is given back in time."""
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,7 @@ from db.tables import CheckpointFile
 from store.directory import DirectoryStore
 from tests.s3_server import S3Server
 from tests.synthetic import LAST_PIECE, PIECES
-from tests.waiting import is_gone
+from tests.waiting import is_gone, wait_until
 from tests.workers.conftest import Service
 from tests.workers.test_worker import begun
 from workers.collector import Collector, Keeping
@@ -96,6 +98,25 @@ def test_a_child_that_cannot_save_begins_anew_elsewhere(service: Service, tmp_pa
     job = service.wait(job_id)
     assert job.status == "succeeded", job.error
     assert service.seen(job)["checkpoint"] == {}
+
+
+def test_a_checkpoint_that_an_attempt_fails_of_is_not_tried_again(service: Service, tmp_path: Path) -> None:
+    first = service.start("worker", "--pool", "cpu", **LEAVING)
+    job_id = service.submit(act="save", begun=str(tmp_path / "begun"), until=str(tmp_path / "go"))
+    pids = begun(tmp_path / "begun")
+    first.terminate()
+    require_given_back(service, job_id, first, pids)
+    assert checkpoint(service)
+    (tmp_path / "begun").unlink()
+    service.start("worker", "--pool", "cpu", **LEAVING)
+    os.kill(begun(tmp_path / "begun")["child"], signal.SIGKILL)
+    wait_until(lambda: len(service.attempts(job_id)) == 3)
+    assert not checkpoint(service)
+    (tmp_path / "go").touch()
+    job = service.wait(job_id)
+    assert job.status == "succeeded", job.error
+    assert service.seen(job)["checkpoint"] == {}
+    assert [attempt.outcome for attempt in service.attempts(job_id)] == ["released", "failed", "succeeded"]
 
 
 def test_what_cannot_be_stored_in_time_is_given_back_without_it(
