@@ -24,7 +24,7 @@ up: setup ## Run the service on this machine until Ctrl-C
 	.venv/bin/fewbitsd up
 
 test: setup ## Run the tests, but for those that take longest
-	.venv/bin/pytest -m "not slow and not gpu"
+	.venv/bin/pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 test-slow: setup ## Run the tests that take longest
 	.venv/bin/pytest -m "slow and not gpu"
