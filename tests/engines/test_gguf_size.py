@@ -46,11 +46,11 @@ def told_without_header(facts: ModelFacts, recipe: Recipe) -> int:
 
 
 @pytest.mark.parametrize("sample", CONVERTED)
-def test_of_every_family_in_every_type(sample: str, tmp_path: Path, make_context: conftest.MakeContext) -> None:
+def test_of_every_family(sample: str, tmp_path: Path, make_context: conftest.MakeContext) -> None:
     folder = tmp_path / "model"
     families.build(folder, families.SAMPLES[sample])
     lossless, facts = gguf_in(making.converted(folder, make_context())), source.inspect(folder)
-    for file_type in TYPES:
+    for file_type in ("Q4_K_M", "Q2_K", "IQ2_M", "IQ3_XS", "Q8_0"):
         recipe = recipe_of(file_type)
         expected = size_by_the_tool(lossless, recipe)
         assert told_without_header(facts, recipe) == pytest.approx(expected, rel=CLOSE), file_type
@@ -71,7 +71,7 @@ def test_of_what_is_asked_for_by_name(tiny: Path, make_context: conftest.MakeCon
 
 @pytest.mark.parametrize("shape", [LLAMA_3_8B, LLAMA_3_70B, LLAMA_2_7B, MIXTRAL_8X7B], ids=["8b", "70b", "7b", "8x7b"])
 @pytest.mark.parametrize("has_imatrix", [False, True])
-def test_of_large_models(shape: Mapping[str, int], has_imatrix: bool, tmp_path: Path) -> None:
+def test_of_large_models_in_every_type(shape: Mapping[str, int], has_imatrix: bool, tmp_path: Path) -> None:
     lossless = hollow(tmp_path / "large.gguf", shape)
     facts = facts_of(shape)
     for file_type in TYPES:

@@ -76,7 +76,7 @@ def with_checkpoint(context: EngineContext, saved: Path) -> EngineContext:
     ("recipe", "layers", "when"),
     [
         (GPTQ, 6, Break(dies_at=3.3)),
-        ({**GPTQ, **RULES}, 3, Break(leaves_after=2)),
+        pytest.param({**GPTQ, **RULES}, 3, Break(leaves_after=2), marks=pytest.mark.slow),
         (AWQ, 2, Break(dies_at=1.3)),
         (GPTQ, 2, Break(leaves_after=2)),
     ],

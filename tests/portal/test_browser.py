@@ -113,7 +113,7 @@ def test_the_keyboard_goes_through_a_page_in_order(page: Page, jobs: dict[str, s
         *("code", "prose", "Windows", "Advanced"),
         *("Metadata", "Labels"),
         *("Priority", "Max runtime (seconds)", "Max pending (seconds)"),
-        *("Max attempts", "Wait for capacity", "Publish to", "Submit the job", "Back to the jobs"),
+        *("Max attempts", "Wait for capacity", "Publish to", "Submit the job", "Forecast", "Back to the jobs"),
     ]
     page.goto(jobs["done"])
     order = list(tab_order(page))[6:]

@@ -51,7 +51,13 @@ def measured(service: Service, execution_id: str) -> Mapping[int, Sequence[int]]
     return {one: [row.layer for row in rows if row.attempt == one] for one in {row.attempt for row in rows}}
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["told to leave", "killed"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGTERM, id="told to leave"),
+        pytest.param(signal.SIGKILL, id="killed", marks=pytest.mark.slow),
+    ],
+)
 def test_another_worker_goes_on_after_the_last_finished_layer(service: Service, how: signal.Signals) -> None:
     service.start("worker", "--pool", "cpu", "--slots", "1", FEWBITS_POLL_SECONDS="0.2")
     first = service.start("worker", "--pool", "gpu", "--slots", "1", **LEAVING)
