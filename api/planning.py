@@ -53,8 +53,8 @@ def _plan_object(considered: Considered, reuse: Reuse) -> responses.Plan:
 def _planned_model(model: ModelFacts) -> responses.PlannedModel:
     return responses.PlannedModel(
         architecture=model.architecture,
-        parameters=model.parameter_count,
+        parameter_count=model.parameter_count,
         size_bytes=model.weight_bytes,
         dtype=model.dtype,
-        layers=model.layer_count,
+        layer_count=model.layer_count,
     )

@@ -280,10 +280,10 @@ class PlannedModel(BaseModel):
     """What the headers of the source say."""
 
     architecture: str
-    parameters: int
+    parameter_count: int
     size_bytes: int
     dtype: str
-    layers: int
+    layer_count: int
 
 
 class Plan(BaseModel):

@@ -208,10 +208,10 @@ class PlannedModel(TypedDict):
     """What the headers of the source say."""
 
     architecture: str
-    parameters: int
+    parameter_count: int
     size_bytes: int
     dtype: str
-    layers: int
+    layer_count: int
 
 
 class Plan(TypedDict):

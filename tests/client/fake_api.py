@@ -193,10 +193,10 @@ def a_plan(**fields: Any) -> dict[str, Any]:
         "recipe": "gguf:Q4_K_M",
         "model": {
             "architecture": "LlamaForCausalLM",
-            "parameters": 6_166_784,
+            "parameter_count": 6_166_784,
             "size_bytes": 12_333_568,
             "dtype": "bfloat16",
-            "layers": 6,
+            "layer_count": 6,
         },
         "steps": [
             {**step, "kind": "fetch", "memory_bytes": 536_870_912, "scratch_bytes": 0, "reused": True},

@@ -37,7 +37,9 @@ def _show(output: Output, plan: Plan) -> None:
     seen = (
         "cannot be seen from the server: nothing can be forecast"
         if model is None
-        else (f"{model['architecture']}, {model['layers']} layers, {size(model['size_bytes'])} of {model['dtype']}")
+        else (
+            f"{model['architecture']}, {model['layer_count']} layers, {size(model['size_bytes'])} of {model['dtype']}"
+        )
     )
     output.line(f"{plan['recipe']} of {plan['source']} ({seen})")
     table(
