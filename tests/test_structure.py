@@ -1,5 +1,6 @@
-"""The shape of the project: what loads what, and that the documents know every setting and command."""
+"""The shape of the project: what loads what, and that the documents know every setting, command and test."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -84,3 +85,13 @@ def test_only_settings_read_the_environment() -> None:
             if "os.environ" in path.read_text() or "os.getenv" in path.read_text():
                 found.add(str(path.relative_to(REPOSITORY)))
     assert found <= allowed
+
+
+@pytest.mark.parametrize("page", ["trust.md", "reliability.md"])
+def test_the_tests_that_a_page_names_are_there(page: str) -> None:
+    text = (REPOSITORY / "docs" / page).read_text()
+    named = re.findall(r"`(tests/[\w/]+(?:\.py)?)(?:::(\w+))?[^`]*`", text)
+    assert named
+    for path, test in named:
+        assert (REPOSITORY / path).exists(), path
+        assert not test or f"def {test}(" in (REPOSITORY / path).read_text(), test
