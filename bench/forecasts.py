@@ -8,11 +8,10 @@ none, and none is counted here.
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from bench.gpu import shapes
 from bench.gpu.results import Results, Row
-from bench.gpu.sections import LONG, SHORT
+from bench.gpu.sections import DEEP, LONG, Recipe
 from engines import methods
 from engines.model_facts import ModelFacts
 from engines.recipe import parse_recipe
@@ -20,7 +19,7 @@ from engines.recipe import parse_recipe
 GIB = 2**30
 MEASURED = Path(__file__).parent / "results" / "gpu.md"
 # Of a row's name: the recipe that it ran.
-EIGHT_LAYERS: Mapping[str, str | dict[str, Any]] = {
+EIGHT_LAYERS: Mapping[str, Recipe] = {
     "gptq": {"method": "gptq", **LONG},
     "int4, llm-compressor's GPTQ": {"method": "int4", **LONG},
     "fp8": "fp8",
@@ -28,7 +27,6 @@ EIGHT_LAYERS: Mapping[str, str | dict[str, Any]] = {
     "awq": {"method": "awq", **LONG},
     "awq, llm-compressor's": {"method": "awq", "format": "compressed-tensors", **LONG},
 }
-DEEP = {f"gptq, {layers} layers": layers for layers in (2, 4, 8)}
 
 
 def compared(rows: list[Row]) -> Iterator[tuple[str, str, float, float]]:
@@ -47,10 +45,11 @@ def compared(rows: list[Row]) -> Iterator[tuple[str, str, float, float]]:
         yield name, "result", recipe.method.result_bytes(facts, recipe.params) / GIB, row["bytes"] / GIB
 
 
-def _asked(row: Row) -> tuple[ModelFacts, str | dict[str, Any]] | None:
+def _asked(row: Row) -> tuple[ModelFacts, Recipe] | None:
     """Return the model and the recipe of a row; None of what was no run of ours on such a model."""
     if row["section"] == "deep":
-        return shapes.facts_of(shapes.LLAMA_3_70B, DEEP[row["name"]]), {"method": "gptq", **SHORT}
+        recipe, layers = DEEP[row["name"]]
+        return shapes.facts_of(shapes.LLAMA_3_70B, layers), recipe
     if row["section"] in ("beside-bare", "eight-layers") and row["name"] in EIGHT_LAYERS:
         return shapes.facts_of(shapes.LLAMA_3_8B, 8), EIGHT_LAYERS[row["name"]]
     return None

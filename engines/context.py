@@ -59,6 +59,7 @@ class EngineContext:
         device: ``cpu`` or ``cuda:N``, as torch names it.
         report: called with the progress, as often as the engine likes.
         measure: called with each module's measurements, once for each.
+        recall: called with those that an earlier attempt has measured, of work that is not done again.
         save: has what ``checkpoint`` holds kept for another attempt, in place of what was saved before.
         must_leave: whether to save and leave, in some seconds.
     """
@@ -71,5 +72,6 @@ class EngineContext:
     device: str
     report: Callable[[Progress], None]
     measure: Callable[[Measurement], None]
+    recall: Callable[[Measurement], None]
     save: Callable[[], None]
     must_leave: Callable[[], bool]

@@ -101,6 +101,7 @@ def keeping(checkpoints: Checkpoints) -> Iterator[Any]:
         "checkpoint_session": session,
         "validate_checkpoint_support": lambda *_, **__: None,
         "_source_identity": lambda _: {"work": checkpoints.work, "gptqmodel": checkpoints.version},
+        "ContinuationCodec": _Unread,
     }
     own = {name: getattr(gptq_checkpoint, name) for name in stand_ins}
     vars(gptq_checkpoint).update(stand_ins)  # it leaves no other place to say so
@@ -108,6 +109,15 @@ def keeping(checkpoints: Checkpoints) -> Iterator[Any]:
         yield CheckpointConfig(path=checkpoints.folder)
     finally:
         vars(gptq_checkpoint).update(own)
+
+
+class _Unread:
+    """Stands in for what makes bytes of the samples' hidden states, gigabytes of them, to know the samples again."""
+
+    @staticmethod
+    def dumps(_: object) -> bytes:
+        """Return nothing: the work says which samples they are."""
+        return b""
 
 
 class Pace:

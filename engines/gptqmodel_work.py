@@ -157,6 +157,8 @@ class _Follower:
 
     def resumed(self, layers: int, logged: Sequence[Mapping[str, Any]]) -> None:
         """Begin after what is done, of which an earlier attempt has told."""
+        for one in gptqmodel.measurements(logged):
+            self._context.recall(one)
         self._measured = len(logged)
         if layers:
             self._context.report(Progress(layers, self._steps, "layers", f"going on after {layers} layers"))

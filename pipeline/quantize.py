@@ -62,7 +62,7 @@ class Quantize(StepKind):
         material = {name: context.inputs[MADE_BY[name]] for name in recipe.method.material(recipe.params)}
         losses = _Losses(context.engine.measure)
         began = time.monotonic()
-        engine = dataclasses.replace(context.engine, measure=losses.hear)
+        engine = dataclasses.replace(context.engine, measure=losses.hear, recall=losses.keep)
         facts = recipe.method.quantize(engine, material, recipe.params)
         _require_free_names(engine)
         made_with = {
@@ -84,6 +84,9 @@ class _Losses:
 
     def hear(self, measured: Measurement) -> None:
         self._pass_on(measured)
+        self.keep(measured)
+
+    def keep(self, measured: Measurement) -> None:
         if "loss" in measured.values:
             self._losses[measured.layer, measured.module] = measured.values["loss"]
 

@@ -93,6 +93,7 @@ def _context(spec: ChildSpec) -> StepContext:
             device=spec.device,
             report=report,
             measure=_send,
+            recall=lambda _: None,  # the attempt that measured it has sent it
             save=_Saving(spec).save,
             must_leave=_Notice().was_given,
         ),

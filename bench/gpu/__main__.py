@@ -1,8 +1,8 @@
 """Measure on an NVIDIA GPU: ``python -m bench.gpu [SECTION ...] [--results FILE] [--folder DIR] [--seconds N]``.
 
-Sections: ``tiny``, ``beside-bare``, ``eight-layers``, ``deep``, ``stack``; all by default. A row is written as soon as
-it is measured, and is not measured again, so a run that was broken off goes on where it was. With ``--seconds`` no row
-is begun after them.
+Sections: ``tiny``, ``beside-bare``, ``eight-layers``, ``deep``, ``resumed``, ``stack``; all by default. A row is
+written as soon as it is measured, and is not measured again, so a run that was broken off goes on where it was. With
+``--seconds`` no row is begun after them.
 """
 
 import platform
@@ -19,7 +19,7 @@ import click
 
 from bench.gpu import stack
 from bench.gpu.results import Results
-from bench.gpu.sections import Section, beside_bare, deep, eight_layers, tiny
+from bench.gpu.sections import Section, beside_bare, deep, eight_layers, resumed, tiny
 from bench.gpu.steps import Bench
 from engines import methods
 from workers.devices import devices
@@ -29,6 +29,7 @@ SECTIONS: Mapping[str, Callable[[Bench, Path], Section]] = {
     "beside-bare": beside_bare,
     "eight-layers": eight_layers,
     "deep": deep,
+    "resumed": resumed,
     "stack": stack.jobs,
 }
 PACKAGES = ("torch", "transformers", "gptqmodel", "llmcompressor", "compressed-tensors", "llama-cpp-python")
@@ -48,10 +49,9 @@ def main(sections: tuple[str, ...], results: Path, folder: Path | None, seconds:
     failed = 0
     with tempfile.TemporaryDirectory(prefix="fewbits-gpu-", dir=folder) as place:
         Path(place).chmod(0o711)  # the Postgres of the stack runs as another user
+        bench = Bench(Path(place), devices("gpu")[0].name)
         for section in sections or SECTIONS:
-            work = Path(place, section)
-            work.mkdir(mode=0o711)
-            for name, measure in SECTIONS[section](Bench(work, devices("gpu")[0].name), work):
+            for name, measure in SECTIONS[section](bench, Path(place)):
                 if kept.has(section, name) or time.monotonic() - began > seconds:
                     continue
                 try:

@@ -1,5 +1,6 @@
 """What is measured, section by section; each yields the names of its rows, and how each is measured."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,11 +15,13 @@ from typing import Any
 
 from bench.gpu import shapes
 from bench.gpu.steps import Bench, Ran, StepFailed
+from db.jobs import PlannedStep
 from demo.__main__ import MODEL
 from engines.calibration import IDS_NAME
 from engines.methods.base import registered
 from engines.recipe import parse_recipe, preset_recipe
 from pipeline.plan import plan
+from pipeline.quantize import LOSSES
 from workers.process import environment_of
 
 GIB = 2**30
@@ -30,8 +33,18 @@ MakeModel = Callable[[], Path]
 JUDGED = {"domains": ["prose", "code"], "windows": 40}
 NOT_JUDGED = {"domains": ["prose"], "windows": 1}
 BESIDE_PRESETS = ("gguf:Q8_0", "gptq:8bit-row", "gptq:3bit-g128", "gptq:2bit-g64", "awq:4bit-g128-ct")
+LEAVES_AFTER = 4  # of eight layers
 LONG = {"calibration_samples": 128, "calibration_tokens": 2048}
 SHORT = {"calibration_samples": 128, "calibration_tokens": 512}
+# Of a row's name: its recipe, and how many layers.
+DEEP: Mapping[str, tuple[Recipe, int]] = {
+    **{f"gptq, {layers} layers": ({"method": "gptq", **SHORT}, layers) for layers in (2, 4, 8)},
+    "fp8, 2 layers": ("fp8", 2),
+    "int4, 2 layers": ({"method": "int4", **SHORT}, 2),
+    "int8, 2 layers": ({"method": "int8", **SHORT}, 2),
+    "awq, 2 layers": ({"method": "awq", **SHORT}, 2),
+    "awq, llm-compressor's, 2 layers": ({"method": "awq", "format": "compressed-tensors", **SHORT}, 2),
+}
 
 
 def tiny(bench: Bench, _: Path) -> Section:
@@ -86,10 +99,53 @@ def _eight_layers(folder: Path) -> MakeModel:
 
 
 def deep(bench: Bench, folder: Path) -> Section:
-    """2, 4 and 8 layers of Llama-3-70B's shape: the peak of the GPU's memory must not grow."""
-    for layers in (2, 4, 8):
+    """Layers of Llama-3-70B's shape: with gptq 2, 4 and 8, where the peak of the GPU's memory must not grow."""
+    for name, (recipe, layers) in DEEP.items():
         model = partial(shapes.model_of, folder / "llama-3-70b", shapes.LLAMA_3_70B, layers)
-        yield f"gptq, {layers} layers", partial(_quantize, bench, model, {"method": "gptq", **SHORT})
+        yield name, partial(_quantize, bench, model, recipe)
+
+
+def resumed(bench: Bench, folder: Path) -> Section:
+    """8 layers of Llama-3-8B's shape by gptq, preempted in the middle and gone on with, beside an unbroken run."""
+    yield "gptq", partial(_resume, bench, _eight_layers(folder), {"method": "gptq", **LONG})
+
+
+def _resume(bench: Bench, make_model: MakeModel, recipe: Recipe) -> Measured:
+    model = make_model()
+    *before, quantize = _steps_of(recipe)
+    done = {"fetch": shapes.fetched(model)}
+    for planned in before:
+        done[planned.kind] = bench.step(planned, model, done)
+    left, resumed = bench.broken_off(quantize, model, done, LEAVES_AFTER)
+    unbroken = bench.step(quantize, model, done)
+    whole, parted = _losses(unbroken), _losses(resumed)
+    measured = {
+        "asked to leave after layers": LEAVES_AFTER,
+        "s until it had left": left.seconds,
+        "kept GiB": left.kept_bytes / GIB,
+        "unbroken, engine s": unbroken.engine_seconds,
+        "the rest, engine s": resumed.engine_seconds,
+        "went on after layers": min(resumed.layers_at),
+        "modules": [len(whole), len(parted)],
+        "largest relative difference of a loss": max(abs(parted[at] / loss - 1) for at, loss in whole.items()),
+        "same bytes": _digests(unbroken.output) == _digests(resumed.output),
+    }
+    bench.drop(unbroken)
+    bench.drop(resumed)
+    return measured
+
+
+def _losses(ran: Ran) -> dict[tuple[int, str], float]:
+    return {(one["layer"], one["module"]): one["loss"] for one in ran.outcome.facts[LOSSES]}
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of weights."""
+    digests = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
 
 
 def _quantize(bench: Bench, model: MakeModel, recipe: Recipe) -> Measured:
@@ -98,24 +154,30 @@ def _quantize(bench: Bench, model: MakeModel, recipe: Recipe) -> Measured:
     measured = {
         "engine s": ran.engine_seconds,
         "start-up s": ran.wall_seconds - ran.engine_seconds,
-        "s a layer, warm": median(after - before for before, after in pairwise(ran.layers_at)),
+        "s a layer, warm": median(after - before for before, after in pairwise(ran.layers_at.values())),
         "peak VRAM GiB": (facts["peak_vram_bytes"] or 0) / GIB,
         "peak RAM GiB": max(ran.memory_bytes.values()) / GIB,
         "peak scratch GiB": max(ran.scratch_bytes.values()) / GIB,
         "RAM by phase": {phase: round(amount / GIB, 2) for phase, amount in ran.memory_bytes.items()},
         "scratch by phase": {phase: round(amount / GIB, 2) for phase, amount in ran.scratch_bytes.items()},
         "bytes": facts["size_bytes"],
+        "layers done at s": [round(at, 1) for at in ran.layers_at.values()],
     }
-    shutil.rmtree(ran.output.parent)  # the next would find the disk full
+    bench.drop(ran)
     return measured
 
 
 def _quantized(bench: Bench, model: Path, recipe: Recipe) -> Ran:
     done = {"fetch": shapes.fetched(model)}
-    for planned in plan(parse_recipe(recipe), NOT_JUDGED):
-        if planned.kind in ("convert", "calibrate", "quantize"):
-            done[planned.kind] = bench.step(planned, model, done)
+    for planned in _steps_of(recipe):
+        done[planned.kind] = bench.step(planned, model, done)
     return done["quantize"]
+
+
+def _steps_of(recipe: Recipe) -> list[PlannedStep]:
+    """Return the steps from a fetched model to the result, which is the last's."""
+    planned = plan(parse_recipe(recipe), NOT_JUDGED)
+    return [step for step in planned if step.kind in ("convert", "calibrate", "quantize")]
 
 
 def _bare(bench: Bench, make_model: MakeModel) -> Measured:
@@ -124,6 +186,7 @@ def _bare(bench: Bench, make_model: MakeModel) -> Measured:
     calibrate = next(planned for planned in plan(recipe, NOT_JUDGED) if planned.kind == "calibrate")
     samples = bench.step(calibrate, model, {"fetch": shapes.fetched(model)})
     spec = bench.spec("bare", "gptq", {}, {})
+    spec.scratch.mkdir(parents=True)
     command = [sys.executable, "-m", "bench.gpu.bare", str(model), str(samples.output / IDS_NAME), spec.folder]
     environment = {**environment_of(spec), "PYTHONPATH": os.pathsep.join(sys.path)}
     with spec.log.open("w") as log:

@@ -1,5 +1,6 @@
 """Runs the steps of a recipe one after the other, each in a real child as a worker starts it, without any queue."""
 
+import dataclasses
 import os
 import shutil
 import time
@@ -17,7 +18,7 @@ from pipeline.kinds import KINDS
 from pipeline.plan import plan
 from pipeline.step_kind import Outcome
 from workers.process import Child
-from workers.protocol import ChildSpec
+from workers.protocol import ChildSpec, Left
 
 TEAM = "team_bench"
 LOG_CHARACTERS = 4000
@@ -41,7 +42,7 @@ class Ran:
         engine_seconds: of that, from the engine's first word to the result; before, its libraries are loaded.
         memory_bytes: the most that the process held, by phase: start, loading, layers, saving.
         scratch_bytes: the most that its folder held, likewise.
-        layers_at: when it said that a layer was done, in seconds of a clock that only grows.
+        layers_at: when it first said that so many layers were done, in seconds from the engine's first word.
     """
 
     outcome: Outcome
@@ -50,7 +51,15 @@ class Ran:
     engine_seconds: float
     memory_bytes: dict[str, int] = field(default_factory=dict)
     scratch_bytes: dict[str, int] = field(default_factory=dict)
-    layers_at: list[float] = field(default_factory=list)
+    layers_at: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Leave:
+    """How a step left that was asked to: how long it took, and what it kept to go on from."""
+
+    seconds: float
+    kept_bytes: int
 
 
 class Bench:
@@ -84,6 +93,31 @@ class Bench:
         Raises:
             StepFailed: it did not succeed.
         """
+        spec = self._bound(planned, model, done)
+        if spec.work not in self._ran:
+            self._ran[spec.work] = self._run(_with_folders(spec))
+        return self._ran[spec.work]
+
+    def drop(self, ran: Ran) -> None:
+        """Forget a step that has been run, and remove what it left: the next would find the disk full."""
+        self._ran = {key: one for key, one in self._ran.items() if one is not ran}
+        shutil.rmtree(ran.output.parent)
+
+    def broken_off(self, planned: PlannedStep, model: Path, done: Mapping[str, Ran], layers: int) -> tuple[Leave, Ran]:
+        """Run one step, have it leave after some layers, and go on with it in another child, in another folder.
+
+        Raises:
+            StepFailed: it did not leave, or not succeed afterwards.
+        """
+        spec = self._bound(planned, model, done)
+        first = _with_folders(dataclasses.replace(spec, folder=f"{spec.folder}-left"))
+        left = self._leave(first, layers)
+        second = _with_folders(dataclasses.replace(spec, folder=f"{spec.folder}-resumed"))
+        shutil.copytree(first.checkpoint, second.checkpoint, dirs_exist_ok=True)
+        shutil.rmtree(first.folder)
+        return left, self._run(second)
+
+    def _bound(self, planned: PlannedStep, model: Path, done: Mapping[str, Ran]) -> ChildSpec:
         inputs = {
             kind: Input(kind, str(done[kind].output), done[kind].outcome.facts)
             for kind in planned.needs
@@ -92,14 +126,12 @@ class Bench:
         source = model.as_uri()
         unbound = UnboundStep("step", source, TEAM, planned.kind, planned.pool, source, planned.params, inputs)
         work = describe(unbound)
-        if work.key not in self._ran:
-            folders = {kind: str(done[kind].output) for kind in planned.needs if kind in done}
-            self._ran[work.key] = self._run(self.spec(planned.kind, work.key[:12], work.params, folders))
-        return self._ran[work.key]
+        folders = {kind: str(done[kind].output) for kind in planned.needs if kind in done}
+        return self.spec(planned.kind, work.key[:12], work.params, folders)
 
     def spec(self, kind: str, name: str, params: Mapping[str, Any], inputs: Mapping[str, str]) -> ChildSpec:
-        """Return what a child is given here, once its folders are made."""
-        spec = ChildSpec(
+        """Return what a child is given here."""
+        return ChildSpec(
             kind=kind,
             params=params,
             inputs=inputs,
@@ -112,9 +144,21 @@ class Bench:
             publish_roots=[],
             method_modules=[],
         )
-        for needed in (spec.output, spec.scratch, spec.checkpoint):
-            needed.mkdir(parents=True)
-        return spec
+
+    def _leave(self, spec: ChildSpec, layers: int) -> Leave:
+        asked_at = 0.0
+
+        def follow(progress: Progress) -> None:
+            nonlocal asked_at
+            if progress.unit == "layers" and progress.done >= layers and not asked_at:
+                asked_at = time.monotonic()
+                child.ask_to_leave()
+
+        with Child(spec, follow, lambda _: None, lambda number: shutil.rmtree(spec.saved(number))) as child:
+            outcome = child.wait(lambda: None)
+        if not isinstance(outcome, Left):
+            raise StepFailed(spec.kind, f"it did not leave, but ended with {outcome}", spec.log)
+        return Leave(seconds=time.monotonic() - asked_at, kept_bytes=_bytes_in(spec.checkpoint))
 
     def _run(self, spec: ChildSpec) -> Ran:
         watch = _Watch(Path(spec.folder))
@@ -143,18 +187,24 @@ class _Watch:
         self._phase = "start"
         self.memory_bytes: dict[str, int] = {}
         self.scratch_bytes: dict[str, int] = {}
-        self.layers_at: list[float] = []
+        self.layers_at: dict[int, float] = {}
         self.heard_at: float | None = None
 
     def follow(self, progress: Progress) -> None:
-        if progress.unit == "layers" and int(progress.done) > len(self.layers_at):
-            self.layers_at.append(time.monotonic())
         self.heard_at = self.heard_at or time.monotonic()
+        if progress.unit == "layers" and progress.done >= 1:
+            self.layers_at.setdefault(int(progress.done), time.monotonic() - self.heard_at)
         self._phase = progress.message if progress.message in ("loading", "saving") else progress.unit
 
     def look(self, child: Child) -> None:
         for seen, now in ((self.memory_bytes, child.memory_bytes()), (self.scratch_bytes, _bytes_in(self._folder))):
             seen[self._phase] = max(seen.get(self._phase, 0), now)
+
+
+def _with_folders(spec: ChildSpec) -> ChildSpec:
+    for needed in (spec.output, spec.scratch, spec.checkpoint):
+        needed.mkdir(parents=True)
+    return spec
 
 
 def _bytes_in(folder: Path) -> int:

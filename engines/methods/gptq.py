@@ -39,6 +39,7 @@ SHORT = re.compile(
 )
 WHOLE_ROWS = "-1 for whole rows"
 HESSIANS = 3  # of the longest rows: one summed up, and two while it is inverted
+BATCH_MATRICES = 4  # as long as the longest rows: gate, up, and what becomes of them
 
 Bits = Literal[2, 3, 4, 8]
 GroupSize = Literal[-1, 16, 32, 64, 128, 256, 512, 1024]
@@ -195,11 +196,17 @@ class GptqMethod(Method):
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         """Return what GPTQModel needs.
 
-        On the device are the samples' hidden states before and after a layer, the layer, and the Hessian of its longest
-        rows with two of the like while it is inverted. An output head needs as much for itself.
+        On the device are the layer and the samples' hidden states before it. While a matrix is rounded, its Hessian is
+        there with two of the like, in which that is inverted, and the matrix in float32. When the samples go through
+        the finished layer, their hidden states after it come to be, and what the feed-forward part makes of a batch. An
+        output head needs as much for itself.
         """
         hidden = params.calibration_samples * params.calibration_tokens * facts.hidden_size
-        vram = int(facts.element_bytes * (2 * hidden + facts.layer_elements)) + HESSIANS * 4 * facts.longest_row**2
+        hessian = 4 * facts.longest_row**2
+        batch = BATCH_MATRICES * gptqmodel_work.BATCH_TOKENS * facts.longest_row
+        rounding = HESSIANS * hessian + 4 * facts.hidden_size * facts.longest_row
+        going_through = hessian + int(facts.element_bytes * (hidden + batch))
+        vram = int(facts.element_bytes * (hidden + facts.layer_elements)) + max(rounding, going_through)
         if params.lm_head:
             vram += 3 * 4 * facts.embedding_elements
         state = gptqmodel_work.state_bytes(facts, params)

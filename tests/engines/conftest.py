@@ -82,6 +82,7 @@ def context_in(root: Path, threads: int = 2, device: str = "cpu") -> EngineConte
         device=device,
         report=lambda _: None,
         measure=lambda _: None,
+        recall=lambda _: None,
         save=lambda: None,
         must_leave=lambda: False,
     )

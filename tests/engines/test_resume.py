@@ -43,27 +43,31 @@ SAMPLES = (
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What came of a run: its files, how far it was at each report, and the layers that it measured."""
+    """What came of a run: its files, how far it was at each report, the layers that it measured, and all losses."""
 
     files: Mapping[str, bytes]
     done: list[float]
     measured: set[int]
+    losses: Mapping[tuple[int, str], float]
 
 
 def finish(recipe: Mapping[str, Any], material: Mapping[Material, Path], context: EngineContext) -> Run:
     """Make a recipe's result, from what the context's checkpoint holds."""
     reports: list[Progress] = []
     measured: list[Measurement] = []
+    recalled: list[Measurement] = []
     parsed = parse_recipe(recipe)
-    heard = dataclasses.replace(context, report=reports.append, measure=measured.append)
+    heard = dataclasses.replace(context, report=reports.append, measure=measured.append, recall=recalled.append)
     parsed.method.quantize(heard, material, parsed.params)
     files = {path.name: path.read_bytes() for path in context.output.iterdir()}
-    return Run(files, [one.done for one in reports], {one.layer for one in measured})
+    losses = {(one.layer, one.module): one.values["loss"] for one in [*recalled, *measured]}
+    return Run(files, [one.done for one in reports], {one.layer for one in measured}, losses)
 
 
 def require_same(resumed: Run, whole: Run) -> None:
     names = resumed.files.keys() | whole.files.keys()
     assert not [name for name in names if resumed.files.get(name) != whole.files.get(name)]
+    assert resumed.losses == whole.losses
 
 
 def with_checkpoint(context: EngineContext, saved: Path) -> EngineContext:

@@ -52,6 +52,7 @@ def engine_of(result: Path, report: Callable[[Progress], None] = lambda _: None)
         device="cpu",
         report=report,
         measure=lambda _: None,
+        recall=lambda _: None,
         save=lambda: None,
         must_leave=lambda: False,
     )
