@@ -113,7 +113,12 @@ def attempt_object(step: Step, attempt: Attempt) -> responses.Attempt:
         ended_at=attempt.ended_at,
         outcome=None if attempt.outcome is None else AttemptOutcome(attempt.outcome),
         error=error_object(attempt.error),
+        forecast_memory_bytes=attempt.forecast_memory_bytes,
+        forecast_vram_bytes=attempt.forecast_vram_bytes,
+        forecast_scratch_bytes=attempt.forecast_scratch_bytes,
         peak_memory_bytes=attempt.peak_memory_bytes,
+        peak_vram_bytes=attempt.peak_vram_bytes,
+        peak_scratch_bytes=attempt.peak_scratch_bytes,
     )
 
 

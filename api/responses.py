@@ -187,7 +187,12 @@ class Attempt(BaseModel):
     ended_at: dt.datetime | None
     outcome: AttemptOutcome | None = Field(description="Null while it runs")
     error: JobError | None
+    forecast_memory_bytes: int | None = Field(description="What was kept free for it of the worker's main memory")
+    forecast_vram_bytes: int | None = Field(description="Of a GPU; on a worker without one, of its main memory as well")
+    forecast_scratch_bytes: int | None = Field(description="Of the worker's scratch disk")
     peak_memory_bytes: int | None = Field(description="The most memory that its process took, where that was measured")
+    peak_vram_bytes: int | None = Field(description="The most that torch took of a GPU; null if none or it was killed")
+    peak_scratch_bytes: int | None = Field(description="The most that its folder took of the scratch disk")
 
 
 class Quota(BaseModel):

@@ -117,8 +117,11 @@ _TAKE = """
         FROM head WHERE executions.id = head.id AND executions.status IN ({origins})
         RETURNING executions.*
     ), begun AS (
-        INSERT INTO attempts (execution_id, number, worker_id, host, device, started_at)
-        SELECT id, attempt, :worker_id, :host, :device, started_at FROM taken
+        INSERT INTO attempts (
+            execution_id, number, worker_id, host, device, started_at,
+            forecast_memory_bytes, forecast_vram_bytes, forecast_scratch_bytes
+        )
+        SELECT id, attempt, :worker_id, :host, :device, started_at, memory_bytes, vram_bytes, scratch_bytes FROM taken
     )
     SELECT id, token, kind, attempt, params, inputs, memory_bytes, vram_bytes, scratch_bytes, needs_gpu,
         lost_count >= :deaths_alone AS is_alone

@@ -16,6 +16,7 @@ from pipeline.binding import describe
 from pipeline.kinds import KINDS
 from pipeline.plan import plan
 from pipeline.step_kind import Outcome
+from workers.disk_use import disk_bytes
 from workers.process import Child
 from workers.protocol import ChildSpec
 
@@ -39,6 +40,7 @@ class Ran:
         output: the folder with its files.
         wall_seconds: from the start of the process to its result.
         engine_seconds: of that, from the engine's first word to the result; before, its libraries are loaded.
+        peak_vram_bytes: the most that torch held of the GPU; None where it computed on none.
         memory_bytes: the most that the process held, by phase: start, loading, layers, saving.
         scratch_bytes: the most that its folder held, likewise.
         layers_at: when it said that a layer was done, in seconds of a clock that only grows.
@@ -48,6 +50,7 @@ class Ran:
     output: Path
     wall_seconds: float
     engine_seconds: float
+    peak_vram_bytes: int | None = None
     memory_bytes: dict[str, int] = field(default_factory=dict)
     scratch_bytes: dict[str, int] = field(default_factory=dict)
     layers_at: list[float] = field(default_factory=list)
@@ -129,6 +132,7 @@ class Bench:
             output=spec.output,
             wall_seconds=ended - began,
             engine_seconds=ended - (watch.heard_at or began),
+            peak_vram_bytes=child.peaks().vram_bytes,
             memory_bytes=watch.memory_bytes,
             scratch_bytes=watch.scratch_bytes,
             layers_at=watch.layers_at,
@@ -153,16 +157,5 @@ class _Watch:
         self._phase = progress.message if progress.message in ("loading", "saving") else progress.unit
 
     def look(self, child: Child) -> None:
-        for seen, now in ((self.memory_bytes, child.memory_bytes()), (self.scratch_bytes, _bytes_in(self._folder))):
+        for seen, now in ((self.memory_bytes, child.memory_bytes()), (self.scratch_bytes, disk_bytes(self._folder))):
             seen[self._phase] = max(seen.get(self._phase, 0), now)
-
-
-def _bytes_in(folder: Path) -> int:
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(Path(place, name)).st_blocks * 512
-            except FileNotFoundError:  # removed since it was listed
-                continue
-    return total

@@ -177,7 +177,7 @@ class Metric(TypedDict):
 
 
 class Attempt(TypedDict):
-    """One try of a step's work; `outcome` is null while it runs."""
+    """One try of a step's work; `outcome` is null while it runs, and a peak where it was not measured."""
 
     object: Literal["job.attempt"]
     step: str
@@ -188,7 +188,12 @@ class Attempt(TypedDict):
     ended_at: str | None
     outcome: Literal["succeeded", "failed", "lost", "released", "cancelled"] | None
     error: JobError | None
+    forecast_memory_bytes: int | None
+    forecast_vram_bytes: int | None
+    forecast_scratch_bytes: int | None
     peak_memory_bytes: int | None
+    peak_vram_bytes: int | None
+    peak_scratch_bytes: int | None
 
 
 class PlannedStep(TypedDict):
