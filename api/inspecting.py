@@ -67,8 +67,8 @@ def model_object(source: str, inspection: Inspection) -> Model:
         vocabulary_size=facts.vocabulary_size,
         context_length=facts.position_count or None,
         tied_embeddings=facts.tied_embeddings,
-        experts=described.experts,
-        experts_per_token=described.experts_per_token,
+        experts=facts.expert_count or None,
+        experts_per_token=described.experts_per_token if facts.expert_count else None,
         tokenizer=Tokenizer(
             kind=described.tokenizer.kind,
             vocabulary_size=described.tokenizer.vocabulary_size,
