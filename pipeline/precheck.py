@@ -2,7 +2,6 @@
 
 import functools
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,11 @@ from engines import families, source
 from engines.checkpoints import matrices
 from engines.description import Description, describe
 from engines.methods.base import registered
-from engines.model_facts import ModelFacts
+from engines.model_facts import ModelFacts, name_of_kind
 from engines.recipe import Recipe, parse_recipe, preset_recipe
 from engines.source import weight_tensors
 from pipeline.sources import local_folder
 
-_NUMBER = re.compile(r"\.\d+(?=\.)")
 KNOWN_MAX = 256  # folders of which what was seen is kept in memory
 
 State = tuple[tuple[object, ...], ...]  # of a folder: what differs once a file in it has been changed
@@ -92,7 +90,8 @@ def inspect_model(location: str, roots: tuple[Path, ...]) -> Inspection:
     except RequestError as error:
         error.param = "source"
         raise
-    fits = tuple(_fit(name, recipe, seen) for name, recipe in _usual_recipes().items())
+    kinds = Seen(seen.facts, _one_of_each_kind(seen.matrices))
+    fits = tuple(_fit(name, recipe, kinds) for name, recipe in _usual_recipes().items())
     return Inspection(seen.facts, description, fits)
 
 
@@ -133,7 +132,7 @@ def _one_of_each_kind(found: Mapping[str, tuple[int, int]]) -> Mapping[str, tupl
     """
     kinds: dict[tuple[str, tuple[int, int]], str] = {}
     for name, shape in found.items():
-        kinds.setdefault((_NUMBER.sub(".0", name), shape), name)
+        kinds.setdefault((name_of_kind(name), shape), name)
     return {name: found[name] for name in kinds.values()}
 
 

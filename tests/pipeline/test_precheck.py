@@ -77,6 +77,14 @@ def test_what_is_said_of_one_matrix_of_a_kind_is_said_of_all() -> None:
     ]
 
 
+def test_an_inspection_looks_at_one_matrix_of_a_kind(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    monkeypatch.setattr(Recipe, "check_matrices", lambda _, found: looked_at.append(len(found)))
+    fits = inspect_model(tiny_llama.as_uri(), (tiny_llama.parent,)).fits
+    assert len(looked_at) == len(fits)
+    assert set(looked_at) == {7}  # of a layer; the head is the embedding
+
+
 def test_an_inspection_says_what_a_check_says(tiny_llama: Path, tmp_path: Path) -> None:
     model = Path(shutil.copytree(tiny_llama, tmp_path / "model"))
     config = model / "config.json"
