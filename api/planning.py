@@ -4,10 +4,9 @@ from sqlalchemy.orm import Session
 
 from api import responses
 from api.considering import Considered, consider
-from api.presenting import error_object
+from api.presenting import error_object, model_sizes
 from api.requests import JobRequest
 from core.ids import TeamId
-from engines.model_facts import ModelFacts
 from pipeline.reuse import Reuse, expected_reuse
 
 
@@ -29,7 +28,7 @@ def _plan_object(considered: Considered, reuse: Reuse) -> responses.Plan:
     return responses.Plan(
         source=considered.source,
         recipe=recipe.short,
-        model=None if model is None else _planned_model(model),
+        model=None if model is None else model_sizes(model),
         steps=[
             responses.PlannedStep(
                 kind=step.kind,
@@ -47,14 +46,4 @@ def _plan_object(considered: Considered, reuse: Reuse) -> responses.Plan:
         fetched_at=reuse.fetched_at,
         warnings=list(considered.warnings),
         refusals=[error for refusal in considered.refusals if (error := error_object(refusal.document()))],
-    )
-
-
-def _planned_model(model: ModelFacts) -> responses.PlannedModel:
-    return responses.PlannedModel(
-        architecture=model.architecture,
-        parameter_count=model.parameter_count,
-        size_bytes=model.weight_bytes,
-        dtype=model.dtype,
-        layer_count=model.layer_count,
     )

@@ -281,13 +281,13 @@ class PlannedStep(BaseModel):
     refused: str | None = Field(description="Why no worker could run it")
 
 
-class PlannedModel(BaseModel):
-    """What the headers of the source say."""
+class ModelSizes(BaseModel):
+    """What the headers of a model say."""
 
     architecture: str
-    parameter_count: int
-    size_bytes: int
-    dtype: str
+    parameter_count: int = Field(description="Numbers in all stored tensors")
+    size_bytes: int = Field(description="Of all stored tensors")
+    dtype: str = Field(description="That of most of the weights")
     layer_count: int
 
 
@@ -297,7 +297,7 @@ class Plan(BaseModel):
     object: Literal["plan"] = "plan"
     source: str
     recipe: str = Field(description="In short form")
-    model: PlannedModel | None = Field(description="Null where the source cannot be seen from here")
+    model: ModelSizes | None = Field(description="Null where the source cannot be seen from here")
     steps: list[PlannedStep]
     result_bytes: int | None = Field(description="About how large the result will be")
     fetched_at: dt.datetime | None = Field(description="When your team fetched this source last")
