@@ -188,7 +188,9 @@ class Attempt(BaseModel):
     outcome: AttemptOutcome | None = Field(description="Null while it runs")
     error: JobError | None
     forecast_memory_bytes: int | None = Field(description="What was kept free for it of the worker's main memory")
-    forecast_vram_bytes: int | None = Field(description="Of a GPU; on a worker without one, of its main memory as well")
+    forecast_vram_bytes: int | None = Field(
+        description="Of a GPU; where there is none it is main memory, too, and 0 here"
+    )
     forecast_scratch_bytes: int | None = Field(description="Of the worker's scratch disk")
     peak_memory_bytes: int | None = Field(description="The most memory that its process took, where that was measured")
     peak_vram_bytes: int | None = Field(description="The most that torch took of a GPU; null if none or it was killed")

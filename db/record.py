@@ -19,8 +19,9 @@ _DONE = text("""
         ))
         FROM evaluations WHERE execution_id = executions.id
     ), '{}') AS scores, json_build_object(
-        'memory_bytes', executions.memory_bytes, 'vram_bytes', executions.vram_bytes,
-        'scratch_bytes', executions.scratch_bytes
+        'memory_bytes', coalesce(attempts.forecast_memory_bytes, executions.memory_bytes),
+        'vram_bytes', coalesce(attempts.forecast_vram_bytes, executions.vram_bytes),
+        'scratch_bytes', coalesce(attempts.forecast_scratch_bytes, executions.scratch_bytes)
     ) AS forecast, json_build_object(
         'memory_bytes', attempts.peak_memory_bytes, 'vram_bytes', attempts.peak_vram_bytes,
         'scratch_bytes', attempts.peak_scratch_bytes

@@ -116,8 +116,9 @@ class Execution(Base):
 class Attempt(Base):
     """One claim of an execution, what it was forecast to take and took, and how it ended.
 
-    Stays when the execution is tried again. The forecasts are the execution's as they were at the claim; NULL where an
-    earlier version claimed. A peak is NULL where nobody measured, and of a GPU's memory also where none was used.
+    Stays when the execution is tried again. The forecasts are the execution's as they held at the claim: on a CPU all
+    memory is the host's. They are NULL where an earlier version claimed; a peak where nobody measured, and of a GPU's
+    memory also where none was used.
     """
 
     __tablename__ = "attempts"

@@ -24,6 +24,7 @@ FETCH = (PlannedStep("fetch", "cpu", (), {}),)
 REFERENCE = (PlannedStep("reference", "gpu", (), {}),)
 PATIENT = Retry(attempts_max=20, backoff_seconds=0)
 GB = 10**9
+ON_GPU = Room(100 * GB, 100 * GB, 100 * GB)
 MISFIT_SECONDS = 1e-6
 DISPATCH_SECONDS = 2.0  # how long it may take until a worker gets a hint
 
@@ -86,16 +87,18 @@ def test_an_attempt_that_was_stopped_says_so(bench: Bench) -> None:
 
 
 def test_each_attempt_keeps_the_forecast_that_held_for_it_and_what_it_took(bench: Bench) -> None:
-    start(bench, Need(10 * GB, 4 * GB, 3 * GB))
+    only_worker(bench, "gpu", ON_GPU)
+    start(bench, Need(10 * GB, 4 * GB, 3 * GB), REFERENCE)
     first = Peaks(11 * GB, 5 * GB, GB)
-    bench.fail(bench.must_claim(), DoesNotFit("It was killed for memory."), PATIENT, first)
+    bench.fail(bench.must_claim("gpu", room=ON_GPU), DoesNotFit("It was killed for memory."), PATIENT, first)
     released = Peaks(7, None, 8)
-    bench.database.run(partial(lease.release, lease=bench.must_claim().lease, peaks=released))
-    bench.lose(bench.must_claim(), PATIENT)
-    last = bench.must_claim()
+    bench.database.run(partial(lease.release, lease=bench.must_claim("gpu", room=ON_GPU).lease, peaks=released))
+    bench.lose(bench.must_claim("gpu", room=ON_GPU), PATIENT)
+    last = bench.must_claim("gpu")
     bench.database.run(partial(lease.finish, lease=last.lease, result=Result({}, peaks=first)))
     grown = [20 * GB, 8 * GB, 6 * GB]
-    assert amounts(bench, "forecast") == [[10 * GB, 4 * GB, 3 * GB], grown, grown, grown]
+    on_cpu = [28 * GB, 0, 6 * GB]
+    assert amounts(bench, "forecast") == [[10 * GB, 4 * GB, 3 * GB], grown, grown, on_cpu]
     assert amounts(bench, "peak") == [[11 * GB, 5 * GB, GB], [7, None, 8], [None] * 3, [11 * GB, 5 * GB, GB]]
 
 
@@ -104,12 +107,11 @@ def test_the_documented_query_says_how_far_forecasts_are_off(bench: Bench) -> No
     (query,) = re.findall(r"```sql\n(.*?)```", documented, re.DOTALL)
     taken = [Peaks(5 * GB, None, GB), Peaks(9 * GB, 4 * GB, 2 * GB), Peaks(6 * GB, None, 2 * GB)]
     for name, peaks in zip("abc", taken, strict=True):
-        bench.submit(steps=FETCH, source=f"file:///{name}")
-        bench.bind_all(need=Need(6 * GB, 4 * GB, 2 * GB))
-        claimed = bench.must_claim()
+        bench.submit(steps=REFERENCE, source=f"file:///{name}")
+        bench.bind_all(need=Need(10 * GB, 4 * GB, 2 * GB))
+        claimed = bench.must_claim("gpu", room=ON_GPU, device="cuda:0")
         bench.database.run(partial(lease.finish, lease=claimed.lease, result=Result({}, peaks=peaks)))
-    # The CPU has no memory of a GPU's: both forecasts are the host's.
-    assert bench.rows(query) == [("fetch", None, False, 3, 60, 90, 100, 100, 100, 100)]
+    assert bench.rows(query) == [("reference", None, True, 3, 60, 90, 100, 100, 100, 100)]
 
 
 def test_what_was_stopped_keeps_what_it_had_taken(bench: Bench) -> None:
