@@ -24,7 +24,7 @@ from engines.recipe import Recipe, parse_recipe
 from pipeline.destinations import check_destination
 from pipeline.foresight import ForeseenStep, beyond_all_workers, foresee
 from pipeline.plan import plan
-from pipeline.precheck import check_model, facts_of
+from pipeline.precheck import Seen, look_at, require_fit
 from pipeline.sources import check_source
 
 WHAT_TO_DO = (
@@ -72,7 +72,8 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest) -> Considere
     source = check_source(wanted.source, settings.source_roots)
     publish_to = wanted.publish_to and check_destination(wanted.publish_to, settings.publish_roots)
     steps = plan(recipe, wanted.evaluation.model_dump(), publish_to, _own_text(session, team_id, recipe))
-    model = facts_of(source, settings.source_roots)
+    seen = look_at(source, settings.source_roots)
+    model = None if seen is None else seen.facts
     foreseen = foresee(steps, model)
     beyond = beyond_all_workers(session, foreseen)
     warnings = recipe.warnings + (families.warnings(recipe.tried_as, model) if model else ())
@@ -80,7 +81,7 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest) -> Considere
         warnings += (f"{next(iter(beyond.values()))} The job waits for one.",)
     checks = (
         lambda: _check_attempts(wanted.max_attempts, settings.attempts_limit),
-        lambda: check_model(recipe, source, settings.source_roots),
+        lambda: _check_fit(recipe, seen),
         lambda: _check_capacity(beyond, wait=wanted.wait_for_capacity),
         lambda: quotas.require_place(session, team_id, default_quotas(settings)),  # may lock until the transaction ends
     )
@@ -103,6 +104,11 @@ def _refusals(checks: Iterable[Callable[[], object]]) -> Iterator[RequestError]:
             check()
         except RequestError as error:
             yield error
+
+
+def _check_fit(recipe: Recipe, seen: Seen | None) -> None:
+    if seen is not None:
+        require_fit(recipe, seen)
 
 
 def _check_capacity(beyond: Mapping[str, str], *, wait: bool) -> None:

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from api.responses import JobError
+from api.presenting import model_sizes
+from api.responses import JobError, ModelSizes
 from pipeline.precheck import Fit, Inspection
 
 
@@ -29,17 +30,12 @@ class RecipeFit(BaseModel):
     served_by: list[str] = Field(description="Runtimes that serve what it makes; a job's result says on which GPUs")
 
 
-class Model(BaseModel):
+class Model(ModelSizes):
     """What a model's headers and small files tell of it."""
 
     object: Literal["model"] = "model"
     source: str
-    architecture: str
     model_type: str | None
-    parameter_count: int = Field(description="Numbers in all stored tensors")
-    size_bytes: int = Field(description="Of all stored tensors")
-    dtype: str = Field(description="That of most of the weights")
-    layer_count: int
     hidden_size: int
     vocabulary_size: int = Field(description="Rows of the embedding; a tokenizer may know fewer tokens")
     context_length: int | None = Field(description="Tokens that it reads at once; null where config.json does not say")
@@ -57,18 +53,14 @@ def model_object(source: str, inspection: Inspection) -> Model:
     facts, described = inspection.facts, inspection.description
     return Model(
         source=source,
-        architecture=facts.architecture,
+        **dict(model_sizes(facts)),
         model_type=described.model_type,
-        parameter_count=facts.parameter_count,
-        size_bytes=facts.weight_bytes,
-        dtype=facts.dtype,
-        layer_count=facts.layer_count,
         hidden_size=facts.hidden_size,
         vocabulary_size=facts.vocabulary_size,
         context_length=facts.position_count or None,
         tied_embeddings=facts.tied_embeddings,
-        experts=described.experts,
-        experts_per_token=described.experts_per_token,
+        experts=facts.expert_count or None,
+        experts_per_token=described.experts_per_token if facts.expert_count else None,
         tokenizer=Tokenizer(
             kind=described.tokenizer.kind,
             vocabulary_size=described.tokenizer.vocabulary_size,

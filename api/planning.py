@@ -1,17 +1,50 @@
-"""What a job would come to: the answer of ``POST /v1/plan``, and of the portal's form when it is asked to forecast."""
+"""What a job would come to: the answer of ``POST /v1/plan``, and of the portal's form when it is asked to forecast.
 
+The answer's objects, and what is put into them.
+"""
+
+import datetime as dt
+from typing import Literal
+
+from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from api import responses
 from api.considering import Considered, consider
-from api.presenting import error_object
+from api.presenting import error_object, model_sizes
 from api.requests import JobRequest
+from api.responses import JobError, ModelSizes
 from core.ids import TeamId
-from engines.model_facts import ModelFacts
 from pipeline.reuse import Reuse, expected_reuse
 
 
-def plan_request(session: Session, team_id: TeamId, wanted: JobRequest) -> responses.Plan:
+class PlannedStep(BaseModel):
+    """One stage that a job would have, and what it will need; forecasts are null where the source cannot be seen."""
+
+    kind: str
+    pool: str
+    needs: list[str] = Field(description="The stages that come before")
+    memory_bytes: int | None = Field(description="Of the worker's main memory")
+    vram_bytes: int | None = Field(description="Of a GPU; on a worker without one, of its main memory as well")
+    scratch_bytes: int | None = Field(description="Of the worker's scratch disk")
+    reused: bool = Field(description="Whether it was done before, if the source has not changed since `fetched_at`")
+    refused: str | None = Field(description="Why no worker could run it")
+
+
+class Plan(BaseModel):
+    """What a job would come to; nothing has been written down."""
+
+    object: Literal["plan"] = "plan"
+    source: str
+    recipe: str = Field(description="In short form")
+    model: ModelSizes | None = Field(description="Null where the source cannot be seen from here")
+    steps: list[PlannedStep]
+    result_bytes: int | None = Field(description="About how large the result will be")
+    fetched_at: dt.datetime | None = Field(description="When your team fetched this source last")
+    warnings: list[str]
+    refusals: list[JobError] = Field(description="Why the job would not be taken; empty if it would")
+
+
+def plan_request(session: Session, team_id: TeamId, wanted: JobRequest) -> Plan:
     """Return what a request would come to; nothing is written down.
 
     Raises:
@@ -22,16 +55,16 @@ def plan_request(session: Session, team_id: TeamId, wanted: JobRequest) -> respo
     return _plan_object(considered, reuse)
 
 
-def _plan_object(considered: Considered, reuse: Reuse) -> responses.Plan:
+def _plan_object(considered: Considered, reuse: Reuse) -> Plan:
     """Return what a request would come to."""
     recipe, model = considered.recipe, considered.model
     needs = {step.kind: step.needs for step in considered.steps}
-    return responses.Plan(
+    return Plan(
         source=considered.source,
         recipe=recipe.short,
-        model=None if model is None else _planned_model(model),
+        model=None if model is None else model_sizes(model),
         steps=[
-            responses.PlannedStep(
+            PlannedStep(
                 kind=step.kind,
                 pool=step.pool,
                 needs=list(needs[step.kind]),
@@ -47,14 +80,4 @@ def _plan_object(considered: Considered, reuse: Reuse) -> responses.Plan:
         fetched_at=reuse.fetched_at,
         warnings=list(considered.warnings),
         refusals=[error for refusal in considered.refusals if (error := error_object(refusal.document()))],
-    )
-
-
-def _planned_model(model: ModelFacts) -> responses.PlannedModel:
-    return responses.PlannedModel(
-        architecture=model.architecture,
-        parameter_count=model.parameter_count,
-        size_bytes=model.weight_bytes,
-        dtype=model.dtype,
-        layer_count=model.layer_count,
     )

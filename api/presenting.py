@@ -13,6 +13,7 @@ from db.states import AttemptOutcome, StepStatus
 from db.tables import Artifact, Attempt, Event, LogChunk, Metric, Step, Text
 from engines import serving
 from engines.methods.base import Method, Preset
+from engines.model_facts import ModelFacts
 from engines.recipe import Recipe, parse_recipe, preset_recipe
 
 
@@ -113,7 +114,23 @@ def attempt_object(step: Step, attempt: Attempt) -> responses.Attempt:
         ended_at=attempt.ended_at,
         outcome=None if attempt.outcome is None else AttemptOutcome(attempt.outcome),
         error=error_object(attempt.error),
+        forecast_memory_bytes=attempt.forecast_memory_bytes,
+        forecast_vram_bytes=attempt.forecast_vram_bytes,
+        forecast_scratch_bytes=attempt.forecast_scratch_bytes,
         peak_memory_bytes=attempt.peak_memory_bytes,
+        peak_vram_bytes=attempt.peak_vram_bytes,
+        peak_scratch_bytes=attempt.peak_scratch_bytes,
+    )
+
+
+def model_sizes(model: ModelFacts) -> responses.ModelSizes:
+    """Return what the headers of a model say."""
+    return responses.ModelSizes(
+        architecture=model.architecture,
+        parameter_count=model.parameter_count,
+        size_bytes=model.weight_bytes,
+        dtype=model.dtype,
+        layer_count=model.layer_count,
     )
 
 

@@ -187,7 +187,14 @@ class Attempt(BaseModel):
     ended_at: dt.datetime | None
     outcome: AttemptOutcome | None = Field(description="Null while it runs")
     error: JobError | None
+    forecast_memory_bytes: int | None = Field(description="What was kept free for it of the worker's main memory")
+    forecast_vram_bytes: int | None = Field(
+        description="Of a GPU; where there is none it is main memory, too, and 0 here"
+    )
+    forecast_scratch_bytes: int | None = Field(description="Of the worker's scratch disk")
     peak_memory_bytes: int | None = Field(description="The most memory that its process took, where that was measured")
+    peak_vram_bytes: int | None = Field(description="The most that torch took of a GPU; null if none or it was killed")
+    peak_scratch_bytes: int | None = Field(description="The most that its folder took of the scratch disk")
 
 
 class Quota(BaseModel):
@@ -263,113 +270,14 @@ class Method(BaseModel):
     parameters: dict[str, Any] = Field(description="JSON Schema")
 
 
-class PlannedStep(BaseModel):
-    """One stage that a job would have, and what it will need; forecasts are null where the source cannot be seen."""
-
-    kind: str
-    pool: str
-    needs: list[str] = Field(description="The stages that come before")
-    memory_bytes: int | None = Field(description="Of the worker's main memory")
-    vram_bytes: int | None = Field(description="Of a GPU; on a worker without one, of its main memory as well")
-    scratch_bytes: int | None = Field(description="Of the worker's scratch disk")
-    reused: bool = Field(description="Whether it was done before, if the source has not changed since `fetched_at`")
-    refused: str | None = Field(description="Why no worker could run it")
-
-
-class PlannedModel(BaseModel):
-    """What the headers of the source say."""
+class ModelSizes(BaseModel):
+    """What the headers of a model say."""
 
     architecture: str
-    parameter_count: int
-    size_bytes: int
-    dtype: str
+    parameter_count: int = Field(description="Numbers in all stored tensors")
+    size_bytes: int = Field(description="Of all stored tensors")
+    dtype: str = Field(description="That of most of the weights")
     layer_count: int
-
-
-class Plan(BaseModel):
-    """What a job would come to; nothing has been written down."""
-
-    object: Literal["plan"] = "plan"
-    source: str
-    recipe: str = Field(description="In short form")
-    model: PlannedModel | None = Field(description="Null where the source cannot be seen from here")
-    steps: list[PlannedStep]
-    result_bytes: int | None = Field(description="About how large the result will be")
-    fetched_at: dt.datetime | None = Field(description="When your team fetched this source last")
-    warnings: list[str]
-    refusals: list[JobError] = Field(description="Why the job would not be taken; empty if it would")
-
-
-class JobPage(BaseModel):
-    """Jobs, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[Job]
-    has_more: bool
-
-
-class EventPage(BaseModel):
-    """Events, oldest first."""
-
-    object: Literal["list"] = "list"
-    data: list[Event]
-    has_more: bool
-
-
-class LogPage(BaseModel):
-    """Pieces of the log, oldest first."""
-
-    object: Literal["list"] = "list"
-    data: list[LogChunk]
-    has_more: bool
-
-
-class MetricPage(BaseModel):
-    """Metrics, oldest first."""
-
-    object: Literal["list"] = "list"
-    data: list[Metric]
-    has_more: bool
-
-
-class AttemptPage(BaseModel):
-    """Every attempt of every step, by its start."""
-
-    object: Literal["list"] = "list"
-    data: list[Attempt]
-    has_more: bool
-
-
-class QuotaPage(BaseModel):
-    """Every limit of the team."""
-
-    object: Literal["list"] = "list"
-    data: list[Quota]
-    has_more: bool
-
-
-class ArtifactPage(BaseModel):
-    """What a job has made."""
-
-    object: Literal["list"] = "list"
-    data: list[Artifact]
-    has_more: bool
-
-
-class TextPage(BaseModel):
-    """Texts, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[Text]
-    has_more: bool
-
-
-class MethodPage(BaseModel):
-    """Every method there is."""
-
-    object: Literal["list"] = "list"
-    data: list[Method]
-    has_more: bool
 
 
 class Health(BaseModel):

@@ -26,7 +26,7 @@ class Done:
         files: those, by name.
         scores: by domain, each a ``perplexity`` with how many ``windows`` and ``tokens`` were scored.
         forecast: ``memory_bytes``, ``vram_bytes`` and ``scratch_bytes`` that were kept free for it.
-        peak_memory_bytes: the most that its process took; None where nobody measured, or nobody knows any more.
+        peak: the most that it took of the same; None where nobody measured, or nobody knows any more.
     """
 
     facts: Mapping[str, Any]
@@ -34,7 +34,7 @@ class Done:
     files: Sequence[StoredFile]
     scores: Mapping[str, Mapping[str, Any]]
     forecast: Mapping[str, int]
-    peak_memory_bytes: int | None
+    peak: Mapping[str, int | None]
 
 
 @dataclass(frozen=True)

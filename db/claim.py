@@ -104,6 +104,8 @@ _RANKED_TEAMS = text(f"""
     ), 0), teams.id
 """)
 
+# Then the host's memory is taken for what would be a GPU's.
+_ON_CPU = "CAST(:room_vram_bytes AS bigint) IS NULL"
 _TAKE = """
     WITH head AS (
         SELECT id FROM executions WHERE {which}
@@ -117,16 +119,26 @@ _TAKE = """
         FROM head WHERE executions.id = head.id AND executions.status IN ({origins})
         RETURNING executions.*
     ), begun AS (
-        INSERT INTO attempts (execution_id, number, worker_id, host, device, started_at)
-        SELECT id, attempt, :worker_id, :host, :device, started_at FROM taken
+        INSERT INTO attempts (
+            execution_id, number, worker_id, host, device, started_at,
+            forecast_memory_bytes, forecast_vram_bytes, forecast_scratch_bytes
+        )
+        SELECT id, attempt, :worker_id, :host, :device, started_at,
+            memory_bytes + CASE WHEN {on_cpu} THEN vram_bytes ELSE 0 END,
+            CASE WHEN {on_cpu} THEN 0 ELSE vram_bytes END, scratch_bytes
+        FROM taken
     )
     SELECT id, token, kind, attempt, params, inputs, memory_bytes, vram_bytes, scratch_bytes, needs_gpu,
         lost_count >= :deaths_alone AS is_alone
     FROM taken
 """
 _ORIGINS = sql_list(origins(ExecutionStatus.RUNNING))
-_TAKE_HEAD = text(_TAKE.format(which=f"{_READY} AND team_id = :team_id AND {_HAS_ROOM}", origins=_ORIGINS))
-_TAKE_RESERVED = text(_TAKE.format(which=f"{_READY} AND id = :reserved_id AND {_HAS_ROOM}", origins=_ORIGINS))
+_TAKE_HEAD = text(
+    _TAKE.format(which=f"{_READY} AND team_id = :team_id AND {_HAS_ROOM}", origins=_ORIGINS, on_cpu=_ON_CPU)
+)
+_TAKE_RESERVED = text(
+    _TAKE.format(which=f"{_READY} AND id = :reserved_id AND {_HAS_ROOM}", origins=_ORIGINS, on_cpu=_ON_CPU)
+)
 
 _PASS_OVER = text("""
     WITH head AS (

@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, TextClause, func, select, text, update
@@ -13,7 +13,7 @@ from core.errors import ErrorDocument, ErrorKind, WorkerKiller
 from db import events, flow
 from db.locks import LiveJob
 from db.notify import WORK, notify
-from db.room import Need, gigabytes
+from db.room import UNMEASURED, Need, Peaks
 from db.states import LIVE_STEP, AttemptOutcome, ExecutionStatus, JobStatus, StepStatus, origins
 from db.tables import Attempt, Execution, Step
 from db.transition import WrongState, transition
@@ -32,7 +32,8 @@ _NOTE = f"""
     ), noted AS (
         UPDATE attempts
         SET ended_at = clock_timestamp(), outcome = :outcome, error = CAST(:error AS jsonb),
-            peak_memory_bytes = :peak_memory_bytes
+            peak_memory_bytes = :peak_memory_bytes, peak_vram_bytes = :peak_vram_bytes,
+            peak_scratch_bytes = :peak_scratch_bytes
         FROM ended WHERE execution_id = ended.id AND number = ended.attempt AND outcome IS NULL
     ), charges AS (
         SELECT team_id, pool, before.seconds FROM ended JOIN before USING (id) WHERE before.status = 'running'
@@ -86,14 +87,14 @@ class Retry:
 
 @dataclass(frozen=True)
 class Mishap:
-    """Why an attempt failed: an error, whether its worker was lost with it, and the memory it had taken."""
+    """Why an attempt failed: an error, whether its worker was lost with it, and what it had taken."""
 
     error: ErrorDocument
     is_death: bool = False
-    peak_memory_bytes: int | None = None
+    peaks: Peaks = UNMEASURED
 
 
-def succeed(session: Session, execution_id: str, facts: Mapping[str, Any], peak_memory_bytes: int | None) -> None:
+def succeed(session: Session, execution_id: str, facts: Mapping[str, Any], peaks: Peaks) -> None:
     """Close an execution that has done its work."""
     _end(
         session,
@@ -102,28 +103,29 @@ def succeed(session: Session, execution_id: str, facts: Mapping[str, Any], peak_
         ExecutionStatus.SUCCEEDED,
         AttemptOutcome.SUCCEEDED,
         facts=json.dumps(facts),
-        peak_memory_bytes=peak_memory_bytes,
+        **peaks.parameters(),
     )
 
 
-def cancel(session: Session, execution_id: str, jobs: Sequence[LiveJob]) -> None:
+def cancel(session: Session, execution_id: str, jobs: Sequence[LiveJob], peaks: Peaks = UNMEASURED) -> None:
     """Close an execution that nobody wants any more."""
-    _end(session, _CLOSE, execution_id, ExecutionStatus.CANCELLED, AttemptOutcome.CANCELLED)
+    to, outcome = ExecutionStatus.CANCELLED, AttemptOutcome.CANCELLED
+    _end(session, _CLOSE, execution_id, to, outcome, **peaks.parameters())
     flow.settle_cancelled(session, _cancelling(jobs))
 
 
-def release(session: Session, execution: Execution, jobs: Sequence[LiveJob]) -> None:
+def release(session: Session, execution: Execution, jobs: Sequence[LiveJob], peaks: Peaks) -> None:
     """Let an execution be claimed again at once; it has not failed."""
     message = f"The worker is shutting down; {execution.kind} will go on elsewhere."
     for job in _wanting(jobs):
         events.record(session, job.id, message, level="warn", step=execution.kind)
-    _reopen(session, execution, AttemptOutcome.RELEASED, wait_seconds=0)
+    _reopen(session, execution, AttemptOutcome.RELEASED, wait_seconds=0, **peaks.parameters())
 
 
 def fail(session: Session, execution: Execution, jobs: Sequence[LiveJob], mishap: Mishap, retry: Retry) -> None:
     """Note a failed attempt; its work is tried again, or it and the jobs that wait on it fail."""
     if execution.stop_requested_at is not None:
-        cancel(session, execution.id, jobs)
+        cancel(session, execution.id, jobs, mishap.peaks)
         return
     deaths = execution.lost_count + mishap.is_death
     wanting = _wanting(jobs)
@@ -193,11 +195,10 @@ def _last_word(execution: Execution, mishap: Mishap, deaths: int, retry: Retry) 
         error = WorkerKiller(execution.kind, deaths, error["message"]).document()
     elif error["kind"] == ErrorKind.FIT:
         need = Need.of(execution)
-        peak = mishap.peak_memory_bytes
-        measured = "" if peak is None else f" Its process had taken {gigabytes(peak)} of memory at most."
+        measured = f" Measured at most: {mishap.peaks}." if mishap.peaks != UNMEASURED else ""
         said = f"{error['message']} The last attempt was given {need}.{measured}"
         error = ErrorDocument(**{**error, "message": said})
-    return Mishap(error, mishap.is_death, mishap.peak_memory_bytes)
+    return replace(mishap, error=error)
 
 
 def _outcome(mishap: Mishap) -> AttemptOutcome:
@@ -209,7 +210,7 @@ def _counts(execution: Execution, mishap: Mishap) -> dict[str, Any]:
         "error": json.dumps(mishap.error),
         "failures": int(execution.status == ExecutionStatus.RUNNING),  # what fits nowhere fails without an attempt
         "deaths": int(mishap.is_death),
-        "peak_memory_bytes": mishap.peak_memory_bytes,
+        **mishap.peaks.parameters(),
     }
 
 
@@ -230,7 +231,7 @@ def _end(
     outcome: AttemptOutcome,
     **values: Any,
 ) -> None:
-    known = {"facts": None, "error": None, "peak_memory_bytes": None, "failures": 0, "deaths": 0}
+    known = {"facts": None, "error": None, "failures": 0, "deaths": 0, **UNMEASURED.parameters()}
     row = {"execution_id": execution_id, "status": to.value, "origins": origins(to), "outcome": outcome.value}
     if session.scalar(statement, {**known, **row, **values}) is None:
         raise WrongState(f"execution {execution_id} cannot become {to.value}")

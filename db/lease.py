@@ -13,6 +13,7 @@ from db import artifacts, ending, events, flow
 from db.artifacts import NewArtifact
 from db.ending import Mishap, Retry
 from db.locks import LiveJob, lock_execution
+from db.room import UNMEASURED, Peaks
 from db.states import LIVE_STEP
 from db.tables import Execution, Step
 from db.tokens import Lease, hold, require
@@ -20,13 +21,13 @@ from db.tokens import Lease, hold, require
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished execution leaves: facts, and where there are any, an artifact, evaluations and warnings."""
+    """What a finished execution leaves: facts, what it took, and perhaps an artifact, evaluations and warnings."""
 
     facts: Mapping[str, Any]
     artifact: NewArtifact | None = None
     evaluations: Sequence[EvaluationRow] = ()
     warnings: Sequence[str] = ()
-    peak_memory_bytes: int | None = None
+    peaks: Peaks = UNMEASURED
 
 
 def finish(session: Session, lease: Lease, result: Result) -> None:
@@ -44,7 +45,7 @@ def finish(session: Session, lease: Lease, result: Result) -> None:
         _warn(session, lease, held.kind, result.warnings)
     message = f"{held.kind.capitalize()} has succeeded."
     cancelling = flow.succeed(session, lease.execution_id, message, {"step": held.kind})
-    ending.succeed(session, lease.execution_id, result.facts, result.peak_memory_bytes)
+    ending.succeed(session, lease.execution_id, result.facts, result.peaks)
     flow.settle_cancelled(session, cancelling)
 
 
@@ -66,14 +67,14 @@ def fail(session: Session, lease: Lease, mishap: Mishap, retry: Retry) -> None:
     ending.fail(session, execution, jobs, mishap, retry)
 
 
-def stopped(session: Session, lease: Lease) -> None:
-    """Say that the child has been ended because a stop was asked for.
+def stopped(session: Session, lease: Lease, peaks: Peaks = UNMEASURED) -> None:
+    """Say that the child has been ended because a stop was asked for, and what it had taken.
 
     Raises:
         LeaseLost: the token is not the row's any more.
     """
     execution, jobs = _lock(session, lease)
-    ending.cancel(session, execution.id, jobs)
+    ending.cancel(session, execution.id, jobs, peaks)
 
 
 def keep(session: Session, lease: Lease, checkpoint: Sequence[StoredFile]) -> None:
@@ -86,7 +87,7 @@ def keep(session: Session, lease: Lease, checkpoint: Sequence[StoredFile]) -> No
     artifacts.keep_checkpoint(session, lease, checkpoint)
 
 
-def release(session: Session, lease: Lease) -> None:
+def release(session: Session, lease: Lease, peaks: Peaks = UNMEASURED) -> None:
     """Give back an execution that a worker must leave, as when its node is drained; it does not count as a failure.
 
     Raises:
@@ -94,9 +95,9 @@ def release(session: Session, lease: Lease) -> None:
     """
     execution, jobs = _lock(session, lease)
     if execution.stop_requested_at is not None:
-        ending.cancel(session, execution.id, jobs)
+        ending.cancel(session, execution.id, jobs, peaks)
         return
-    ending.release(session, execution, jobs)
+    ending.release(session, execution, jobs, peaks)
 
 
 def _lock(session: Session, lease: Lease) -> tuple[Execution, Sequence[LiveJob]]:

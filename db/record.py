@@ -19,15 +19,17 @@ _DONE = text("""
         ))
         FROM evaluations WHERE execution_id = executions.id
     ), '{}') AS scores, json_build_object(
-        'memory_bytes', executions.memory_bytes, 'vram_bytes', executions.vram_bytes,
-        'scratch_bytes', executions.scratch_bytes
-    ) AS forecast, (
-        SELECT peak_memory_bytes FROM attempts
-        WHERE execution_id = executions.id AND number = executions.attempt
-    ) AS peak_memory_bytes
+        'memory_bytes', coalesce(attempts.forecast_memory_bytes, executions.memory_bytes),
+        'vram_bytes', coalesce(attempts.forecast_vram_bytes, executions.vram_bytes),
+        'scratch_bytes', coalesce(attempts.forecast_scratch_bytes, executions.scratch_bytes)
+    ) AS forecast, json_build_object(
+        'memory_bytes', attempts.peak_memory_bytes, 'vram_bytes', attempts.peak_vram_bytes,
+        'scratch_bytes', attempts.peak_scratch_bytes
+    ) AS peak
     FROM steps
     JOIN executions ON executions.id = steps.execution_id
     LEFT JOIN artifacts ON artifacts.execution_id = executions.id
+    LEFT JOIN attempts ON attempts.execution_id = executions.id AND attempts.number = executions.attempt
     WHERE steps.job_id = :job_id AND steps.status = 'succeeded'
 """)
 

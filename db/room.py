@@ -1,4 +1,4 @@
-"""Memory and scratch disk: what work needs, what a worker has, and whether the one fits into the other."""
+"""Memory and scratch disk: what work needs and took, what a worker has, and whether the one fits into the other."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -25,6 +25,36 @@ class Need:
         vram = f", {gigabytes(self.vram_bytes)} of GPU memory" if self.vram_bytes else ""
         room = f"{gigabytes(self.memory_bytes)} of memory{vram} and {gigabytes(self.scratch_bytes)} of scratch disk"
         return f"{GPU}, {room}" if self.needs_gpu else room
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """The most that an attempt was seen to take at once; None of what nobody measured.
+
+    Attributes:
+        memory_bytes: of the host, by the child and all that it started.
+        vram_bytes: of one GPU, by torch in the child; None, too, where it used no GPU.
+        scratch_bytes: on the disk, by the execution's folder.
+    """
+
+    memory_bytes: int | None = None
+    vram_bytes: int | None = None
+    scratch_bytes: int | None = None
+
+    def __str__(self) -> str:
+        amounts = (
+            (self.memory_bytes, "memory"),
+            (self.vram_bytes, "GPU memory"),
+            (self.scratch_bytes, "scratch disk"),
+        )
+        return ", ".join(f"{gigabytes(amount)} of {of_what}" for amount, of_what in amounts if amount is not None)
+
+    def parameters(self) -> dict[str, int | None]:
+        """Return the values by the names of their columns."""
+        return {f"peak_{name}": value for name, value in asdict(self).items()}
+
+
+UNMEASURED = Peaks()
 
 
 @dataclass(frozen=True)

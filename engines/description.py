@@ -22,8 +22,6 @@ TEXT_CHARACTERS_MAX = 200
 CARD_BYTES_MAX = 2**16  # the front matter stands at the beginning
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
-_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
-_EXPERTS_PER_TOKEN = ("num_experts_per_tok",)
 _FRONT_MATTER = re.compile(r"---[^\S\n]*\n(?P<lines>.*?)^---[^\S\n]*$", re.DOTALL | re.MULTILINE)
 _LICENCE_NAME = re.compile(r"^license_name:[^\S\n]*(?P<name>\S[^\n]*)$", re.MULTILINE)
 _LICENCE = re.compile(r"^license:(?:[^\S\n]*|[^\S\n]*\n[^\S\n]*-[^\S\n]+)(?P<name>[^\s-][^\n]*)$", re.MULTILINE)
@@ -53,15 +51,13 @@ class Description:
         tokenizer: what turns text into numbers.
         has_chat_template: whether it comes with a template for conversations.
         licence: as its card names it, or else the first line of its licence; None where there is neither.
-        experts: of each layer that has some; None where none has.
-        experts_per_token: how many of them each token goes to.
+        experts_per_token: to how many of a layer's experts a token goes, as config.json says; None where it does not.
     """
 
     model_type: str | None
     tokenizer: Tokenizer
     has_chat_template: bool
     licence: str | None
-    experts: int | None
     experts_per_token: int | None
 
 
@@ -79,14 +75,12 @@ def describe(folder: Path, roots: Sequence[Path] = ()) -> Description:
     of_text = config.get("text_config")
     sizes = {**config, **of_text} if isinstance(of_text, dict) else config
     told = _document(folder, TOKENIZER_CONFIG_NAME, roots)
-    experts = _count(sizes, _EXPERTS)
     return Description(
         model_type=_text(config.get("model_type")),
         tokenizer=_tokenizer(folder, told, roots),
         has_chat_template=bool(told.get("chat_template")) or any(has_file(folder, n, roots) for n in TEMPLATE_NAMES),
         licence=_licence(folder, roots),
-        experts=experts,
-        experts_per_token=None if experts is None else _count(sizes, _EXPERTS_PER_TOKEN),
+        experts_per_token=_count(sizes.get("num_experts_per_tok")),
     )
 
 
@@ -143,8 +137,7 @@ def _document(folder: Path, name: str, roots: Sequence[Path]) -> dict[str, Any]:
     return read_json_object(folder / name) if has_file(folder, name, roots) else {}
 
 
-def _count(config: Mapping[str, Any], names: Sequence[str]) -> int | None:
-    given = next((config[name] for name in names if name in config), None)
+def _count(given: Any) -> int | None:
     return given if type(given) is int and 0 < given < SIZE_MAX else None
 
 

@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from engines.weights import StoredTensor
 
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+
 
 @dataclass(frozen=True)
 class TensorGroup:
@@ -107,7 +109,12 @@ class ModelFacts:
         return max(self.vocabulary_size * self.hidden_size, half_layer)
 
 
+def name_of_kind(name: str) -> str:
+    """Return the name of a tensor or a module with an asterisk for each number in it: that of a layer, of an expert."""
+    return _NUMBER.sub("*", name)
+
+
 def tensor_groups(tensors: Mapping[str, StoredTensor]) -> tuple[TensorGroup, ...]:
     """Return all tensors that a model's files hold, by name and shape."""
-    found = Counter((re.sub(r"(?<=\.)\d+(?=\.)", "*", name), tensor.shape) for name, tensor in tensors.items())
+    found = Counter((name_of_kind(name), tensor.shape) for name, tensor in tensors.items())
     return tuple(TensorGroup(name, shape, count) for (name, shape), count in sorted(found.items()))

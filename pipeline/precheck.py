@@ -2,7 +2,6 @@
 
 import functools
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +11,27 @@ from engines import families, source
 from engines.checkpoints import matrices
 from engines.description import Description, describe
 from engines.methods.base import registered
-from engines.model_facts import ModelFacts
+from engines.model_facts import ModelFacts, name_of_kind
 from engines.recipe import Recipe, parse_recipe, preset_recipe
 from engines.source import weight_tensors
 from pipeline.sources import local_folder
 
-_NUMBER = re.compile(r"\.\d+(?=\.)")
 KNOWN_MAX = 256  # folders of which what was seen is kept in memory
 
-Seen = tuple[ModelFacts, Mapping[str, tuple[int, int]]]  # facts, and the matrices that could be quantized
 State = tuple[tuple[object, ...], ...]  # of a folder: what differs once a file in it has been changed
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the headers of a source say.
+
+    Attributes:
+        facts: what engines go by.
+        matrices: rows and columns of each that could be quantized, an output head among them, by its module.
+    """
+
+    facts: ModelFacts
+    matrices: Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -80,43 +90,23 @@ def inspect_model(location: str, roots: tuple[Path, ...]) -> Inspection:
     except RequestError as error:
         error.param = "source"
         raise
-    return Inspection(
-        seen[0], description, tuple(_fit(name, recipe, seen) for name, recipe in _usual_recipes().items())
-    )
+    kinds = Seen(seen.facts, _one_of_each_kind(seen.matrices))
+    fits = tuple(_fit(name, recipe, kinds) for name, recipe in _usual_recipes().items())
+    return Inspection(seen.facts, description, fits)
 
 
-def check_model(recipe: Recipe, location: str, roots: tuple[Path, ...]) -> ModelFacts | None:
-    """Refuse a recipe that does not go with its source, by the source's headers alone, and return what these say.
+def look_at(location: str, roots: tuple[Path, ...]) -> Seen | None:
+    """Return what the headers of a source say, whatever is made of it.
 
     A source that cannot be seen or read from here is left to the fetch, which runs where it can and says what is wrong.
-    The recipe is looked at again after it.
 
     Args:
-        recipe: what is to be made.
         location: the source, as ``check_source`` returns it.
         roots: the folders under which the operator allows local sources.
 
     Returns:
-        the facts of the model, or None where it cannot be seen.
-
-    Raises:
-        InvalidRequest: ``param`` names the field, the message what would be valid.
-        ModelUnsupported: the method cannot work on such a model.
+        None where it cannot be seen from here.
     """
-    seen = _seen(location, roots)
-    if seen is None:
-        return None
-    _require_fit(recipe, seen)
-    return seen[0]
-
-
-def facts_of(location: str, roots: tuple[Path, ...]) -> ModelFacts | None:
-    """Return what the headers of a source say, whatever is made of it; None where it cannot be seen from here."""
-    seen = _seen(location, roots)
-    return None if seen is None else seen[0]
-
-
-def _seen(location: str, roots: tuple[Path, ...]) -> Seen | None:
     try:
         folder = local_folder(location, roots)
         return _read(folder, roots, _state_of(folder))
@@ -124,10 +114,15 @@ def _seen(location: str, roots: tuple[Path, ...]) -> Seen | None:
         return None
 
 
-def _require_fit(recipe: Recipe, seen: Seen) -> None:
-    facts, found = seen
-    recipe.check(facts)
-    recipe.check_matrices(found)
+def require_fit(recipe: Recipe, seen: Seen) -> None:
+    """Refuse a recipe that does not go with its source, by the source's headers; after the fetch it is looked at again.
+
+    Raises:
+        InvalidRequest: ``param`` names the field, the message what would be valid.
+        ModelUnsupported: the method cannot work on such a model.
+    """
+    recipe.check(seen.facts)
+    recipe.check_matrices(seen.matrices)
 
 
 def _one_of_each_kind(found: Mapping[str, tuple[int, int]]) -> Mapping[str, tuple[int, int]]:
@@ -137,7 +132,7 @@ def _one_of_each_kind(found: Mapping[str, tuple[int, int]]) -> Mapping[str, tupl
     """
     kinds: dict[tuple[str, tuple[int, int]], str] = {}
     for name, shape in found.items():
-        kinds.setdefault((_NUMBER.sub(".0", name), shape), name)
+        kinds.setdefault((name_of_kind(name), shape), name)
     return {name: found[name] for name in kinds.values()}
 
 
@@ -153,10 +148,10 @@ def _usual_recipes() -> dict[str, Recipe]:
 
 def _fit(name: str, recipe: Recipe, seen: Seen) -> Fit:
     try:
-        _require_fit(recipe, seen)
+        require_fit(recipe, seen)
     except RequestError as error:
         return Fit(name, recipe, error, ())
-    return Fit(name, recipe, None, recipe.warnings + families.warnings(recipe.tried_as, seen[0]))
+    return Fit(name, recipe, None, recipe.warnings + families.warnings(recipe.tried_as, seen.facts))
 
 
 @functools.lru_cache(maxsize=KNOWN_MAX)
@@ -168,7 +163,7 @@ def _describe(folder: Path, roots: tuple[Path, ...], _state: State) -> Descripti
 def _read(folder: Path, roots: tuple[Path, ...], _state: State) -> Seen:
     """Read a folder once for each state that it is in: a tokenizer alone may take a tenth of a second."""
     facts = source.inspect(folder, roots)
-    return facts, matrices(weight_tensors(folder, roots), output_head=True)
+    return Seen(facts, matrices(weight_tensors(folder, roots), output_head=True))
 
 
 def _state_of(folder: Path) -> State:

@@ -8,7 +8,6 @@ from typing import Any
 from core.errors import ToolFailed
 from core.steps import UnboundStep
 from engines.context import EngineContext, Measurement
-from engines.gpu import peak_vram_bytes
 from engines.machine import hardware, library_versions
 from engines.methods.base import Forecast
 from engines.model_facts import ModelFacts
@@ -70,9 +69,9 @@ class Quantize(StepKind):
             "libraries": library_versions(),
             "hardware": hardware(engine.device),
             LOSSES: losses.latest(),
+            "engine_seconds": round(time.monotonic() - began, 3),
         }
-        spent = {"engine_seconds": round(time.monotonic() - began, 3), "peak_vram_bytes": peak_vram_bytes()}
-        return Outcome(facts={**facts, "device": engine.device, **made_with, **spent})
+        return Outcome(facts={**facts, "device": engine.device, **made_with})
 
 
 class _Losses:

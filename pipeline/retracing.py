@@ -104,10 +104,7 @@ def _score(score: Mapping[str, Any] | None) -> provenance.Score | None:
 
 
 def _cost(kind: str, one: Done) -> provenance.Cost:
-    peak = provenance.Room(
-        memory_bytes=one.peak_memory_bytes, vram_bytes=one.facts.get("peak_vram_bytes"), scratch_bytes=None
-    )
-    return provenance.Cost(step=kind, forecast=provenance.Room(**one.forecast), peak=peak)
+    return provenance.Cost(step=kind, forecast=provenance.Room(**one.forecast), peak=provenance.Room(**one.peak))
 
 
 def _files(made: Done) -> list[provenance.File]:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 from core.errors import DoesNotFit
@@ -20,6 +21,8 @@ MODULE = "tests.synthetic"
 
 PIECES = "pieces"  # of the checkpoint: how many are done
 LAST_PIECE = "layers/last"
+FILE_BYTES = 1 << 20
+VRAM_BYTES = (3 << 30, 5 << 30)  # what a child has held of each GPU, where it says that one is full
 
 Act = Literal[
     "nothing",
@@ -29,6 +32,8 @@ Act = Literal[
     "garble",
     "chatter",
     "full",
+    "gpu_full",
+    "files",
     "raise",
     "no_output",
     "link",
@@ -49,6 +54,14 @@ class SyntheticParams(MethodParams):
     begun: str | None = None
     act: Act = "nothing"
     until: str | None = None
+
+
+class FakeCuda:
+    """What this process asks of torch, on a machine with GPUs."""
+
+    is_initialized = staticmethod(lambda: True)
+    device_count = staticmethod(lambda: len(VRAM_BYTES))
+    max_memory_allocated = staticmethod(lambda index: VRAM_BYTES[index])
 
 
 class SyntheticMethod(Method):
@@ -131,21 +144,34 @@ def _act(act: Act, context: EngineContext) -> None:
     if act == "chatter":
         sys.stdout.write("€" * 100_000 + "\n\0 and no newline at the end")
         sys.stdout.flush()
-    if act == "full":
-        raise DoesNotFit("no room")
-    if act == "raise":
-        raise ZeroDivisionError("a bug")
+    if act in ("full", "gpu_full", "raise"):
+        _fail(act)
     if act == "measure":
         context.measure(Measurement(3, "mlp.up_proj", {"loss": 0.5}))
-    if act in ("card", "link"):
-        _leave(act, context.output)
+    if act in ("card", "link", "files"):
+        _leave(act, context)
 
 
-def _leave(act: Act, output: Path) -> None:
+def _fail(act: Act) -> None:
+    if act == "gpu_full":
+        sys.modules["torch"] = ModuleType("torch")
+        setattr(sys.modules["torch"], "cuda", FakeCuda)  # noqa: B010 - mypy knows no such attribute
+    if act == "raise":
+        raise ZeroDivisionError("a bug")
+    raise DoesNotFit("no room")
+
+
+def _leave(act: Act, context: EngineContext) -> None:
     if act == "card":
-        (output / "README.md").touch()
+        (context.output / "README.md").touch()
+    elif act == "link":
+        (context.output / "link").symlink_to("/etc/passwd")
     else:
-        (output / "link").symlink_to("/etc/passwd")
+        for folder in (context.output, context.scratch, context.checkpoint):
+            (folder / "written").write_bytes(os.urandom(FILE_BYTES))
+        os.link(context.scratch / "written", context.output / "linked")
+        sys.stdout.write("written\n")
+        sys.stdout.flush()
 
 
 class SyntheticGpuMethod(SyntheticMethod):

@@ -18,9 +18,10 @@ from pathlib import Path
 from core.errors import DoesNotFit, FewbitsError, WorkError, os_error
 from engines import methods
 from engines.context import EngineContext, Progress, Suspended
+from engines.peaks import peak_memory_bytes, peak_vram_bytes
 from pipeline.kinds import KINDS
 from pipeline.step_kind import Outcome, StepContext
-from workers.protocol import MESSAGES_FD, SCRATCH_FULL, ChildSpec, Failure, Left, Message, Saved, encode
+from workers.protocol import MESSAGES_FD, SCRATCH_FULL, ChildSpec, Failure, Left, Message, Saved, Taken, encode
 
 REPORT_SECONDS = 0.2  # progress more often than this is dropped
 
@@ -36,6 +37,7 @@ def main() -> None:
     spec = ChildSpec.read(spec_path)
     os.chdir(spec.folder)
     outcome = _run(spec)
+    _send(Taken(peak_memory_bytes(), peak_vram_bytes()))
     try:
         _send(outcome)
     except ValueError as error:

@@ -15,9 +15,11 @@ import psutil
 
 from core import pid_file
 from core.errors import ChildCrashed, DoesNotFit, ErrorDocument, FewbitsError
+from db.room import Peaks
 from engines.context import Measurement, Progress
 from pipeline.step_kind import Outcome
-from workers.protocol import LINE_BYTES_MAX, ChildSpec, Failure, LastWord, Left, Saved, decode
+from workers.disk_use import DiskWatch
+from workers.protocol import LINE_BYTES_MAX, ChildSpec, Failure, LastWord, Left, Message, Saved, Taken, decode
 
 # All that a child may see of the worker's environment. Credentials are in none of these.
 ENVIRONMENT_ALLOWED = (
@@ -71,7 +73,9 @@ class Child:
         self._last: LastWord | None = None
         self._garbled = False
         self._asked_to_leave = False
-        self.peak_memory_bytes = 0
+        self._peak_memory_bytes = 0
+        self._peak_vram_bytes: int | None = None
+        self._disk = DiskWatch(Path(spec.folder))
         self._messages, their_end = os.pipe()
         try:
             with spec.log.open("ab") as log:
@@ -124,6 +128,10 @@ class Child:
                     total += one.memory_info().rss
         return total
 
+    def peaks(self) -> Peaks:
+        """Return the most that was seen so far; what is between two looks, and of a GPU, the child says at its end."""
+        return Peaks(self._peak_memory_bytes or None, self._peak_vram_bytes, self._disk.peak_bytes)
+
     def wait(self, on_tick: Callable[[], None]) -> Outcome | ErrorDocument | Left:
         """Wait for the child's result, end what is left of it, and return what came of it.
 
@@ -136,7 +144,8 @@ class Child:
         killed_before = _out_of_memory_kills()
 
         def tick() -> None:
-            self.peak_memory_bytes = max(self.peak_memory_bytes, self.memory_bytes())
+            self._note_memory(self.memory_bytes())
+            self._disk.look_if_due()
             on_tick()
 
         self._listen(tick)
@@ -146,6 +155,7 @@ class Child:
             tick()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(POLL_SECONDS)
+        self._disk.look()  # what it has written since, and all that a short one has
         if self._garbled:
             return ChildCrashed("The step's process wrote what is no message. Its log has the details.").document()
         if self._last is None and self._asked_to_leave:
@@ -176,14 +186,7 @@ class Child:
         *lines, rest = received.split(b"\n")
         try:
             for message in map(decode, lines):
-                if isinstance(message, Progress):
-                    self._on_progress(message)
-                elif isinstance(message, Measurement):
-                    self._on_measurement(message)
-                elif isinstance(message, Saved):
-                    self._on_saved(message.number)
-                else:
-                    self._last = message
+                self._hear(message)
         except ValueError:
             self._garbled = True
         if self._garbled or len(rest) > LINE_BYTES_MAX:
@@ -191,6 +194,22 @@ class Child:
             self.kill()
             return b""
         return rest
+
+    def _note_memory(self, amount: int) -> None:
+        self._peak_memory_bytes = max(self._peak_memory_bytes, amount)
+
+    def _hear(self, message: Message) -> None:
+        if isinstance(message, Progress):
+            self._on_progress(message)
+        elif isinstance(message, Measurement):
+            self._on_measurement(message)
+        elif isinstance(message, Saved):
+            self._on_saved(message.number)
+        elif isinstance(message, Taken):
+            self._note_memory(message.peak_memory_bytes or 0)
+            self._peak_vram_bytes = message.peak_vram_bytes
+        else:
+            self._last = message
 
 
 def end_leftover(folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 Down: a JSON file that describes the work. Standard input of the child is a pipe that the supervisor holds open: when
 it ends, the child's group dies. SIGTERM asks the child to save its work and leave. Up: JSON lines on file descriptor 3,
-progress, measurements and what was saved as there is news, and at the end one outcome or failure, or that it has left.
-Standard output and error are the log.
+progress, measurements and what was saved as there is news; at the end what it has taken, and last one outcome or
+failure, or that it has left. Standard output and error are the log.
 """
 
 import dataclasses
@@ -104,12 +104,25 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """The most that the child's own process has taken; None of what it cannot tell, or of a GPU where it used none."""
+
+    peak_memory_bytes: int | None
+    peak_vram_bytes: int | None
+
+
+@dataclass(frozen=True)
 class Left:
     """The child's last word when it had to leave."""
 
 
 LastWord = Outcome | Failure | Left
-Message = Progress | Measurement | Saved | LastWord
+Message = Progress | Measurement | Saved | Taken | LastWord
+
+# The messages whose fields are in the line as they are.
+_FLAT: Mapping[str, type[Progress | Measurement | Failure | Left]] = {
+    kind.__name__: kind for kind in (Progress, Measurement, Failure, Left)
+}
 
 
 def encode(message: Message) -> bytes:
@@ -130,16 +143,12 @@ def decode(line: bytes) -> Message:
     """
     try:
         ((name, fields),) = json.loads(line, parse_constant=_refuse_constant).items()
-        if name == "Progress":
-            return Progress(**fields)
-        if name == "Measurement":
-            return Measurement(**fields)
-        if name == "Failure":
-            return Failure(**fields)
+        if name in _FLAT:
+            return _FLAT[name](**fields)
         if name == "Saved":
             return Saved(int(fields["number"]))
-        if name == "Left":
-            return Left()
+        if name == "Taken":
+            return Taken(**{what: None if peak is None else int(peak) for what, peak in fields.items()})
         if name == "Outcome":
             rows = tuple(EvaluationRow(**row) for row in fields["evaluations"])
             return Outcome(facts=fields["facts"], evaluations=rows, warnings=fields["warnings"])

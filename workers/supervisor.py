@@ -19,6 +19,7 @@ from db.claim import Claim
 from db.ending import Mishap, Retry
 from db.lease import Result
 from db.renewal import LeaseState
+from db.room import UNMEASURED
 from db.session import Database
 from db.tokens import LeaseLost
 from pipeline.kinds import KINDS
@@ -94,7 +95,7 @@ class _Run:
         self._claim = claim
         self._device = device
         self._folder = folder
-        self._peak_memory_bytes: int | None = None
+        self._peaks = UNMEASURED
         self._went_on_in_vain = False
 
     def run(self) -> None:
@@ -137,10 +138,10 @@ class _Run:
         if isinstance(outcome, Left):
             return outcome
         if not isinstance(outcome, Outcome):
-            return Mishap(outcome, peak_memory_bytes=self._peak_memory_bytes)
+            return Mishap(outcome, peaks=self._peaks)
         output = KINDS[self._claim.kind].output(self._claim.params)
         artifact = None if output is None else upload(held, self._at.store, spec.output, output)
-        return Result(outcome.facts, artifact, outcome.evaluations, outcome.warnings, self._peak_memory_bytes)
+        return Result(outcome.facts, artifact, outcome.evaluations, outcome.warnings, self._peaks)
 
     def _run_child(
         self, held: HeldLease, spec: ChildSpec, checkpoint: Sequence[StoredFile]
@@ -159,8 +160,10 @@ class _Run:
                 if self._at.departure.grace_is_over():
                     child.kill()
 
-            outcome = child.wait(tick)
-            self._peak_memory_bytes = child.peak_memory_bytes or None
+            try:
+                outcome = child.wait(tick)
+            finally:
+                self._peaks = child.peaks()
             if not isinstance(outcome, Outcome):
                 keeper.finish()
         self._went_on_in_vain = isinstance(outcome, dict) and bool(checkpoint) and not keeper.kept_count
@@ -174,11 +177,11 @@ class _Run:
             raise LeaseLost
         if held.state is LeaseState.STOP or ending is None:
             self._clear()  # what is cancelled leaves nothing behind, also for whoever looks at once
-            held.persist(lambda session: leases.stopped(session, lease))
+            held.persist(lambda session: leases.stopped(session, lease, self._peaks))
         elif isinstance(ending, Result):
             held.persist(lambda session: leases.finish(session, lease, ending))
         elif isinstance(ending, Left):
-            held.persist(lambda session: leases.release(session, lease))
+            held.persist(lambda session: leases.release(session, lease, self._peaks))
         else:
             log.warning("attempt failed", error=ending.error)
             held.persist(lambda session: self._fail(session, ending))
@@ -187,7 +190,7 @@ class _Run:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _mishap(self, error: FewbitsError) -> Mishap:
-        return Mishap(error.document(), peak_memory_bytes=self._peak_memory_bytes)
+        return Mishap(error.document(), peaks=self._peaks)
 
     def _fail(self, session: Session, mishap: Mishap) -> None:
         """Note the failure, and that the result which did not pass is not to be used again; both or neither."""

@@ -8,13 +8,12 @@ from flask import request, url_for
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import team_id
-from api.planning import plan_request
+from api.planning import Plan, plan_request
 from api.portal.answers import Errors, Texts
 from api.portal.blueprint import page, routes, see
 from api.portal.request_form import RequestForm
 from api.portal.text_choice import TEXTS_MAX, choose_text
 from api.presenting import job_object
-from api.responses import Plan
 from api.services import services
 from api.submitting import submit_request
 from core.errors import NoCapacity, RequestError

@@ -12,7 +12,7 @@ from apiflask import APIBlueprint
 from flask import Response, request
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-from api import responses
+from api import pages
 from api.auth import team_id
 from api.byte_range import ByteRange, wanted_range
 from api.openapi import problems
@@ -30,14 +30,14 @@ routes = APIBlueprint("artifacts", __name__, url_prefix="/v1", tag="Artifacts")
 
 @routes.get("/jobs/<id:job_id>/artifacts")
 @routes.input(NoQuery, location="query", arg_name="_query")
-@routes.output(responses.ArtifactPage)
+@routes.output(pages.ArtifactPage)
 @routes.doc(responses=problems(404, 422))
 def list_artifacts(job_id: str, _query: NoQuery) -> Any:
     """List what a job has made."""
     team, database = team_id(), services().database
     database.run(lambda session: jobs.require(session, team, job_id))
     rows = database.run(lambda session: jobs.results(session, team, job_id))
-    return responses.ArtifactPage(data=[artifact_object(artifact) for artifact in rows], has_more=False)
+    return pages.ArtifactPage(data=[artifact_object(artifact) for artifact in rows], has_more=False)
 
 
 @routes.get("/jobs/<id:job_id>/artifacts/<id:artifact_id>/files/<path:name>")

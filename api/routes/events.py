@@ -5,7 +5,7 @@ from typing import Any
 from apiflask import APIBlueprint
 from flask import Response, request
 
-from api import responses
+from api import pages
 from api.auth import still_allowed, team_id
 from api.event_stream import EVENT_STREAM, Asker, stream_events
 from api.openapi import problems
@@ -22,7 +22,7 @@ routes = APIBlueprint("events", __name__, url_prefix="/v1", tag="Events, logs an
 
 @routes.get("/jobs/<id:job_id>/events")
 @routes.input(EventQuery, location="query", arg_name="wanted")
-@routes.output(responses.EventPage)
+@routes.output(pages.EventPage)
 @routes.doc(responses={200: {"content": FRAMES}, **problems(404, 422)})
 def list_events(job_id: str, wanted: EventQuery) -> Any:
     """Read a job's events.
@@ -37,12 +37,12 @@ def list_events(job_id: str, wanted: EventQuery) -> Any:
         return Response(body, mimetype=EVENT_STREAM, headers={"X-Accel-Buffering": "no"})
     rows = database.run(lambda session: events.after(session, job_id, wanted.after, wanted.limit + 1))
     shown = [event_object(event) for event in rows[: wanted.limit]]
-    return responses.EventPage(data=shown, has_more=len(rows) > wanted.limit)
+    return pages.EventPage(data=shown, has_more=len(rows) > wanted.limit)
 
 
 @routes.get("/jobs/<id:job_id>/logs")
 @routes.input(LogQuery, location="query", arg_name="wanted")
-@routes.output(responses.LogPage)
+@routes.output(pages.LogPage)
 @routes.doc(responses=problems(404, 422))
 def list_logs(job_id: str, wanted: LogQuery) -> Any:
     """Read what a job's steps printed."""
@@ -51,19 +51,19 @@ def list_logs(job_id: str, wanted: LogQuery) -> Any:
     rows, has_more = database.run(
         lambda session: logs.page(session, job_id, wanted.step, wanted.after, wanted.limit, attempt=wanted.attempt)
     )
-    return responses.LogPage(data=[log_object(step, chunk) for step, chunk in rows], has_more=has_more)
+    return pages.LogPage(data=[log_object(step, chunk) for step, chunk in rows], has_more=has_more)
 
 
 @routes.get("/jobs/<id:job_id>/metrics")
 @routes.input(MetricQuery, location="query", arg_name="wanted")
-@routes.output(responses.MetricPage)
+@routes.output(pages.MetricPage)
 @routes.doc(responses=problems(404, 422))
 def list_metrics(job_id: str, wanted: MetricQuery) -> Any:
     """Read what a job's steps measured, module by module."""
     team, database = team_id(), services().database
     database.run(lambda session: jobs.require(session, team, job_id))
     rows, has_more = database.run(lambda session: metrics.page(session, job_id, wanted.after, wanted.limit))
-    return responses.MetricPage(data=[metric_object(step, metric) for step, metric in rows], has_more=has_more)
+    return pages.MetricPage(data=[metric_object(step, metric) for step, metric in rows], has_more=has_more)
 
 
 def _last_event_id(otherwise: int) -> int:

@@ -7,7 +7,7 @@ from apiflask import APIBlueprint
 from flask import request
 from sqlalchemy.orm import Session
 
-from api import responses
+from api import pages, responses
 from api.auth import team_id
 from api.creating import HEADERS, answer_with_new_job
 from api.openapi import problems
@@ -38,7 +38,7 @@ def submit_job(wanted: JobRequest, once: OnceHeaders, _query: NoQuery) -> Any:
 
 @routes.get("/jobs")
 @routes.input(JobQuery, location="query", arg_name="wanted")
-@routes.output(responses.JobPage)
+@routes.output(pages.JobPage)
 @routes.doc(responses=problems(422))
 def list_jobs(wanted: JobQuery) -> Any:
     """List the team's jobs, newest first."""
@@ -47,7 +47,7 @@ def list_jobs(wanted: JobQuery) -> Any:
     rows, has_more = services().database.run(
         lambda session: jobs.list_page(session, team, shown, wanted.after, wanted.limit)
     )
-    return responses.JobPage(data=[job_object(job) for job in rows], has_more=has_more)
+    return pages.JobPage(data=[job_object(job) for job in rows], has_more=has_more)
 
 
 @routes.get("/jobs/<id:job_id>")
@@ -61,13 +61,13 @@ def get_job(job_id: str, _query: NoQuery) -> Any:
 
 @routes.get("/jobs/<id:job_id>/attempts")
 @routes.input(NoQuery, location="query", arg_name="_query")
-@routes.output(responses.AttemptPage)
+@routes.output(pages.AttemptPage)
 @routes.doc(responses=problems(404, 422))
 def list_attempts(job_id: str, _query: NoQuery) -> Any:
     """List the attempts of a job's steps: where each was made, and how it ended."""
     team = team_id()
     rows = services().database.run(lambda session: jobs.attempts(session, team, job_id))
-    return responses.AttemptPage(data=[attempt_object(step, attempt) for step, attempt in rows], has_more=False)
+    return pages.AttemptPage(data=[attempt_object(step, attempt) for step, attempt in rows], has_more=False)
 
 
 @routes.post("/jobs/<id:job_id>/cancel")

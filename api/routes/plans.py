@@ -4,10 +4,9 @@ from typing import Any
 
 from apiflask import APIBlueprint
 
-from api import responses
 from api.auth import team_id
 from api.openapi import problems
-from api.planning import plan_request
+from api.planning import Plan, plan_request
 from api.requests import JobRequest, NoQuery
 from api.services import services
 
@@ -17,7 +16,7 @@ routes = APIBlueprint("plans", __name__, url_prefix="/v1", tag="Jobs")
 @routes.post("/plan")
 @routes.input(NoQuery, location="query", arg_name="_query")
 @routes.input(JobRequest, arg_name="wanted")
-@routes.output(responses.Plan)
+@routes.output(Plan)
 @routes.doc(responses=problems(400, 413, 415, 422))
 def plan_job(wanted: JobRequest, _query: NoQuery) -> Any:
     """Plan a job without submitting it.

@@ -4,7 +4,7 @@ from typing import Any
 
 from apiflask import APIBlueprint
 
-from api import responses
+from api import pages
 from api.auth import team_id
 from api.openapi import problems
 from api.presenting import quota_object
@@ -18,7 +18,7 @@ routes = APIBlueprint("quotas", __name__, url_prefix="/v1", tag="Quotas")
 
 @routes.get("/quotas")
 @routes.input(NoQuery, location="query", arg_name="_query")
-@routes.output(responses.QuotaPage)
+@routes.output(pages.QuotaPage)
 @routes.doc(responses=problems(422))
 def list_quotas(_query: NoQuery) -> Any:
     """List the team's limits, and how much of each is used.
@@ -28,4 +28,4 @@ def list_quotas(_query: NoQuery) -> Any:
     """
     team, defaults = team_id(), default_quotas(services().settings)
     shares = services().database.run(lambda session: quotas.shares(session, team, defaults))
-    return responses.QuotaPage(data=[quota_object(share) for share in shares], has_more=False)
+    return pages.QuotaPage(data=[quota_object(share) for share in shares], has_more=False)

@@ -6,7 +6,7 @@ from typing import Any
 from apiflask import APIBlueprint
 from flask import Response, url_for
 
-from api import responses
+from api import pages, responses
 from api.auth import team_id
 from api.openapi import SCHEMAS, problems
 from api.presenting import text_object
@@ -46,13 +46,13 @@ def upload_text(wanted: UploadQuery) -> Response:
 
 @routes.get("/texts")
 @routes.input(TextQuery, location="query", arg_name="wanted")
-@routes.output(responses.TextPage)
+@routes.output(pages.TextPage)
 @routes.doc(responses=problems(422))
 def list_texts(wanted: TextQuery) -> Any:
     """List the team's texts, newest first."""
     team = team_id()
     rows, has_more = services().database.run(lambda session: texts.list_page(session, team, wanted.after, wanted.limit))
-    return responses.TextPage(data=[text_object(text) for text in rows], has_more=has_more)
+    return pages.TextPage(data=[text_object(text) for text in rows], has_more=has_more)
 
 
 @routes.get("/texts/<id:text_id>")

@@ -155,7 +155,7 @@ def _quantize(bench: Bench, model: MakeModel, recipe: Recipe) -> Measured:
         "engine s": ran.engine_seconds,
         "start-up s": ran.wall_seconds - ran.engine_seconds,
         "s a layer, warm": median(after - before for before, after in pairwise(ran.layers_at.values())),
-        "peak VRAM GiB": (facts["peak_vram_bytes"] or 0) / GIB,
+        "peak VRAM GiB": (ran.peak_vram_bytes or 0) / GIB,
         "peak RAM GiB": max(ran.memory_bytes.values()) / GIB,
         "peak scratch GiB": max(ran.scratch_bytes.values()) / GIB,
         "RAM by phase": {phase: round(amount / GIB, 2) for phase, amount in ran.memory_bytes.items()},

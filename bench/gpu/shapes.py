@@ -11,7 +11,7 @@ from typing import Any
 from bench.gpu.steps import Ran
 from demo.__main__ import MODEL
 from engines import source
-from engines.model_facts import ModelFacts
+from engines.model_facts import ModelFacts, TensorGroup
 from engines.weights import read_header
 from pipeline.step_kind import Outcome
 
@@ -32,6 +32,8 @@ COMMON = {
     "bos_token_id": None,
     "eos_token_id": 0,
 }
+LAYERS = "model.layers.*"
+NORMS = ("input_layernorm", "post_attention_layernorm")
 DEVIATION = 0.02  # of the weights, as models are initialized
 
 
@@ -50,10 +52,16 @@ def model_of(folder: Path, shape: dict[str, int], layers: int) -> Path:
 
 
 def facts_of(shape: dict[str, int], layers: int) -> ModelFacts:
-    """Return the facts of such a model, without one."""
-    hidden, wide = shape["hidden_size"], shape["intermediate_size"]
-    of_layer = sum(rows * columns for rows, columns in _matrices(shape).values()) + 2 * hidden
-    count = layers * of_layer + 2 * VOCABULARY * hidden + hidden
+    """Return the facts of such a model, without one; of one with experts, too, where the shape names their number."""
+    hidden, vocabulary, experts = shape["hidden_size"], shape.get("vocab_size", VOCABULARY), _experts(shape)
+    groups = [
+        TensorGroup(f"{LAYERS}.{part}.weight", size, layers * (experts if ".experts." in part else 1))
+        for part, size in _parts(shape).items()
+    ]
+    groups += [TensorGroup(f"{LAYERS}.{norm}.weight", (hidden,), layers) for norm in NORMS]
+    groups += [TensorGroup(f"{name}.weight", (vocabulary, hidden), 1) for name in ("model.embed_tokens", "lm_head")]
+    groups += [TensorGroup("model.norm.weight", (hidden,), 1)]
+    count = sum(group.element_count for group in groups)
     return ModelFacts(
         architecture="LlamaForCausalLM",
         parameter_count=count,
@@ -61,9 +69,12 @@ def facts_of(shape: dict[str, int], layers: int) -> ModelFacts:
         dtype="bfloat16",
         hidden_size=hidden,
         layer_count=layers,
-        vocabulary_size=VOCABULARY,
-        row_lengths=(hidden, wide),
+        vocabulary_size=vocabulary,
+        row_lengths=(hidden, shape["intermediate_size"]),
         head_count=shape["num_attention_heads"],
+        kv_head_count=shape["num_key_value_heads"],
+        expert_count=experts,
+        tensors=tuple(groups),
     )
 
 
@@ -81,9 +92,19 @@ def _outside(folder: Path, shape: dict[str, int]) -> Path:
 def _layer(folder: Path, shape: dict[str, int], layer: int) -> Path:
     """Write a layer, unless it is there."""
     at = f"model.layers.{layer}"
-    norms = [f"{at}.input_layernorm", f"{at}.post_attention_layernorm"]
+    norms = [f"{at}.{norm}" for norm in NORMS]
     named = {f"{at}.{part}": size for part, size in _matrices(shape).items()}
     return _file(folder / f"layer-{layer:03}.safetensors", named, norms, shape["hidden_size"])
+
+
+def _experts(shape: dict[str, int]) -> int:
+    return shape.get("num_local_experts", 0)
+
+
+def _parts(shape: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Return the matrices of a layer by name, with an asterisk for the number of an expert."""
+    place = "mlp.experts.*." if _experts(shape) else "mlp."
+    return {name.replace("mlp.", place): size for name, size in _matrices(shape).items()}
 
 
 def _matrices(shape: dict[str, int]) -> dict[str, tuple[int, int]]:

@@ -17,6 +17,7 @@ from pipeline.binding import describe
 from pipeline.kinds import KINDS
 from pipeline.plan import plan
 from pipeline.step_kind import Outcome
+from workers.disk_use import disk_bytes
 from workers.process import Child
 from workers.protocol import ChildSpec, Left
 
@@ -40,6 +41,7 @@ class Ran:
         output: the folder with its files.
         wall_seconds: from the start of the process to its result.
         engine_seconds: of that, from the engine's first word to the result; before, its libraries are loaded.
+        peak_vram_bytes: the most that torch held of the GPU; None where it computed on none.
         memory_bytes: the most that the process held, by phase: start, loading, layers, saving.
         scratch_bytes: the most that its folder held, likewise.
         layers_at: when it first said that so many layers were done, in seconds from the engine's first word.
@@ -49,6 +51,7 @@ class Ran:
     output: Path
     wall_seconds: float
     engine_seconds: float
+    peak_vram_bytes: int | None = None
     memory_bytes: dict[str, int] = field(default_factory=dict)
     scratch_bytes: dict[str, int] = field(default_factory=dict)
     layers_at: dict[int, float] = field(default_factory=dict)
@@ -158,7 +161,7 @@ class Bench:
             outcome = child.wait(lambda: None)
         if not isinstance(outcome, Left):
             raise StepFailed(spec.kind, f"it did not leave, but ended with {outcome}", spec.log)
-        return Leave(seconds=time.monotonic() - asked_at, kept_bytes=_bytes_in(spec.checkpoint))
+        return Leave(seconds=time.monotonic() - asked_at, kept_bytes=disk_bytes(spec.checkpoint))
 
     def _run(self, spec: ChildSpec) -> Ran:
         watch = _Watch(Path(spec.folder))
@@ -173,6 +176,7 @@ class Bench:
             output=spec.output,
             wall_seconds=ended - began,
             engine_seconds=ended - (watch.heard_at or began),
+            peak_vram_bytes=child.peaks().vram_bytes,
             memory_bytes=watch.memory_bytes,
             scratch_bytes=watch.scratch_bytes,
             layers_at=watch.layers_at,
@@ -197,7 +201,7 @@ class _Watch:
         self._phase = progress.message if progress.message in ("loading", "saving") else progress.unit
 
     def look(self, child: Child) -> None:
-        for seen, now in ((self.memory_bytes, child.memory_bytes()), (self.scratch_bytes, _bytes_in(self._folder))):
+        for seen, now in ((self.memory_bytes, child.memory_bytes()), (self.scratch_bytes, disk_bytes(self._folder))):
             seen[self._phase] = max(seen.get(self._phase, 0), now)
 
 
@@ -205,14 +209,3 @@ def _with_folders(spec: ChildSpec) -> ChildSpec:
     for needed in (spec.output, spec.scratch, spec.checkpoint):
         needed.mkdir(parents=True)
     return spec
-
-
-def _bytes_in(folder: Path) -> int:
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(Path(place, name)).st_blocks * 512
-            except FileNotFoundError:  # removed since it was listed
-                continue
-    return total

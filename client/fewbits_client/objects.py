@@ -177,7 +177,7 @@ class Metric(TypedDict):
 
 
 class Attempt(TypedDict):
-    """One try of a step's work; `outcome` is null while it runs."""
+    """One try of a step's work; `outcome` is null while it runs, and a peak where it was not measured."""
 
     object: Literal["job.attempt"]
     step: str
@@ -188,7 +188,12 @@ class Attempt(TypedDict):
     ended_at: str | None
     outcome: Literal["succeeded", "failed", "lost", "released", "cancelled"] | None
     error: JobError | None
+    forecast_memory_bytes: int | None
+    forecast_vram_bytes: int | None
+    forecast_scratch_bytes: int | None
     peak_memory_bytes: int | None
+    peak_vram_bytes: int | None
+    peak_scratch_bytes: int | None
 
 
 class PlannedStep(TypedDict):
@@ -204,8 +209,8 @@ class PlannedStep(TypedDict):
     refused: str | None
 
 
-class PlannedModel(TypedDict):
-    """What the headers of the source say."""
+class ModelSizes(TypedDict):
+    """What the headers of a model say."""
 
     architecture: str
     parameter_count: int
@@ -220,7 +225,7 @@ class Plan(TypedDict):
     object: Literal["plan"]
     source: str
     recipe: str
-    model: PlannedModel | None
+    model: ModelSizes | None
     steps: list[PlannedStep]
     result_bytes: int | None
     fetched_at: str | None
@@ -312,17 +317,12 @@ class RecipeFit(TypedDict):
     served_by: list[str]
 
 
-class Model(TypedDict):
+class Model(ModelSizes):
     """What a model's headers and small files tell of it; null is what they do not tell."""
 
     object: Literal["model"]
     source: str
-    architecture: str
     model_type: str | None
-    parameter_count: int
-    size_bytes: int
-    dtype: str
-    layer_count: int
     hidden_size: int
     vocabulary_size: int
     context_length: int | None

@@ -114,7 +114,12 @@ class Execution(Base):
 
 
 class Attempt(Base):
-    """One claim of an execution, and how it ended. Stays when the execution is tried again."""
+    """One claim of an execution, what it was forecast to take and took, and how it ended.
+
+    Stays when the execution is tried again. The forecasts are the execution's as they held at the claim: on a CPU all
+    memory is the host's. They are NULL where an earlier version claimed; a peak where nobody measured, and of a GPU's
+    memory also where none was used.
+    """
 
     __tablename__ = "attempts"
     __table_args__ = (
@@ -133,7 +138,12 @@ class Attempt(Base):
     ended_at: Mapped[Timestamp | None]
     outcome: Mapped[str | None]
     error: Mapped[Json | None]
+    forecast_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    forecast_vram_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    forecast_scratch_bytes: Mapped[int | None] = mapped_column(BigInteger)
     peak_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    peak_vram_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    peak_scratch_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class CheckpointFile(Base):

@@ -7,13 +7,14 @@ import pytest
 
 from core.errors import ChildCrashed, SourceInvalid
 from core.settings import Settings
+from db.room import Peaks
 from db.session import Database
 from tests.api.conftest import Caller, pointers, problem_of
-from tests.api.work import MODEL_FACTS, Workers
+from tests.api.work import MODEL_FACTS, TAKEN, Workers
 
 FIELDS = [
     *("object", "step", "number", "host", "device", "started_at", "ended_at", "outcome", "error"),
-    "peak_memory_bytes",
+    *(f"{kind}_{of_what}_bytes" for kind in ("forecast", "peak") for of_what in ("memory", "vram", "scratch")),
 ]
 
 
@@ -24,12 +25,16 @@ def attempts(caller: Caller, job_id: str) -> list[dict[str, Any]]:
     return found
 
 
+def amounts(found: list[dict[str, Any]], kind: str) -> list[list[int | None]]:
+    return [[attempt[f"{kind}_{of_what}_bytes"] for of_what in ("memory", "vram", "scratch")] for attempt in found]
+
+
 def test_every_attempt_is_kept_with_its_error(caller: Caller, database: Database) -> None:
     job_id = caller.submit()["id"]
     assert attempts(caller, job_id) == []
     work = Workers(database)
-    work.fail(work.start("fetch"), ChildCrashed("It was killed by SIGKILL."), attempts_max=3, peak_bytes=5 * 10**9)
-    work.release(work.start("fetch"))
+    work.fail(work.start("fetch"), ChildCrashed("It was killed by SIGKILL."), attempts_max=3, peaks=TAKEN)
+    work.release(work.start("fetch"), Peaks(10**9, 7 * 10**9, 0))
     work.do("fetch", MODEL_FACTS)
     work.start("convert")
 
@@ -44,7 +49,8 @@ def test_every_attempt_is_kept_with_its_error(caller: Caller, database: Database
     ]
     assert found[0]["error"] == {"code": "child_crashed", "message": "It was killed by SIGKILL.", "param": None}
     assert [attempt["error"] for attempt in found[1:]] == [None] * 3
-    assert [attempt["peak_memory_bytes"] for attempt in found] == [5 * 10**9, None, None, None]
+    assert amounts(found, "peak") == [[5 * 10**9, None, 2 * 10**9], [10**9, 7 * 10**9, 0], [None] * 3, [None] * 3]
+    assert amounts(found, "forecast") == [[1, 0, 1]] * 4
     assert {(attempt["object"], attempt["host"], attempt["device"]) for attempt in found} == {
         ("job.attempt", "test", "cpu")
     }

@@ -19,7 +19,7 @@ from db.claim import Claim, Claimer
 from db.ending import Mishap, Retry
 from db.metrics import NewMetric
 from db.renewal import Renewal
-from db.room import Need, Room
+from db.room import UNMEASURED, Need, Peaks, Room
 from db.session import Database
 from db.states import POOLS
 from db.tokens import Lease
@@ -30,6 +30,7 @@ ROOM = Room(memory_bytes=2**40, vram_bytes=None, scratch_bytes=2**40)
 LEASE_SECONDS = 60.0
 MODEL_FACTS = {"model": {"weight_bytes": 1000}}
 WRITTEN_FACTS = {"size_bytes": 300, "bits_per_weight": 4.8, "tensor_types": {"q4_K": 36}}
+TAKEN = Peaks(memory_bytes=5 * 10**9, vram_bytes=None, scratch_bytes=2 * 10**9)
 CHECKS = [{"name": "tensors", "passed": True, "detail": "36 of 75 tensors"}]
 CALIBRATION = {
     "text": "own",
@@ -103,9 +104,9 @@ class Workers:
         self._written[what, taken.lease] += more
         return before
 
-    def fail(self, taken: Claim, error: FewbitsError, *, attempts_max: int = 1, peak_bytes: int | None = None) -> None:
+    def fail(self, taken: Claim, error: FewbitsError, *, attempts_max: int = 1, peaks: Peaks = UNMEASURED) -> None:
         retry = Retry(attempts_max=attempts_max, backoff_seconds=0)
-        mishap = Mishap(error.document(), peak_memory_bytes=peak_bytes)
+        mishap = Mishap(error.document(), peaks=peaks)
         self._database.run(lambda session: lease.fail(session, taken.lease, mishap, retry))
 
     def lose(self, taken: Claim, *, attempts_max: int = 1) -> None:
@@ -114,8 +115,8 @@ class Workers:
         retry = Retry(attempts_max=attempts_max, backoff_seconds=0)
         self._database.run(lambda session: lease.fail(session, taken.lease, mishap, retry))
 
-    def release(self, taken: Claim) -> None:
-        self._database.run(lambda session: lease.release(session, taken.lease))
+    def release(self, taken: Claim, peaks: Peaks = UNMEASURED) -> None:
+        self._database.run(lambda session: lease.release(session, taken.lease, peaks))
 
     def finish(
         self,

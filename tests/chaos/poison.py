@@ -33,9 +33,8 @@ class Poison:
         while not self._load.is_over(job.name):
             yield from pause(LOOK_SECONDS)
             execution_id = self._at.witness.execution(job.name)
-            for child in self._at.stack.children():
-                worker = self._at.stack.process(child.worker)
-                if child.execution_id == execution_id and worker is not None and not self._at.targets.must_live(worker):
+            for child, worker in self._at.stack.at_work_on(execution_id):
+                if not self._at.targets.must_live(worker):
                     yield from self._kill(job.name, child, worker)
 
     def _kill(self, name: str, child: RunningChild, worker: Child) -> Task:

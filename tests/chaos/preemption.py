@@ -1,11 +1,9 @@
 """Real quantizations that are preempted once a layer is done, and go on elsewhere."""
 
-from server.embedded.child import Child
 from tests.chaos.faults import asked_to_leave
 from tests.chaos.load import Load
 from tests.chaos.plan import PlannedFault
 from tests.chaos.scene import Scene
-from tests.chaos.stack import RunningChild
 from tests.chaos.tasks import Task, pause
 
 LOOK_SECONDS = 0.1
@@ -32,13 +30,6 @@ class Preemption:
             yield from pause(LOOK_SECONDS)
             execution_id = self._at.witness.execution(job.name)
             if execution_id is not None and self._at.witness.ask(KEPT, execution_id):
-                for child, worker in self._at_work_on(execution_id):
+                for child, worker in self._at.stack.at_work_on(execution_id):
                     yield from asked_to_leave(self._at, fault.kind, child, worker)
                     return
-
-    def _at_work_on(self, execution_id: str) -> list[tuple[RunningChild, Child]]:
-        return [
-            (child, worker)
-            for child in self._at.stack.children()
-            if child.execution_id == execution_id and (worker := self._at.stack.process(child.worker)) is not None
-        ]

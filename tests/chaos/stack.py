@@ -177,6 +177,13 @@ class Stack:
             self._children = [child for name in WORKERS for child in self._children_of(name)]
         return [child for child in self._children if child.worker not in self.held]
 
+    def at_work_on(self, execution_id: str | None) -> Iterator[tuple[RunningChild, Child]]:
+        """Yield the children that run an execution now, each with its worker."""
+        for child in self.children():
+            worker = self.process(child.worker)
+            if child.execution_id == execution_id and worker is not None:
+                yield child, worker
+
     def offspring(self) -> list[psutil.Process]:
         """Return every process that has its home in the scratch folder: children, guards, grandchildren."""
         found = []

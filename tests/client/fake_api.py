@@ -236,7 +236,12 @@ def an_attempt(**fields: Any) -> dict[str, Any]:
         "ended_at": "2026-01-01T10:05:00.623456Z",
         "outcome": "succeeded",
         "error": None,
+        "forecast_memory_bytes": 6 * 10**9,
+        "forecast_vram_bytes": 0,
+        "forecast_scratch_bytes": 2 * 10**9,
         "peak_memory_bytes": 5 * 10**9,
+        "peak_vram_bytes": None,
+        "peak_scratch_bytes": 10**9,
         **fields,
     }
 

@@ -224,14 +224,17 @@ def test_show_says_where_a_result_goes_and_where_it_is(api: FakeApi, fewbits: Fe
 
 def test_attempts_are_a_table_with_each_error_below(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
     lost = an_attempt(outcome="lost", error={"code": "worker_lost", "message": "It fell\nsilent.", "param": None})
-    runs = an_attempt(number=2, outcome=None, ended_at=None, peak_memory_bytes=None)
-    page = {"object": "list", "data": [lost, runs], "has_more": False}
+    runs = an_attempt(number=2, outcome=None, ended_at=None, peak_memory_bytes=None, peak_scratch_bytes=None)
+    older = {name: value for name, value in an_attempt(number=3).items() if "forecast" not in name}
+    del older["peak_vram_bytes"], older["peak_scratch_bytes"]
+    page = {"object": "list", "data": [lost, runs, older], "has_more": False}
     api.answers("GET", "/v1/jobs/job_1/attempts", page)
     assert fewbits("attempts", "job_1") == 0
     assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()] == [
-        "step attempt outcome started (UTC) seconds memory where",
-        "quantize 1 lost 2026-01-01 10:00:00 300.5 5.0 GB node-1 cuda:0",
-        "quantize 2 running 2026-01-01 10:00:00 - - node-1 cuda:0",
+        "step attempt outcome started (UTC) seconds memory GPU memory scratch disk where",
+        "quantize 1 lost 2026-01-01 10:00:00 300.5 5.0 GB of 6.0 GB - 1.0 GB of 2.0 GB node-1 cuda:0",
+        "quantize 2 running 2026-01-01 10:00:00 - - of 6.0 GB - - of 2.0 GB node-1 cuda:0",
+        "quantize 3 succeeded 2026-01-01 10:00:00 300.5 5.0 GB - - node-1 cuda:0",
         "",
         "quantize, attempt 1: It fell silent.",
     ]

@@ -21,7 +21,7 @@ from db.ending import Mishap, Retry
 from db.jobs import NewJob, PlannedStep
 from db.lease import Result, fail, finish, keep, release, stopped
 from db.renewal import LeaseState, Renewal, renew
-from db.room import Need, Room
+from db.room import UNMEASURED, Need, Peaks, Room
 from db.session import Database
 from db.shown import ShownJob
 from db.workers import Node
@@ -109,8 +109,8 @@ class Bench:
         self.database.run(lambda s: intend(s, claimed.lease, {file.sha256: 1}))
         self.database.run(lambda s: finish(s, claimed.lease, Result({}, artifact)))
 
-    def fail(self, claimed: Claim, error: FewbitsError, retry: Retry = RETRY) -> None:
-        self.database.run(lambda s: fail(s, claimed.lease, Mishap(error.document()), retry))
+    def fail(self, claimed: Claim, error: FewbitsError, retry: Retry = RETRY, peaks: Peaks = UNMEASURED) -> None:
+        self.database.run(lambda s: fail(s, claimed.lease, Mishap(error.document(), peaks=peaks), retry))
 
     def renew(self, claimed: Claim) -> LeaseState:
         renewal = Renewal(claimed.lease, {"done": 1})

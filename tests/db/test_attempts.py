@@ -1,7 +1,9 @@
 """What is remembered of each attempt, how often work is tried, after what wait, and with how much room."""
 
 import random
+import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,17 +11,20 @@ import pytest
 from core.errors import ChildCrashed, DoesNotFit, FewbitsError, SourceInvalid, WorkerLost
 from core.ids import JobId
 from core.settings import Settings
-from db import expiry, history
+from db import expiry, history, lease
 from db.claim import Claim
 from db.ending import BACKOFF_DOUBLINGS_MAX, JITTER, Retry
 from db.jobs import PlannedStep
-from db.room import Need, Room
+from db.lease import Result
+from db.room import Need, Peaks, Room
+from tests.conftest import REPOSITORY
 from tests.db.conftest import RETRY, ROOM, Bench
 
 FETCH = (PlannedStep("fetch", "cpu", (), {}),)
 REFERENCE = (PlannedStep("reference", "gpu", (), {}),)
 PATIENT = Retry(attempts_max=20, backoff_seconds=0)
 GB = 10**9
+ON_GPU = Room(100 * GB, 100 * GB, 100 * GB)
 MISFIT_SECONDS = 1e-6
 DISPATCH_SECONDS = 2.0  # how long it may take until a worker gets a hint
 
@@ -28,6 +33,12 @@ def attempts(bench: Bench, claimed: Claim) -> list[tuple[int, str | None, str | 
     """Return the number of each attempt, how it ended, and the code of its error."""
     query = "SELECT number, outcome, error ->> 'code' FROM attempts WHERE execution_id = :id ORDER BY number"
     return [(row[0], row[1], row[2]) for row in bench.rows(query, id=claimed.lease.execution_id)]
+
+
+def amounts(bench: Bench, kind: str) -> list[list[int | None]]:
+    """Return the forecasts or the peaks of each attempt, oldest first."""
+    names = ", ".join(f"{kind}_{of_what}_bytes" for of_what in ("memory", "vram", "scratch"))
+    return [list(row) for row in bench.rows(f"SELECT {names} FROM attempts ORDER BY started_at")]  # noqa: S608
 
 
 def need_of(bench: Bench, claimed: Claim) -> Need:
@@ -73,6 +84,44 @@ def test_an_attempt_that_was_stopped_says_so(bench: Bench) -> None:
     bench.cancel(job)
     bench.stopped(claimed)
     assert attempts(bench, claimed) == [(1, "cancelled", None)]
+
+
+def test_each_attempt_keeps_the_forecast_that_held_for_it_and_what_it_took(bench: Bench) -> None:
+    only_worker(bench, "gpu", ON_GPU)
+    start(bench, Need(10 * GB, 4 * GB, 3 * GB), REFERENCE)
+    first = Peaks(11 * GB, 5 * GB, GB)
+    bench.fail(bench.must_claim("gpu", room=ON_GPU), DoesNotFit("It was killed for memory."), PATIENT, first)
+    released = Peaks(7, None, 8)
+    bench.database.run(partial(lease.release, lease=bench.must_claim("gpu", room=ON_GPU).lease, peaks=released))
+    bench.lose(bench.must_claim("gpu", room=ON_GPU), PATIENT)
+    last = bench.must_claim("gpu")
+    bench.database.run(partial(lease.finish, lease=last.lease, result=Result({}, peaks=first)))
+    grown = [20 * GB, 8 * GB, 6 * GB]
+    on_cpu = [28 * GB, 0, 6 * GB]
+    assert amounts(bench, "forecast") == [[10 * GB, 4 * GB, 3 * GB], grown, grown, on_cpu]
+    assert amounts(bench, "peak") == [[11 * GB, 5 * GB, GB], [7, None, 8], [None] * 3, [11 * GB, 5 * GB, GB]]
+
+
+def test_the_documented_query_says_how_far_forecasts_are_off(bench: Bench) -> None:
+    documented = (REPOSITORY / "docs" / "configuration.md").read_text()
+    (query,) = re.findall(r"```sql\n(.*?)```", documented, re.DOTALL)
+    taken = [Peaks(5 * GB, None, GB), Peaks(9 * GB, 4 * GB, 2 * GB), Peaks(6 * GB, None, 2 * GB)]
+    for name, peaks in zip("abc", taken, strict=True):
+        bench.submit(steps=REFERENCE, source=f"file:///{name}")
+        bench.bind_all(need=Need(10 * GB, 4 * GB, 2 * GB))
+        claimed = bench.must_claim("gpu", room=ON_GPU, device="cuda:0")
+        bench.database.run(partial(lease.finish, lease=claimed.lease, result=Result({}, peaks=peaks)))
+    assert bench.rows(query) == [("reference", None, True, 3, 60, 90, 100, 100, 100, 100)]
+
+
+def test_what_was_stopped_keeps_what_it_had_taken(bench: Bench) -> None:
+    job = start(bench)
+    for end in (lease.stopped, lease.release):
+        claimed = bench.must_claim()
+        bench.cancel(job)
+        bench.database.run(partial(end, lease=claimed.lease, peaks=Peaks(5, 6, 7)))
+        assert amounts(bench, "peak")[-1] == [5, 6, 7]
+        job = start(bench)
 
 
 def test_attempts_are_forgotten_only_long_after_their_execution_was_over(bench: Bench) -> None:
@@ -187,10 +236,11 @@ def test_what_did_not_fit_is_tried_again_with_twice_the_room(bench: Bench) -> No
     bench.fail(bench.must_claim(), DoesNotFit("It was killed for memory."))
     claimed = bench.must_claim()
     assert need_of(bench, claimed) == Need(20 * GB, 0, 6 * GB)
-    bench.fail(claimed, DoesNotFit("It was killed for memory."))
+    bench.fail(claimed, DoesNotFit("It was killed for memory."), peaks=Peaks(21 * GB, None, GB))
     error = error_of(bench, job)
     assert error["code"] == "does_not_fit"
     assert "given 20.0 GB of memory" in error["message"]
+    assert error["message"].endswith(" Measured at most: 21.0 GB of memory, 1.0 GB of scratch disk.")
 
 
 def test_what_did_not_fit_asks_for_no_more_than_the_largest_live_worker_has(bench: Bench) -> None:

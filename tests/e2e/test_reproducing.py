@@ -70,6 +70,7 @@ def test_what_describes_a_result_comes_with_it(up: Up, folder: Path) -> None:
     assert len(written["losses"]) == (6 * 7 if written["recipe"]["method"] == "gptq" else 0)
     costs = {cost["step"]: cost for cost in written["costs"]}
     assert costs["quantize"]["peak"]["memory_bytes"] > 0
+    assert costs["quantize"]["peak"]["scratch_bytes"] >= written["result"]["size_bytes"]
     assert costs["quantize"]["forecast"]["memory_bytes"] > 0
 
 

@@ -7,12 +7,13 @@ from typing import Any, get_args
 
 import pytest
 
+from bench.gpu.shapes import LLAMA_3_8B, LLAMA_3_70B, facts_of
 from engines import source
 from engines.gguf_file import gguf_in, open_gguf
 from engines.gguf_plan import planned_types, type_options
 from engines.gguf_size import HEADER_BYTES_A_TOKEN
 from engines.gguf_types import NEED_IMATRIX, SIXTEEN_BIT_TYPES, STORAGE, GgufType
-from engines.model_facts import ModelFacts, TensorGroup
+from engines.model_facts import ModelFacts
 from engines.recipe import Recipe, parse_recipe
 from tests.engines import conftest, families, making
 
@@ -22,10 +23,13 @@ CLOSE = 0.01
 CONVERTED = [name for name in families.SAMPLES if name != "mixtral, as held"]  # which the converter does not know
 BITS: Mapping[str, float] = {**{name: storage.bits for name, storage in STORAGE.items()}, "f32": 32.0}
 TYPES = [name for name in get_args(GgufType) if name not in SIXTEEN_BIT_TYPES]
-LLAMA_3_8B = {"layers": 32, "hidden": 4096, "wide": 14336, "heads": 32, "kv_heads": 8, "vocabulary": 128256}
-LLAMA_3_70B = {**LLAMA_3_8B, "layers": 80, "hidden": 8192, "wide": 28672, "heads": 64}
-LLAMA_2_7B = {**LLAMA_3_8B, "wide": 11008, "kv_heads": 32, "vocabulary": 32000}
-MIXTRAL_8X7B = {**LLAMA_3_8B, "vocabulary": 32000, "experts": 8}
+# With how many layers.
+LARGE = {
+    "8b": (LLAMA_3_8B, 32),
+    "70b": (LLAMA_3_70B, 80),
+    "7b": ({**LLAMA_3_8B, "intermediate_size": 11008, "num_key_value_heads": 32, "vocab_size": 32000}, 32),
+    "8x7b": ({**LLAMA_3_8B, "vocab_size": 32000, "num_local_experts": 8}, 32),
+}
 
 
 def recipe_of(file_type: str, **parameters: Any) -> Recipe:
@@ -69,73 +73,48 @@ def test_of_what_is_asked_for_by_name(tiny: Path, make_context: conftest.MakeCon
         assert recipe.method.result_bytes(facts, recipe.params) == pytest.approx(made["size_bytes"], rel=CLOSE)
 
 
-@pytest.mark.parametrize("shape", [LLAMA_3_8B, LLAMA_3_70B, LLAMA_2_7B, MIXTRAL_8X7B], ids=["8b", "70b", "7b", "8x7b"])
+@pytest.mark.parametrize(("shape", "layers"), LARGE.values(), ids=LARGE)
 @pytest.mark.parametrize("has_imatrix", [False, True])
-def test_of_large_models_in_every_type(shape: Mapping[str, int], has_imatrix: bool, tmp_path: Path) -> None:
-    lossless = hollow(tmp_path / "large.gguf", shape)
-    facts = facts_of(shape)
+def test_of_large_models_in_every_type(shape: dict[str, int], layers: int, has_imatrix: bool, tmp_path: Path) -> None:
+    facts = facts_of(shape, layers)
+    lossless = hollow(tmp_path / "large.gguf", facts)
     for file_type in TYPES:
         recipe = recipe_of(file_type, imatrix=has_imatrix or file_type in NEED_IMATRIX)
         expected = size_by_the_tool(lossless, recipe)
         assert told_without_header(facts, recipe) == pytest.approx(expected, rel=CLOSE), file_type
 
 
-def matrices_of(shape: Mapping[str, int]) -> dict[str, tuple[str, int, int]]:
-    """Rows and columns of a layer's matrices by their names in GGUF, with their names in a model's files."""
-    hidden, wide = shape["hidden"], shape["wide"]
-    of_keys = hidden // shape["heads"] * shape["kv_heads"]
-    suffix, place = ("_exps", "experts.*.") if "experts" in shape else ("", "")
-    feed_forward = [("ffn_gate", "w1", wide, hidden), ("ffn_down", "w2", hidden, wide), ("ffn_up", "w3", wide, hidden)]
+def matrices_of(facts: ModelFacts) -> dict[str, tuple[int, ...]]:
+    """Sizes of a layer's matrices by their names in GGUF."""
+    hidden, wide = facts.row_lengths
+    of_keys = hidden // facts.head_count * facts.kv_head_count
+    suffix, experts = ("_exps", (facts.expert_count,)) if facts.expert_count else ("", ())
     return {
-        "attn_q": ("self_attn.q_proj", hidden, hidden),
-        "attn_k": ("self_attn.k_proj", of_keys, hidden),
-        "attn_v": ("self_attn.v_proj", of_keys, hidden),
-        "attn_output": ("self_attn.o_proj", hidden, hidden),
-        **{f"{role}{suffix}": (f"mlp.{place}{name}", rows, columns) for role, name, rows, columns in feed_forward},
+        "attn_q": (hidden, hidden),
+        "attn_k": (of_keys, hidden),
+        "attn_v": (of_keys, hidden),
+        "attn_output": (hidden, hidden),
+        f"ffn_gate{suffix}": (*experts, wide, hidden),
+        f"ffn_down{suffix}": (*experts, hidden, wide),
+        f"ffn_up{suffix}": (*experts, wide, hidden),
     }
 
 
-def facts_of(shape: Mapping[str, int]) -> ModelFacts:
-    layers, hidden, experts = shape["layers"], shape["hidden"], shape.get("experts", 0)
-    groups = [
-        TensorGroup(f"model.layers.*.{name}.weight", (rows, columns), layers * (experts if "experts" in name else 1))
-        for name, rows, columns in matrices_of(shape).values()
-    ]
-    names = ("model.embed_tokens", "lm_head")
-    outside = [TensorGroup(f"{name}.weight", (shape["vocabulary"], hidden), 1) for name in names]
-    norms = [TensorGroup("model.layers.*.input_layernorm.weight", (hidden,), 2 * layers)]
-    count = sum(group.element_count for group in (*groups, *outside, *norms))
-    return ModelFacts(
-        architecture="LlamaForCausalLM",
-        parameter_count=count,
-        weight_bytes=2 * count,
-        dtype="bfloat16",
-        hidden_size=hidden,
-        layer_count=layers,
-        vocabulary_size=shape["vocabulary"],
-        row_lengths=(hidden, shape["wide"]),
-        head_count=shape["heads"],
-        kv_head_count=shape["kv_heads"],
-        expert_count=experts,
-        tensors=(*groups, *outside, *norms),
-    )
-
-
-def hollow(path: Path, shape: Mapping[str, int]) -> Path:
+def hollow(path: Path, facts: ModelFacts) -> Path:
     """Write the header of a large model's file, and behind it nothing that takes room on the disk."""
     import gguf
     import numpy as np
 
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(shape["layers"])
+    writer.add_block_count(facts.layer_count)
     writer.add_context_length(8192)
-    writer.add_embedding_length(shape["hidden"])
-    writer.add_feed_forward_length(shape["wide"])
-    writer.add_head_count(shape["heads"])
-    writer.add_head_count_kv(shape["kv_heads"])
+    writer.add_embedding_length(facts.hidden_size)
+    writer.add_feed_forward_length(facts.row_lengths[-1])
+    writer.add_head_count(facts.head_count)
+    writer.add_head_count_kv(facts.kv_head_count)
     writer.add_layer_norm_rms_eps(1e-5)
-    if "experts" in shape:
-        writer.add_expert_count(shape["experts"])
+    if facts.expert_count:
+        writer.add_expert_count(facts.expert_count)
         writer.add_expert_used_count(2)
 
     def add(name: str, *sizes: int) -> None:
@@ -143,12 +122,12 @@ def hollow(path: Path, shape: Mapping[str, int]) -> Path:
         writer.add_tensor_info(f"{name}.weight", sizes, np.dtype(kind), math.prod(sizes) * np.dtype(kind).itemsize)
 
     for name in ("token_embd", "output"):
-        add(name, shape["vocabulary"], shape["hidden"])
-    for layer in range(shape["layers"]):
-        for role, (_, rows, columns) in matrices_of(shape).items():
-            add(f"blk.{layer}.{role}", *([shape["experts"]] if role.endswith("_exps") else []), rows, columns)
+        add(name, facts.vocabulary_size, facts.hidden_size)
+    for layer in range(facts.layer_count):
+        for role, sizes in matrices_of(facts).items():
+            add(f"blk.{layer}.{role}", *sizes)
         for norm in ("attn_norm", "ffn_norm"):
-            add(f"blk.{layer}.{norm}", shape["hidden"])
+            add(f"blk.{layer}.{norm}", facts.hidden_size)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()

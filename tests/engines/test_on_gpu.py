@@ -71,7 +71,7 @@ def test_what_is_made_on_a_gpu_is_verified_and_close_to_full_precision(
 
 PEAK = """
 import sys, pathlib
-from engines import gpu, methods
+from engines import methods, peaks
 from engines.recipe import parse_recipe
 from tests.engines.conftest import context_in
 methods.load()
@@ -79,7 +79,7 @@ recipe = parse_recipe(sys.argv[1])
 folder = pathlib.Path(sys.argv[2])
 material = {name: folder / name for name in recipe.method.material(recipe.params)}
 recipe.method.quantize(context_in(folder, 4, "cuda:0"), material, recipe.params)
-print(gpu.peak_vram_bytes())
+print(peaks.peak_vram_bytes())
 """
 
 

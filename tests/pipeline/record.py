@@ -27,7 +27,6 @@ MADE_WITH = {
     "libraries": {"torch": "2.13.0", "python": "3.11.9"},
     "hardware": {"device": "cuda:0", "cpu": "a processor", "gpu": "a GPU"},
     "losses": LOSSES,
-    "peak_vram_bytes": 3 * 10**9,
     "engine_seconds": 12.5,
 }
 CALIBRATED = {
@@ -48,7 +47,8 @@ methods.load()
 def done(facts: dict[str, Any] | None = None, *files: str, scores: dict[str, Any] | None = None) -> Done:
     forecast = {"memory_bytes": 10, "vram_bytes": 20, "scratch_bytes": 30}
     made = [StoredFile(name, "a" * 64, 7) for name in files]
-    return Done(facts or {}, "d" * 64 if files else None, made, scores or {}, forecast, peak_memory_bytes=5)
+    peak = {"memory_bytes": 5, "vram_bytes": 3 * 10**9, "scratch_bytes": None}
+    return Done(facts or {}, "d" * 64 if files else None, made, scores or {}, forecast, peak)
 
 
 def documenting(

@@ -98,7 +98,7 @@ def test_the_hubs_name_and_commit_are_known_where_the_source_says_them(source: s
 
 def test_equal_work_in_another_job_has_equal_bytes_and_is_not_done_again() -> None:
     first = documenting("gguf:Q4_K_M", "model.gguf")
-    fetched = dataclasses.replace(first.done["fetch"], peak_memory_bytes=99)
+    fetched = dataclasses.replace(first.done["fetch"], peak={**first.done["fetch"].peak, "memory_bytes": 99})
     other = dataclasses.replace(first, id="step_2", job_id="job_2", done={**first.done, "fetch": fetched})
     assert retrace(first).text() == retrace(other).text()
     assert describe(first).key == describe(other).key

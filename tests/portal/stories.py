@@ -15,7 +15,7 @@ from db.session import Database
 from engines import methods
 from engines.recipe import parse_recipe
 from pipeline.plan import plan
-from tests.api.work import Workers
+from tests.api.work import TAKEN, Workers
 
 SOURCE = "file:///models/tiny-llama-6m"
 CONTENT = b"GGUF and what follows"
@@ -80,7 +80,7 @@ def begin_quantizing(work: Workers) -> Claim:
 
 def begin_anew(work: Workers) -> Claim:
     """Bring a job to the middle of its quantization by attempts that went wrong in every way."""
-    work.fail(work.start("fetch"), StoreFailed("The store does not answer."), attempts_max=5, peak_bytes=5 * 10**9)
+    work.fail(work.start("fetch"), StoreFailed("The store does not answer."), attempts_max=5, peaks=TAKEN)
     work.lose(work.start("fetch"), attempts_max=5)
     work.release(work.start("fetch"))
     work.do("fetch", {"model": {"weight_bytes": 12_300_000}})

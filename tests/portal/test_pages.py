@@ -21,7 +21,7 @@ from db.tables import Worker
 from engines import methods
 from engines.recipe import parse_recipe
 from store.directory import DirectoryStore
-from tests.api.work import CALIBRATION, Workers
+from tests.api.work import CALIBRATION, TAKEN, Workers
 from tests.portal.conftest import Visitor, shown
 from tests.portal.stories import CONTENT, FILE, RECIPE, begin_quantizing, end_badly, end_rejected, end_well, submit
 
@@ -190,13 +190,14 @@ def test_attempts_are_told_once_one_went_wrong(visitor: Visitor, database: Datab
     work = Workers(database)
     taken = work.start("fetch")
     assert "Attempts" not in shown(visitor.get(job))
-    work.fail(taken, ChildCrashed(f"It was killed. {EVIL}"), attempts_max=3, peak_bytes=5 * 10**9)
+    work.fail(taken, ChildCrashed(f"It was killed. {EVIL}"), attempts_max=3, peaks=TAKEN)
     assert "Attempts fetch, attempt 1" in shown(visitor.get(job))
     work.do("fetch", {"model": {"weight_bytes": 12_300_000}})
     work.start("convert")
     page = visitor.get(job)
     text = shown(page)
-    assert re.search(r"fetch, attempt 1 ✕ failed after .* on test, cpu, 5.0 GB of memory It was killed", text)
+    assert re.search(r"fetch, attempt 1 ✕ failed after .* on test, cpu, 5.0 GB of memory \(1 B forecast\), 2", text)
+    assert ", 2.0 GB of scratch disk (1 B forecast) It was killed" in text
     assert re.search(r"fetch, attempt 2 ✓ succeeded after .* on test, cpu", text)
     assert "convert, attempt" not in text
     assert "<script>" not in page.text

@@ -12,12 +12,16 @@ from fewbits_client.cli.wording import number, one_line, size
 from fewbits_client.client import Client
 from fewbits_client.objects import Attempt
 
+AMOUNTS = ("memory", "GPU memory", "scratch disk")
+
 
 @click.command()
 @job_argument
 @talks_to_server
 def attempts(client: Client, output: Output, job_id: str) -> Exit:
-    """Show every attempt of a job's steps: where it was made, and how it ended.
+    """Show every attempt of a job's steps: where it was made, how it ended, and what it took.
+
+    Memory, GPU memory and scratch disk are the most that was measured, of what had been forecast.
 
     `fewbits logs JOB --step STEP --attempt NUMBER` prints what one has printed.
     """
@@ -25,7 +29,7 @@ def attempts(client: Client, output: Output, job_id: str) -> Exit:
     if output.as_json:
         output.page(found)
     elif found:
-        columns = ["step", "attempt", "outcome", "started (UTC)", "seconds", "memory", "where"]
+        columns = ["step", "attempt", "outcome", "started (UTC)", "seconds", *AMOUNTS, "where"]
         table(columns, [_row(attempt) for attempt in found])
         _say_errors(output, found)
     else:
@@ -57,9 +61,16 @@ def _row(attempt: Attempt) -> list[str]:
         attempt["outcome"] or "running",
         f"{started:%Y-%m-%d %H:%M:%S}",
         number(seconds, 1),
-        size(attempt["peak_memory_bytes"]),
+        _amount(attempt["peak_memory_bytes"], attempt.get("forecast_memory_bytes")),
+        _amount(attempt.get("peak_vram_bytes"), attempt.get("forecast_vram_bytes")),
+        _amount(attempt.get("peak_scratch_bytes"), attempt.get("forecast_scratch_bytes")),
         f"{attempt['host']} {attempt['device']}",
     ]
+
+
+def _amount(peak: int | None, forecast: int | None) -> str:
+    """Return what was measured, of what was forecast; an older server does not say all of it."""
+    return f"{size(peak)} of {size(forecast)}" if forecast else size(peak)
 
 
 def _say_errors(output: Output, attempts: Sequence[Attempt]) -> None:

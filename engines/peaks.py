@@ -1,0 +1,29 @@
+"""The most that this process has taken of memory, of the host's and of a GPU's."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+STATUS = Path("/proc/self/status")
+KIB = 1 << 10
+
+
+def peak_memory_bytes() -> int | None:
+    """Return the most memory that this process has taken since its program began; None where the system cannot say."""
+    with contextlib.suppress(OSError):
+        for line in STATUS.read_text().splitlines():
+            name, _, amount = line.partition(":")
+            if name == "VmHWM":
+                return int(amount.split()[0]) * KIB
+    return None
+
+
+def peak_vram_bytes() -> int | None:
+    """Return the most that torch has held of one GPU's memory in this process; None if it used none or cannot say."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    # What CUDA has once answered with an error it may answer so again, to whatever is asked.
+    with contextlib.suppress(RuntimeError):
+        return max(int(torch.cuda.max_memory_allocated(index)) for index in range(torch.cuda.device_count()))
+    return None
