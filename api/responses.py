@@ -24,6 +24,9 @@ class Progress(BaseModel):
     total: float | None
     unit: str
     message: str
+    seconds_left: float | None = Field(
+        default=None, description="How long the rest took when this was reported; null where that cannot be said"
+    )
 
 
 class Step(BaseModel):

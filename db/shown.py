@@ -20,7 +20,6 @@ class ShownStep:
 
     Attributes:
         attempt: the execution's, 0 before the first.
-        attempt_started_at: when the execution's last attempt began, be it for another job.
         facts: what the execution found out, once it has succeeded, but for the losses of modules, which are many.
         perplexity: by domain, where it measured one.
     """
@@ -34,7 +33,6 @@ class ShownStep:
     started_at: dt.datetime | None
     finished_at: dt.datetime | None
     attempt: int
-    attempt_started_at: dt.datetime | None
     progress: Mapping[str, Any] | None
     facts: Mapping[str, Any] | None
     perplexity: Mapping[str, float] | None
@@ -67,14 +65,14 @@ class ShownJob:
     steps: Sequence[ShownStep]
 
 
-_STEP_TIMES = ("started_at", "finished_at", "attempt_started_at")
+_STEP_TIMES = ("started_at", "finished_at")
 # Rows as objects of the ORM, of which a page of fifty jobs has 1,300, take three times as long.
 _STEPS: Label[Any] = literal_column("""(
     SELECT json_agg(json_build_object(
         'id', steps.id, 'kind', steps.kind, 'status', steps.status, 'pool', steps.pool, 'reused', steps.reused,
         'error', steps.error, 'started_at', steps.started_at, 'finished_at', steps.finished_at,
-        'attempt', coalesce(executions.attempt, 0), 'attempt_started_at', executions.started_at,
-        'progress', executions.progress, 'facts', executions.facts - 'losses', 'perplexity', (
+        'attempt', coalesce(executions.attempt, 0), 'progress', executions.progress,
+        'facts', executions.facts - 'losses', 'perplexity', (
             SELECT json_object_agg(domain, perplexity) FROM evaluations WHERE execution_id = executions.id
         )
     ) ORDER BY steps.position)

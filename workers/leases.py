@@ -23,6 +23,7 @@ from db.session import UNAVAILABLE, Database, Interleaved
 from db.tokens import Lease, LeaseLost
 from engines.context import Progress
 from workers.departure import Departure
+from workers.time_left import TimedProgress, TimeLeft
 
 T = TypeVar("T")
 
@@ -47,14 +48,15 @@ class HeldLease:
     def __init__(self, database: Database, lease: Lease, departure: Departure) -> None:
         self._database = database
         self._departure = departure
-        self._progress: Progress | None = None
-        self._written: Progress | None = None
+        self._time_left = TimeLeft()
+        self._progress: TimedProgress | None = None
+        self._written: TimedProgress | None = None
         self.lease = lease
         self.state = LeaseState.HELD
 
     def report(self, progress: Progress) -> None:
         """Have ``progress`` written with the next renewal."""
-        self._progress = progress
+        self._progress = self._time_left.hear(progress)
 
     def check(self) -> None:
         """Return as long as the work is wanted.
@@ -79,13 +81,13 @@ class HeldLease:
                 if self.state is LeaseState.LOST or self._departure.wait(RECONNECT_SECONDS):
                     raise LeaseLost from error
 
-    def news(self) -> tuple[Renewal, Progress | None]:
+    def news(self) -> tuple[Renewal, TimedProgress | None]:
         """Return what is to be renewed, and the progress that it then carries."""
         progress = self._progress
         has_news = progress is not None and progress is not self._written
         return Renewal(self.lease, dataclasses.asdict(progress) if progress and has_news else None), progress
 
-    def note(self, state: LeaseState, written: Progress | None) -> None:
+    def note(self, state: LeaseState, written: TimedProgress | None) -> None:
         """Take down what a renewal has told."""
         self.state = state
         self._written = written or self._written

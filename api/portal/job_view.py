@@ -23,7 +23,6 @@ from engines.calibration import is_own
 
 LOG_BYTES = 2**16
 TROUBLE = {AttemptOutcome.FAILED, AttemptOutcome.LOST, AttemptOutcome.RELEASED}
-ETA_SECONDS_MIN = 2.0  # what is younger says too little about the rest
 
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
@@ -35,12 +34,10 @@ class StepView:
     Attributes:
         step: as the API shows it.
         seconds: how long it took, or has taken so far.
-        seconds_left: how long it will still take; None where nobody can know.
     """
 
     step: responses.Step
     seconds: float | None
-    seconds_left: float | None
 
 
 @dataclass(frozen=True)
@@ -131,13 +128,6 @@ def view(session: Session, team_id: TeamId, job_id: str) -> JobView:
     )
 
 
-def seconds_left(done: float, total: float | None, seconds: float) -> float | None:
-    """Return how long the rest takes if it goes on as it went; None where that cannot be said."""
-    if total is None or not 0 < done <= total or seconds < ETA_SECONDS_MIN:
-        return None
-    return seconds * (total - done) / done
-
-
 def readable(text: str) -> str:
     """Return what a terminal would show of a log: no colours, and of a line that was written over, its last state."""
     plain = _TERMINAL_CODES.sub("", text).replace("\r\n", "\n")
@@ -154,12 +144,7 @@ def _own_text(session: Session, team_id: TeamId, asked: Any) -> TextView | None:
 def _step_view(row: ShownStep, now: dt.datetime) -> StepView:
     step = step_object(row)
     seconds = None if step.started_at is None else ((step.finished_at or now) - step.started_at).total_seconds()
-    left = None
-    if step.progress is not None and row.attempt_started_at is not None:
-        # Since this attempt began, which is also when it was another job's.
-        so_far = (now - row.attempt_started_at).total_seconds()
-        left = seconds_left(step.progress.done, step.progress.total, so_far)
-    return StepView(step, seconds, left)
+    return StepView(step, seconds)
 
 
 def _of_troubled_steps(attempts: Sequence[responses.Attempt]) -> list[responses.Attempt]:

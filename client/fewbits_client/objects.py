@@ -26,12 +26,13 @@ class JobError(TypedDict):
 
 
 class Progress(TypedDict):
-    """How far a running step is; `total` is null where it is not known."""
+    """How far a running step is; `total` and `seconds_left` are null where they are not known."""
 
     done: float
     total: float | None
     unit: str
     message: str
+    seconds_left: float | None
 
 
 class Step(TypedDict):

@@ -63,7 +63,8 @@ def test_a_job_shows_what_its_steps_find_out(caller: Caller, database: Database)
     job = caller.get(f"/v1/jobs/{job_id}").get_json()
     assert job["status"] == "running"
     assert job["result"] is None
-    assert job["steps"][2]["progress"] == {"done": 4, "total": 10, "unit": "tensors", "message": "working"}
+    progress = {"done": 4, "total": 10, "unit": "tensors", "message": "working", "seconds_left": 12.5}
+    assert job["steps"][2]["progress"] == progress
     assert job["steps"][2]["attempt"] == 1
     work.finish(taken, {"size_bytes": 300, "bits_per_weight": 4.8, "tensor_types": {"q4_K": 36}})
     result = caller.get(f"/v1/jobs/{job_id}").get_json()["result"]

@@ -86,7 +86,7 @@ class Workers:
         self._database.run(lambda session: lease.stopped(session, taken.lease))
 
     def progress(self, taken: Claim, done: int) -> None:
-        news = {"done": done, "total": 10, "unit": "tensors", "message": "working"}
+        news = {"done": done, "total": 10, "unit": "tensors", "message": "working", "seconds_left": 12.5}
         renewals = [Renewal(taken.lease, news)]
         self._database.run(lambda session: renewal.renew(session, self._ids["cpu"], renewals, LEASE_SECONDS, None))
 

@@ -218,7 +218,7 @@ def a_step(kind: str, status: str) -> dict[str, Any]:
         "pool": "cpu",
         "attempt": 1,
         "reused": False,
-        "progress": {"done": 3, "total": 36, "unit": "tensors", "message": "blk.0"},
+        "progress": {"done": 3, "total": 36, "unit": "tensors", "message": "blk.0", "seconds_left": 90.0},
         "started_at": None,
         "finished_at": None,
         "error": None,

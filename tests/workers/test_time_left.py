@@ -1,0 +1,69 @@
+import pytest
+
+from bench.forecasts import MEASURED
+from bench.gpu.results import Results
+from engines.context import Progress
+from workers.time_left import TimeLeft
+
+ERROR_MAX = 0.3
+
+
+def layers(done: float, total: float = 8) -> Progress:
+    return Progress(done, total, "layers")
+
+
+def test_nothing_is_said_before_a_whole_unit_is_done() -> None:
+    time_left = TimeLeft()
+    assert time_left.hear(layers(0), 0).seconds_left is None
+    assert time_left.hear(layers(0.7), 30).seconds_left is None
+
+
+def test_what_the_first_unit_took_longer_is_forgotten() -> None:
+    time_left = TimeLeft()
+    time_left.hear(layers(0), 0)
+    assert time_left.hear(layers(1), 30).seconds_left == 210
+    assert time_left.hear(layers(2), 35).seconds_left == 30
+    assert time_left.hear(layers(2.5), 37).seconds_left == 28
+
+
+def test_a_unit_that_takes_longer_counts_as_about_to_end() -> None:
+    time_left = TimeLeft()
+    for done, now in ((0, 0), (1, 10), (2, 20)):
+        time_left.hear(layers(done), now)
+    assert time_left.hear(layers(2.9), 60).seconds_left == 50
+
+
+def test_nothing_is_said_of_what_follows_the_last_unit() -> None:
+    time_left = TimeLeft()
+    time_left.hear(layers(7), 0)
+    assert time_left.hear(layers(8), 10).seconds_left is None
+
+
+def test_what_goes_on_after_some_layers_goes_by_its_own_pace() -> None:
+    time_left = TimeLeft()
+    assert time_left.hear(layers(4), 0).seconds_left is None
+    assert time_left.hear(layers(5), 12).seconds_left == 36
+
+
+@pytest.mark.parametrize("other", [Progress(1, 8, "windows"), Progress(1, 9, "layers"), Progress(1, 8, "layers")])
+def test_another_kind_of_work_and_a_new_beginning_are_told_apart(other: Progress) -> None:
+    time_left = TimeLeft()
+    for done, now in ((0, 0), (1, 10), (2, 20)):
+        time_left.hear(layers(done), now)
+    assert time_left.hear(other, 30).seconds_left is None
+
+
+MEASURED_RUNS = {row["name"]: row for row in Results(MEASURED, "").rows if len(row.get("layers done at s", ())) >= 8}
+
+
+@pytest.mark.parametrize("name", MEASURED_RUNS)
+def test_after_a_quarter_of_the_layers_what_is_left_is_known_within_30_percent(name: str) -> None:
+    row = MEASURED_RUNS[name]
+    ends = row["layers done at s"]
+    time_left = TimeLeft()
+    time_left.hear(layers(0, len(ends)), 0)
+    quarter = len(ends) // 4
+    for done, now in enumerate(ends[:quarter], 1):
+        said = time_left.hear(layers(done, len(ends)), now)
+    really_left = row["engine s"] - ends[quarter - 1]
+    assert said.seconds_left == pytest.approx(really_left, rel=ERROR_MAX)
