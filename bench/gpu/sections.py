@@ -149,7 +149,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _quantize(bench: Bench, model: MakeModel, recipe: Recipe) -> Measured:
-    ran = _quantized(bench, model(), recipe)
+    ran = quantized(bench, model(), recipe)
     facts = ran.outcome.facts
     measured = {
         "engine s": ran.engine_seconds,
@@ -162,12 +162,15 @@ def _quantize(bench: Bench, model: MakeModel, recipe: Recipe) -> Measured:
         "scratch by phase": {phase: round(amount / GIB, 2) for phase, amount in ran.scratch_bytes.items()},
         "bytes": facts["size_bytes"],
         "layers done at s": [round(at, 1) for at in ran.layers_at.values()],
+        "left at a quarter, said": ran.left_at_quarter and ran.left_at_quarter[0],
+        "left at a quarter": ran.left_at_quarter and ran.left_at_quarter[1],
     }
     bench.drop(ran)
     return measured
 
 
-def _quantized(bench: Bench, model: Path, recipe: Recipe) -> Ran:
+def quantized(bench: Bench, model: Path, recipe: Recipe) -> Ran:
+    """Run the steps from a model to its quantized result, and return the last."""
     done = {"fetch": shapes.fetched(model)}
     for planned in _steps_of(recipe):
         done[planned.kind] = bench.step(planned, model, done)

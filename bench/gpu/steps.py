@@ -20,6 +20,7 @@ from pipeline.step_kind import Outcome
 from workers.disk_use import disk_bytes
 from workers.process import Child
 from workers.protocol import ChildSpec, Left
+from workers.time_left import TimeLeft
 
 TEAM = "team_bench"
 LOG_CHARACTERS = 4000
@@ -45,6 +46,8 @@ class Ran:
         memory_bytes: the most that the process held, by phase: start, loading, layers, saving.
         scratch_bytes: the most that its folder held, likewise.
         layers_at: when it first said that so many layers were done, in seconds from the engine's first word.
+        left_at_quarter: how long the rest takes, as was said after a quarter of the layers, and as it was; None where
+            nothing was said.
     """
 
     outcome: Outcome
@@ -55,6 +58,7 @@ class Ran:
     memory_bytes: dict[str, int] = field(default_factory=dict)
     scratch_bytes: dict[str, int] = field(default_factory=dict)
     layers_at: dict[int, float] = field(default_factory=dict)
+    left_at_quarter: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,7 @@ class Bench:
             memory_bytes=watch.memory_bytes,
             scratch_bytes=watch.scratch_bytes,
             layers_at=watch.layers_at,
+            left_at_quarter=watch.left_at_quarter(ended),
         )
 
 
@@ -193,12 +198,20 @@ class _Watch:
         self.scratch_bytes: dict[str, int] = {}
         self.layers_at: dict[int, float] = {}
         self.heard_at: float | None = None
+        self._time_left = TimeLeft()
+        self._at_quarter: tuple[float, float] | None = None  # what was said to be left, and when
 
     def follow(self, progress: Progress) -> None:
         self.heard_at = self.heard_at or time.monotonic()
+        left = self._time_left.hear(progress).seconds_left
+        if progress.unit == "layers" and left is not None and progress.done >= progress.total / 4:
+            self._at_quarter = self._at_quarter or (left, time.monotonic())
         if progress.unit == "layers" and progress.done >= 1:
             self.layers_at.setdefault(int(progress.done), time.monotonic() - self.heard_at)
         self._phase = progress.message if progress.message in ("loading", "saving") else progress.unit
+
+    def left_at_quarter(self, ended: float) -> tuple[float, float] | None:
+        return None if self._at_quarter is None else (self._at_quarter[0], ended - self._at_quarter[1])
 
     def look(self, child: Child) -> None:
         for seen, now in ((self.memory_bytes, child.memory_bytes()), (self.scratch_bytes, disk_bytes(self._folder))):
