@@ -66,6 +66,18 @@ class CalibratedParams(MethodParams):
         return Calibration(self.calibration_text, self.calibration_samples, self.calibration_tokens, self.seed)
 
 
+class WatchedParams(CalibratedParams):
+    """The parameters of a method whose modules the sentinel hears of one by one, beside its own."""
+
+    max_output_error: float = Field(
+        default=0.5,
+        gt=0,
+        le=1e6,
+        description="Stop at a module that loses more: a part of its output's energy on the calibration text, or, where "
+        "no Hessian is at hand, of its weights' energy; 1 is what zeros in its place would lose",
+    )
+
+
 @dataclass(frozen=True)
 class Preset:
     """A recipe that a practitioner would choose.
