@@ -73,7 +73,7 @@ class _Gptq:
             self._sentinel.finite(place, "its weight", weighed.output_energy)
             del hessian  # or two lie in memory while one is inverted
         done = self._quantize(task, *args, **options)
-        rounded, loss, damp, tokens = done[0], *done[5:]
+        rounded, _, _, _, _, loss, damp, tokens = done
         if weighed is None:
             self._sentinel.rounded(place, WEIGHT_ERROR, output_error.weight_error(weight, rounded))
         else:
@@ -98,7 +98,6 @@ class _Awq:
 
     def __init__(self, sentinel: Sentinel, its_own: Any) -> None:
         self._sentinel = sentinel
-        self._own = its_own
         self._layer_quantize = its_own._quantize_layer  # noqa: SLF001 - as all that is patched here
         self._best_scale = its_own._compute_best_scale  # noqa: SLF001
         self._best_clip = its_own._search_best_clip  # noqa: SLF001
@@ -117,9 +116,9 @@ class _Awq:
     def compute_best_scale(self, processor: Any, inputs: "Tensor", *args: Any) -> Any:
         """Search, having looked at what would make every try fail."""
         weights, means, _, modules, *_ = args
-        for module in modules:
-            self._sentinel.finite(self._places[module], "its weight", weights.double().sum().item())
-            self._sentinel.finite(self._places[module], "the mean of its inputs", means.double().sum().item())
+        for place in (self._places[module] for module in modules if module in self._places):
+            self._sentinel.finite(place, "the mean of its weights", weights.double().sum().item())
+            self._sentinel.finite(place, "the mean of its inputs", means.double().sum().item())
         return self._best_scale(processor, inputs, *args)
 
     def search_best_clip(self, processor: Any, layer: Any, modules: Mapping[str, Any], inputs: Any) -> Any:
@@ -132,14 +131,14 @@ class _Awq:
                 self._answers[place] = output_error.answers(module.weight.data, some)
         return self._best_clip(processor, layer, modules, inputs)
 
-    def apply_quant(self, processor: Any, modules: Mapping[str, Any], scales: Any) -> None:
+    def apply_quant(self, processor: Any, modules: Mapping[str, Any], scales_list: Any) -> None:
         """Round module by module, and have heard what came out."""
         for name, module in modules.items():
             place = _place_of(module)
             if not processor._feature_stats.get(module.name, {}).get("raw_tokens"):  # noqa: SLF001 - its count
                 self._sentinel.unseen(place)
             weight = processor.resolve_quant_source_module(module).weight.data
-            self._apply(processor, {name: module}, scales)
+            self._apply(processor, {name: module}, scales_list)
             rounded = module.state["wq"]
             if place in self._answers:
                 self._sentinel.rounded(place, OUTPUT_ERROR, self._answers.pop(place).error(rounded))

@@ -114,8 +114,8 @@ def _matrices(model: Path) -> set[str]:
 def _require_sound(written: GgufModel, entries: set[str]) -> None:
     """Refuse what would be weighed by numbers that mean nothing.
 
-    For an expert that no token went to llama-quantize puts ones in (``load_imatrix`` in ``tools/quantize/quantize.cpp``)
-    and rounds on, in any type, as if every column mattered alike.
+    For an expert that no token went to llama-quantize puts ones in (``load_imatrix`` in
+    ``tools/quantize/quantize.cpp``) and rounds on, in any type, as if every column mattered alike.
 
     Raises:
         Diverged: naming the layer, and the expert.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHUNK_ELEMENTS = 2**24  # of float32, looked at together, so that nothing of a matrix's size lies beside it
+CHUNK_ELEMENTS = 2**22  # of float32, looked at together, so that nothing of a matrix's size lies beside it
 SAMPLED_ROWS = 512  # of inputs that are not summed up
 
 
@@ -116,7 +116,8 @@ def _outputs(inputs: "Tensor", weight: "Tensor") -> "Tensor":
 
 def _parts(matrix: "Tensor") -> "Iterator[Tensor]":
     rows = max(1, CHUNK_ELEMENTS // max(1, matrix.shape[1]))
-    return iter(matrix.split(rows))
+    for first in range(0, len(matrix), rows):
+        yield matrix[first : first + rows]
 
 
 def _part(lost: float, whole: float) -> float:

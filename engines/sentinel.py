@@ -19,8 +19,8 @@ ALIKE_MODULES = 3
 BOUND = "max_output_error"
 OUTPUT_ERROR, WEIGHT_ERROR = "output_error", "weight_error"  # measurements
 _MEANT = {
-    OUTPUT_ERROR: "loses {:.3g} of its output's energy on the calibration text",
-    WEIGHT_ERROR: "loses {:.3g} of its weights' energy",
+    OUTPUT_ERROR: "loses {:.3g} of its outputs' squares on the calibration text",
+    WEIGHT_ERROR: "loses {:.3g} of its weights' squares",
 }
 _DAMPING = ("damp_percent", "dampening_frac")
 BITS_MOST, GROUP_LEAST = 8, 32

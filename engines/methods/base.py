@@ -73,8 +73,8 @@ class WatchedParams(CalibratedParams):
         default=0.5,
         gt=0,
         le=1e6,
-        description="Stop at a module that loses more: a part of its output's energy on the calibration text, or, where "
-        "no Hessian is at hand, of its weights' energy; 1 is what zeros in its place would lose",
+        description="Stop at a module that loses more: of the squares of its outputs on calibration text, or of its "
+        "weights where no inputs are at hand, this part. 1 is what zeros in its place would lose",
     )
 
 
