@@ -94,7 +94,7 @@ def quantize(
     if written["quantized_modules"] != len(chosen):
         count = written["quantized_modules"]
         raise ToolFailed(f"llm-compressor wrote {count} quantized modules, and {len(chosen)} were to be.")
-    return {**written}
+    return dict(written)
 
 
 def _choose(model: Any, scheme: Scheme) -> dict[str, Any]:
