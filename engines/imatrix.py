@@ -12,7 +12,7 @@ from typing import TypedDict
 from core.errors import ModelUnsupported
 from engines import calibration
 from engines.context import EngineContext, Progress
-from engines.gguf_file import GgufModel, gguf_in, open_gguf
+from engines.gguf_file import GgufModel, gguf_in, open_gguf, place_of_tensor
 from engines.gguf_plan import quantizable
 from engines.imatrix_file import CHUNKS, COUNTS, IMATRIX_NAME, SUMS
 from engines.llama_cpp import run_tool
@@ -28,7 +28,6 @@ NAMED_MAX = 3  # of what is missing
 
 # "[12]7.3112," once a chunk is done; the number behind is the perplexity so far
 CHUNK = re.compile(r"\[(\d+)\]")
-IN_BLOCK = re.compile(r"blk\.(?P<layer>\d+)\.(?P<matrix>.+)\.weight")
 
 
 class ImatrixFacts(TypedDict):
@@ -126,12 +125,11 @@ def _require_sound(written: GgufModel, entries: set[str]) -> None:
     sentinel = Sentinel({}, "leave out imatrix")
     for name in sorted(entries):
         sums, counts = (written.tensors[f"{name}{suffix}"].data for suffix in (SUMS, COUNTS))
-        found = IN_BLOCK.fullmatch(name)
-        layer, matrix = (int(found["layer"]), found["matrix"]) if found else (-1, name)
-        sentinel.finite(Place(layer, matrix), "the sum of its inputs' squares", float(sums.astype("float64").sum()))
+        place = place_of_tensor(name)
+        sentinel.finite(place, "the sum of its inputs' squares", float(sums.astype("float64").sum()))
         for expert, count in enumerate(counts.ravel()):
             if not count:
-                sentinel.unseen(Place(layer, f"{matrix} of expert {expert}"))
+                sentinel.unseen(Place(place.layer, f"{place.module} of expert {expert}"))
         if not sums.any():
             raise ModelUnsupported(f"The importance of {name} is nothing: leave out imatrix.")
 

@@ -43,6 +43,20 @@ class Place(NamedTuple):
         return f"Layer {self.layer}, {self.module}" if self.layer >= 0 else self.module
 
 
+def not_finite(place: Place, what: str) -> Diverged:
+    """Return the error of numbers that are not finite.
+
+    Args:
+        place: where they are.
+        what: is so, with its value, if that is known.
+    """
+    return Diverged(
+        f"{place}: {what}. The model gives such numbers itself, or its weights are damaged: look at the source, and at "
+        "the precision that it is stored in.",
+        param="recipe",
+    )
+
+
 class Sentinel:
     """Watches one run.
 
@@ -68,11 +82,7 @@ class Sentinel:
             Diverged: it is not.
         """
         if not math.isfinite(value):
-            self._stop(
-                f"{place}: {what} is {value}",
-                "The model gives such numbers itself, or its weights are damaged: look at the source, and at its "
-                "precision. A rule in modules leaves a module as it is",
-            )
+            raise not_finite(place, f"{what} is {value}")
 
     def inputs(self, place: Place, spread: float) -> None:
         """Hear which part of a module's inputs is not one direction alone.

@@ -124,6 +124,17 @@ def test_a_weight_that_is_not_finite_stops(
     assert re.match(r"Layer 1, mlp\.\w+_proj: .* is (nan|inf)\.", message)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("where", ["ffn_up", "ffn_down"], ids=["plain", "where the importance matrix meets it first"])
+def test_a_weight_that_is_not_finite_stops_gguf(
+    where: str, value: float, two_layers: Path, tmp_path: Path, make_context: conftest.MakeContext
+) -> None:
+    spoilt = with_tensor(two_layers, tmp_path, "model.layers.1.mlp.up_proj.weight", value)
+    recipe = parse_recipe({"method": "gguf", "type": "Q4_0", "imatrix": where == "ffn_down", **FEW})
+    message = stopped(lambda: making.quantize(recipe, make_context(), spoilt, make_context))
+    assert message.startswith(f"Layer 1, {where}: ")
+
+
 @pytest.mark.parametrize("name", LOOK_AT_INPUTS)
 def test_inputs_that_are_not_finite_stop(
     name: str, two_layers: Path, tmp_path: Path, make_context: conftest.MakeContext
