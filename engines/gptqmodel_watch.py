@@ -75,7 +75,7 @@ class _Gptq:
         done = self._quantize(task, *args, **options)
         rounded, _, _, _, _, loss, damp, tokens = done
         if weighed is None:
-            self._sentinel.rounded(place, WEIGHT_ERROR, output_error.weight_error(weight, rounded))
+            self._sentinel.rounded(place, WEIGHT_ERROR, output_error.weight_error(weight, rounded.__getitem__))
         else:
             self._sentinel.rounded(place, OUTPUT_ERROR, weighed.error(loss * tokens, damp, weight, rounded))
         return done
@@ -143,7 +143,7 @@ class _Awq:
             if place in self._answers:
                 self._sentinel.rounded(place, OUTPUT_ERROR, self._answers.pop(place).error(rounded))
             else:
-                self._sentinel.rounded(place, WEIGHT_ERROR, output_error.weight_error(weight, rounded))
+                self._sentinel.rounded(place, WEIGHT_ERROR, output_error.weight_error(weight, rounded.__getitem__))
 
 
 def _place(task: Any) -> Place:

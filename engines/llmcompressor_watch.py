@@ -6,12 +6,15 @@ finite.
 """
 
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Self
 
 from engines import output_error
 from engines.layer_progress import LayerProgress
-from engines.sentinel import OUTPUT_ERROR, WEIGHT_ERROR, Sentinel
+from engines.sentinel import OUTPUT_ERROR, WEIGHT_ERROR, Place, Sentinel
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Watch:
@@ -60,40 +63,35 @@ class Watch:
 
     def missed(self, modules: Iterable[Any]) -> None:
         """Look for a module of a finished layer that no token has reached: GPTQ has left it as it was."""
-        chosen = set(self._follower.chosen.values())
-        for module in modules:
-            if module in chosen and module not in self._done:
-                self._sentinel.unseen(self._follower.place(module))
+        for module, place in self._places(modules):
+            if module not in self._done:
+                self._sentinel.unseen(place)
 
     def nearest(self, modules: Iterable[Any]) -> None:
         """Look at modules whose scales are known, and that will be rounded to the nearest when they are saved."""
-        from compressed_tensors.quantization.lifecycle.forward import forward_quantize
-
-        chosen = set(self._follower.chosen.values())
-        for module in modules:
-            if module not in chosen:
-                continue
-            place = self._follower.place(module)
+        for module, place in self._places(modules):
             weight = module.weight.detach()
-            rounded = forward_quantize(module, weight, "weight", module.quantization_scheme.weights)
-            self._sentinel.rounded(place, WEIGHT_ERROR, output_error.weight_error(weight, rounded))
+            self._sentinel.rounded(place, WEIGHT_ERROR, output_error.weight_error(weight, _nearest(module, weight)))
             if (scale := getattr(module, "input_scale", None)) is not None:
                 self._sentinel.finite(place, "the scale of its inputs", scale.double().sum().item())
             self._follower.module_done(module, self._sentinel.found[place])
 
     def smoothed(self, modules: Iterable[Any], spread: float) -> None:
         """Hear of the inputs of modules that are smoothed together; see ``Sentinel.inputs``."""
-        chosen = set(self._follower.chosen.values())
-        for module in modules:
-            if module in chosen:
-                self._sentinel.inputs(self._follower.place(module), spread)
+        for _, place in self._places(modules):
+            self._sentinel.inputs(place, spread)
 
     def sums(self, modules: Iterable[Any], total: float) -> None:
         """Hear what the inputs of modules that are smoothed together come to, which must be finite."""
+        for _, place in self._places(modules):
+            self._sentinel.finite(place, "the sum of its inputs", total)
+
+    def _places(self, modules: Iterable[Any]) -> Iterator[tuple[Any, Place]]:
+        """Yield those of some modules that are quantized, and where they are."""
         chosen = set(self._follower.chosen.values())
         for module in modules:
             if module in chosen:
-                self._sentinel.finite(self._follower.place(module), "the sum of its inputs", total)
+                yield module, self._follower.place(module)
 
 
 def awq(watch: Watch) -> Any:
@@ -158,3 +156,18 @@ class _Heard:
 
     def __exit__(self, *_: object) -> None:
         """End nothing: what was found is passed on already."""
+
+
+def _nearest(module: Any, weight: "Tensor") -> "Callable[[slice], Tensor]":
+    """Return what rounds some rows of a module's weight to the nearest, by the module's scales."""
+    from compressed_tensors.quantization import fake_quantize
+
+    def rounded(rows: slice) -> "Tensor":
+        scale, zero_point = (
+            one[rows] if one is not None and len(one) == len(weight) else one  # else one is for all rows
+            for one in (module.weight_scale, getattr(module, "weight_zero_point", None))
+        )
+        now: Tensor = fake_quantize(weight[rows], scale, zero_point, module.quantization_scheme.weights)
+        return now
+
+    return rounded

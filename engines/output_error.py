@@ -4,7 +4,7 @@ Functions on tensors; refuse to know what is too much. All errors are parts of a
 1 is what a matrix of zeros has.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,16 +23,22 @@ def spread(moments: "Tensor") -> float:
             number in it is not.
     """
     trace = moments.diagonal().double().sum().item()
-    squares = sum(part.double().square().sum().item() for part in _parts(moments))
+    squares = sum(moments[rows].double().square().sum().item() for rows in _rows(moments))
     return 1 - squares / trace**2 if trace else float("nan") if squares else 0.0
 
 
-def weight_error(weight: "Tensor", rounded: "Tensor") -> float:
-    """Return the error of the weights alone, as if all inputs were alike in size."""
+def weight_error(weight: "Tensor", rounded: "Callable[[slice], Tensor]") -> float:
+    """Return the error of the weights alone, as if all inputs were alike in size.
+
+    Args:
+        weight: as it was.
+        rounded: returns some of its rows as they are now.
+    """
     lost = whole = 0.0
-    for before, after in zip(_parts(weight), _parts(rounded), strict=True):
-        lost += (before.float() - after.float()).double().square().sum().item()
-        whole += before.double().square().sum().item()
+    for rows in _rows(weight):
+        before = weight[rows].double()
+        lost += (before - rounded(rows).double()).square().sum().item()
+        whole += before.square().sum().item()
     return _part(lost, whole)
 
 
@@ -64,8 +70,8 @@ class Weighed:
             rounded: as it is now.
         """
         moved = 0.0
-        for before, after in zip(_parts(weight), _parts(rounded), strict=True):
-            moved += ((before.float() - after.float()) * self.seen).double().square().sum().item()
+        for rows in _rows(weight):
+            moved += ((weight[rows].float() - rounded[rows].float()) * self.seen).double().square().sum().item()
         lost = 2 * loss - damp * self.mean * moved
         return _part(max(lost, 0.0), self.output_energy)  # what is not a number stays so
 
@@ -73,9 +79,9 @@ class Weighed:
 def weigh(weight: "Tensor", hessian: "Tensor") -> Weighed:
     """Look at a matrix and the Hessian of its inputs, before it is damped and inverted."""
     energy = 0.0
-    for part in _parts(weight):
-        rows = part.float()
-        energy += (rows @ hessian).mul_(rows).double().sum().item()
+    for rows in _rows(weight):
+        part = weight[rows].float()
+        energy += (part @ hessian).mul_(part).double().sum().item()
     diagonal = hessian.diagonal()
     seen = diagonal != 0
     return Weighed(energy, diagonal.where(seen, 1.0).mean().item(), seen)
@@ -114,10 +120,10 @@ def _outputs(inputs: "Tensor", weight: "Tensor") -> "Tensor":
     return (inputs.to(weight.device) @ weight.float().T).cpu()
 
 
-def _parts(matrix: "Tensor") -> "Iterator[Tensor]":
-    rows = max(1, CHUNK_ELEMENTS // max(1, matrix.shape[1]))
-    for first in range(0, len(matrix), rows):
-        yield matrix[first : first + rows]
+def _rows(matrix: "Tensor") -> Iterator[slice]:
+    count = max(1, CHUNK_ELEMENTS // max(1, matrix.shape[1]))
+    for first in range(0, len(matrix), count):
+        yield slice(first, first + count)
 
 
 def _part(lost: float, whole: float) -> float:

@@ -1,5 +1,6 @@
 """The sentinel: what it stops at and how it says so, and that each engine stops where it must, and nowhere else."""
 
+import contextlib
 import math
 import re
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from core.errors import Diverged, ErrorKind, ModelUnsupported
-from engines import calibration
+from engines import calibration, gptqmodel_watch, llmcompressor_watch
 from engines.calibration import Calibration
 from engines.context import Measurement, Progress
 from engines.methods.base import CalibratedParams, Material, registered
@@ -340,3 +341,29 @@ def test_presets_are_among_them(tiny: Path, make_context: conftest.MakeContext) 
                     for one in tried
                 ), preset
     making.quantize(parse_recipe("fp8"), make_context(), tiny, make_context)
+
+
+@pytest.mark.parametrize("name", ["gptq", "awq"])
+def test_what_gptqmodel_writes_is_the_same_unwatched(
+    name: str, two_layers: Path, make_context: conftest.MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = weights_of(RECIPES[name], two_layers, make_context)
+    monkeypatch.setattr(gptqmodel_watch, "watching", lambda _: contextlib.nullcontext())
+    assert weights_of(RECIPES[name], two_layers, make_context) == watched
+
+
+@pytest.mark.parametrize("name", ["int4", "int8 w8a8", "awq as compressed-tensors", "fp8 static"])
+def test_what_llm_compressor_writes_is_the_same_unwatched(
+    name: str, two_layers: Path, make_context: conftest.MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = weights_of(RECIPES[name], two_layers, make_context)
+    for method in ("done", "missed", "nearest", "smoothed", "sums"):
+        monkeypatch.setattr(llmcompressor_watch.Watch, method, lambda *_: None)
+    monkeypatch.setattr(llmcompressor_watch.Watch, "rounding", lambda _, its_own: its_own)
+    assert weights_of(RECIPES[name], two_layers, make_context) == watched
+
+
+def weights_of(recipe: dict[str, Any], model: Path, make_context: conftest.MakeContext) -> bytes:
+    context = make_context()
+    making.quantize(parse_recipe(recipe), context, model, make_context)
+    return (context.output / "model.safetensors").read_bytes()
