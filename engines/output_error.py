@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHUNK_ELEMENTS = 2**22  # of float32, looked at together, so that nothing of a matrix's size lies beside it
-SAMPLED_ROWS = 512  # of inputs that are not summed up
+SAMPLED_ROWS = 128  # or up to twice as many, of inputs that are not summed up: of each of many experts, too
 
 
 def spread(moments: "Tensor") -> float:
