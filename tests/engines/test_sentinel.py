@@ -300,14 +300,14 @@ def test_a_loss_that_is_not_finite_stops_gptq(
     assert re.match(r"Layer 0, .*: its loss is nan\.", stopped_at(RECIPES["gptq"], two_layers, make_context))
 
 
-SOME = {"calibration_samples": 32, "calibration_tokens": 128}
+SOME = {"calibration_samples": 16, "calibration_tokens": 128}
 # What each method can be asked for that rounds differently, and all presets. Of 2 bits a module loses up to a third.
 CLEAN: dict[str, Any] = {
     **{f"gptq {bits}": {"method": "gptq", "bits": bits, **SOME} for bits in (3, 4, 8)},
     "gptq 2, groups of 64": {"method": "gptq", "bits": 2, "group_size": 64, **SOME},
     "gptq 2, rows, in order": {"method": "gptq", "bits": 2, "group_size": -1, "desc_act": True, **SOME},
     "gptq 4, asymmetric": {"method": "gptq", "sym": False, "desc_act": True, "static_groups": True, **SOME},
-    **{name: {**recipe, **SOME} for name, recipe in RECIPES.items() if name in LOOK_AT_INPUTS},
+    **{name: {**recipe, **SOME} for name, recipe in RECIPES.items() if name in LOOK_AT_INPUTS[1:]},
     "int4, asymmetric rows": {"method": "int4", "group_size": -1, "symmetric": False, "actorder": "none", **SOME},
     "awq, symmetric": {"method": "awq", "zero_point": False, "group_size": 32, **SOME},
     "fp8 static": {"method": "fp8", "activations": "static", **SOME},
@@ -316,15 +316,17 @@ CLEAN: dict[str, Any] = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", CLEAN)
-def test_over_five_clean_seeds_nothing_stops(name: str, tiny: Path, make_context: conftest.MakeContext) -> None:
-    for seed in range(5):
-        measured: list[Measurement] = []
-        recipe = parse_recipe({**CLEAN[name], "seed": seed})
-        making.quantize(recipe, make_context(measured=measured), tiny, make_context)
-        errors = [value for one in measured for key, value in one.values.items() if key.endswith("_error")]
-        assert len(errors) == (6 * 7 if recipe.method.name != "gguf" else 0)
-        assert max(errors, default=0) < 0.4
+def test_over_five_clean_seeds_nothing_stops(
+    name: str, seed: int, tiny: Path, make_context: conftest.MakeContext
+) -> None:
+    measured: list[Measurement] = []
+    recipe = parse_recipe({**CLEAN[name], "seed": seed})
+    making.quantize(recipe, make_context(measured=measured), tiny, make_context)
+    errors = [value for one in measured for key, value in one.values.items() if key.endswith("_error")]
+    assert len(errors) == (6 * 7 if recipe.method.name != "gguf" else 0)
+    assert max(errors, default=0) < 0.4
 
 
 @pytest.mark.slow
