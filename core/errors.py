@@ -18,6 +18,7 @@
     │   ├── DestinationRefused  likewise of where a result goes, or something is there already
     │   ├── SourceInvalid       a folder that is not a complete, safe model
     │   ├── ModelUnsupported    an architecture or a tokenizer that an engine does not know
+    │   ├── Diverged            quantizing went wrong in a module: the same work goes wrong the same way
     │   └── VerificationFailed  a result that is not what was asked for: the same result fails the same way
     ├── WorkError               the work went wrong: retried with backoff
     │   ├── WorkerLost          the lease ran out while the work was being done
@@ -165,6 +166,12 @@ class ModelUnsupported(RequestError):
     """An architecture or a tokenizer that an engine does not know."""
 
     code = "model_unsupported"
+
+
+class Diverged(RequestError):
+    """Quantizing went wrong in a module, by its numbers."""
+
+    code = "quantization_diverged"
 
 
 class VerificationFailed(RequestError):

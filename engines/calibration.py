@@ -31,6 +31,7 @@ TEXT_NAME = "samples.txt"
 
 FEWEST = 0.1  # of the samples that were asked for
 UNKNOWN_MANY, UNKNOWN_MAX = 0.001, 0.1  # of all tokens
+REPEATED_MAX = 0.9  # of all tokens are one: half of deeply indented code may be blanks, where each is a token
 PIECE_BYTES = 2**20
 PIECE_CHARACTERS = 2**20  # no built-in text is as long, so that those are tokenized whole
 TOKENS_FEW = 16_384  # in all; papers use 128 samples of 2048
@@ -126,8 +127,8 @@ def write_samples(
         own: the text that is meant, where it is no built-in one.
 
     Raises:
-        ModelUnsupported: the text is too short, the tokenizer knows too little of it, or the result would be judged on
-            what it was calibrated on.
+        ModelUnsupported: the text is too short or repeats one token, the tokenizer knows too little of it, or the
+            result would be judged on what it was calibrated on.
     """
     import numpy as np
     from safetensors.numpy import save_file
@@ -135,6 +136,7 @@ def write_samples(
     tokenizer = load_tokenizer(tokenizer_folder)
     parts = _built_in(wanted.text) if own is None else [_read_own(own)]
     rows = np.array(_draw(tokenizer, wanted, parts), dtype=np.int32)
+    _require_variety(tokenizer, rows)
     # One token of each makes room for the newline, or what begins a text, so that the text cuts into the samples again.
     cut = slice(0, -1) if leading_bos(tokenizer) is None else slice(1, None)
     texts = (tokenizer.decode(row[cut].tolist()) for row in rows)
@@ -242,6 +244,25 @@ def _chat_warnings(tokenizer: Any, own: OwnText | None) -> Iterator[str]:
     count = sum(not isinstance(document, str) for document in _read_own(own))
     if count and tokenizer.chat_template is None:
         yield f"The model has no chat template: of {count} conversations the contents were joined by blank lines."
+
+
+def _require_variety(tokenizer: Any, rows: "NDArray[np.int32]") -> None:
+    """Refuse samples of one token over and over, which show a method nothing of what the model does.
+
+    Raises:
+        ModelUnsupported: naming the token.
+    """
+    import numpy as np
+
+    counts = np.bincount(rows.ravel())
+    share = counts.max() / rows.size
+    if share > REPEATED_MAX:
+        token = tokenizer.decode([int(counts.argmax())])
+        raise ModelUnsupported(
+            f"{share:.1%} of the calibration text is one token, {token!r}, and at most {REPEATED_MAX:.0%} may be: the "
+            "inputs that it gives each layer are all alike. Choose a text that says different things.",
+            param=PARAM,
+        )
 
 
 def _unknown_share(tokenizer: Any, rows: "NDArray[np.int32]") -> float:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from core.errors import ModelUnsupported
+from engines.sentinel import Place
 
 SPLIT_NUMBER, SPLIT_COUNT, SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
 _PART = re.compile(r"(?P<stem>.+)-00001-of-(?P<count>\d{5})\.gguf")
+IN_BLOCK = re.compile(r"blk\.(?P<layer>\d+)\.(?P<matrix>.+)\.weight")
 
 
 class GgufFacts(TypedDict):
@@ -114,6 +116,12 @@ def read_gguf_facts(path: Path) -> GgufFacts:
 def type_name(tensor: Any) -> str:
     """Return a tensor's type as llama.cpp spells it, such as ``q4_K``."""
     return str(tensor.tensor_type.name).lower().replace("_k", "_K")
+
+
+def place_of_tensor(name: str) -> Place:
+    """Return where a tensor is."""
+    found = IN_BLOCK.fullmatch(name)
+    return Place(int(found["layer"]), found["matrix"]) if found else Place(-1, name)
 
 
 def is_matrix(tensor: Any) -> bool:

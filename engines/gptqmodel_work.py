@@ -1,6 +1,7 @@
 """A model made into a GPTQ or AWQ checkpoint: GPTQModel's run, and what is made good in its files afterwards."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ToolFailed
-from engines import calibration, gptqmodel
+from engines import calibration, gptqmodel, gptqmodel_watch
 from engines.checkpoints import keep_companions, keep_precision
 from engines.context import EngineContext, Progress
 from engines.families import RESUMED_BY_GPTQMODEL, family
@@ -20,6 +21,7 @@ from engines.gptqmodel import Kind
 from engines.gptqmodel_checkpoint import CURRENT, CheckpointRefused, Checkpoints, newest_files
 from engines.memory_errors import told_as_not_fitting
 from engines.model_facts import ModelFacts
+from engines.sentinel import Place, Sentinel
 from engines.source import CONFIG_NAME
 
 CHECKPOINTS = "checkpoints"  # GPTQModel's, in the scratch folder
@@ -39,6 +41,7 @@ class Work:
         dtype: in what to compute, as torch names it.
         steps: how many layers it goes through, the output head included where it is quantized.
         state_bytes: about what a checkpoint holds beside finished layers; 0 where none can be made.
+        sentinel: watches it.
     """
 
     kind: Kind
@@ -47,6 +50,7 @@ class Work:
     dtype: str
     steps: int
     state_bytes: int
+    sentinel: Sentinel
 
 
 def resumption() -> str:
@@ -78,6 +82,7 @@ def make(context: EngineContext, source: Path, samples: Path, work: Work) -> Map
 
     Raises:
         ModelUnsupported: GPTQModel does not know the architecture, or cannot do it.
+        Diverged: a module's numbers say that the result is of no use.
         ToolFailed: GPTQModel left a module as it was.
         DoesNotFit: memory ran out.
     """
@@ -121,7 +126,8 @@ def _quantized(
     model = gptqmodel.load_to_quantize(source, work.kind, config, context.device, work.dtype)
     model.subset_callback = follower
     batch = max(1, BATCH_TOKENS // len(rows[0]))
-    return model, gptqmodel.quantize(model, work.kind, rows, batch, follower.checkpoints)
+    with gptqmodel_watch.watching(work.sentinel):
+        return model, gptqmodel.quantize(model, work.kind, rows, batch, follower.checkpoints)
 
 
 class _Follower:
@@ -134,6 +140,7 @@ class _Follower:
     def __init__(self, context: EngineContext, work: Work) -> None:
         self._context = context
         self._steps = work.steps
+        self._sentinel = work.sentinel
         self._measured = 0
         self.checkpoints: Checkpoints | None = None
         if work.state_bytes:
@@ -182,7 +189,8 @@ class _Follower:
     def measure(self, logged: Sequence[Mapping[str, Any]]) -> None:
         """Pass on what has come to the log since the last time."""
         for one in gptqmodel.measurements(logged[self._measured :]):
-            self._context.measure(one)
+            values = {**one.values, **self._sentinel.found.get(Place(one.layer, one.module), {})}
+            self._context.measure(dataclasses.replace(one, values=values))
         self._measured = max(self._measured, len(logged))
 
     def subset_event(self, *, stage: str, layer_idx: int, subset_index: int, subset_total: int, **event: Any) -> None:

@@ -12,12 +12,13 @@ from typing import TypedDict
 from core.errors import ModelUnsupported
 from engines import calibration
 from engines.context import EngineContext, Progress
-from engines.gguf_file import GgufModel, gguf_in, open_gguf
+from engines.gguf_file import GgufModel, gguf_in, open_gguf, place_of_tensor
 from engines.gguf_plan import quantizable
 from engines.imatrix_file import CHUNKS, COUNTS, IMATRIX_NAME, SUMS
 from engines.llama_cpp import run_tool
 from engines.methods.base import Forecast
 from engines.model_facts import ModelFacts
+from engines.sentinel import Place, Sentinel
 
 TEXT_NAME = calibration.TEXT_NAME  # as it stands in the file
 
@@ -71,7 +72,8 @@ def write_imatrix(context: EngineContext, lossless: Path, samples: Path) -> Imat
         samples: the folder that ``calibration.write_samples`` filled.
 
     Raises:
-        ModelUnsupported: the model gives numbers that are not finite, or nothing at all.
+        Diverged: the model gives numbers that are not finite, or an expert saw no token.
+        ModelUnsupported: the model gives nothing at all.
         ToolFailed: llama-imatrix refused or failed.
         DoesNotFit: memory or disk ran out.
     """
@@ -99,7 +101,7 @@ def write_imatrix(context: EngineContext, lossless: Path, samples: Path) -> Imat
     facts = ImatrixFacts(
         chunks=int(written.value(CHUNKS)), tokens=tokens, matrices=len(wanted), entries=len(entries), warnings=[]
     )
-    facts["warnings"] += _warnings(written, sorted(wanted - entries), entries)
+    facts["warnings"] += _warnings(sorted(wanted - entries))
     return facts
 
 
@@ -109,37 +111,33 @@ def _matrices(model: Path) -> set[str]:
 
 
 def _require_sound(written: GgufModel, entries: set[str]) -> None:
-    import numpy as np
+    """Refuse what would be weighed by numbers that mean nothing.
 
+    For an expert that no token went to llama-quantize puts ones in (``load_imatrix`` in
+    ``tools/quantize/quantize.cpp``) and rounds on, in any type, as if every column mattered alike.
+
+    Raises:
+        Diverged: naming the layer, and the expert.
+        ModelUnsupported: there is nothing at all.
+    """
     if not entries:
         raise ModelUnsupported("llama-imatrix found no matrix in this model that it could measure. Leave out imatrix.")
-    for name in entries:
-        sums = written.tensors[f"{name}{SUMS}"].data
-        if not np.isfinite(sums).all() or not sums.any():
-            raise ModelUnsupported(f"The importance of {name} is not finite, or nothing: leave out imatrix.")
+    sentinel = Sentinel({}, "leave out imatrix")
+    for name in sorted(entries):
+        sums, counts = (written.tensors[f"{name}{suffix}"].data for suffix in (SUMS, COUNTS))
+        place = place_of_tensor(name)
+        sentinel.finite(place, "the sum of its inputs' squares", float(sums.astype("float64").sum()))
+        for expert, count in enumerate(counts.ravel()):
+            if not count:
+                sentinel.unseen(Place(place.layer, f"{place.module} of expert {expert}"))
+        if not sums.any():
+            raise ModelUnsupported(f"The importance of {name} is nothing: leave out imatrix.")
 
 
-def _warnings(written: GgufModel, missing: list[str], entries: set[str]) -> Iterator[str]:
-    """Yield what no text reached.
-
-    llama-quantize refuses low bits for a matrix without an entry. For an expert that no token went to it puts ones in
-    (``load_imatrix`` in ``tools/quantize/quantize.cpp``) and rounds on, in any type. That is a warning and no refusal:
-    such an expert is rounded by its weights alone, hardly worse (with ones in the place of everything the perplexity of
-    tiny-llama-6m rises by 2 % in IQ3_XXS, 7 % in IQ2_XXS, 5 % in IQ1_S), and some models have experts that no text
-    reaches.
-    """
+def _warnings(missing: list[str]) -> Iterator[str]:
+    """Yield which matrices have no entry; llama-quantize refuses low bits for these."""
     if missing:
         yield (
             f"{len(missing)} matrices have no importance, such as {', '.join(missing[:NAMED_MAX])}: types below three "
             "bits cannot be used for them."
-        )
-    counts = {name: written.tensors[f"{name}{COUNTS}"].data for name in entries}
-    unseen = sorted(name for name, count in counts.items() if not count.all())
-    if unseen:
-        experts = sum(int((counts[name] == 0).sum()) for name in unseen)
-        yield (
-            f"No calibration text reached {experts} experts' matrices in {len(unseen)} tensors, such as "
-            f"{', '.join(unseen[:NAMED_MAX])}: llama.cpp rounds them as if every column mattered alike, which costs "
-            "most in the types below three bits that need an importance matrix. Raise calibration_samples, or choose a "
-            "text that is more like what the model will be used for."
         )

@@ -1,11 +1,12 @@
 """How far an engine is that goes through a model layer by layer, perhaps more than once, and hears of each module."""
 
-import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from engines.context import EngineContext, Measurement, Progress
+from engines.sentinel import Place
 
 IN_LAYER = re.compile(r"(.*?\.)?(?P<layer>\d+)\.(?P<module>.+)")
 
@@ -39,14 +40,16 @@ class LayerProgress:
         self._before, self._total = index * self._layer_count, passes * self._layer_count
         self._layer = self._modules = 0
 
-    def module_done(self, module: Any, loss: float, seconds: float) -> None:
-        """Note a module's loss."""
-        name = self._names[module]
-        layer, place = place_of(name)
+    def place(self, module: Any) -> Place:
+        """Return where one of the chosen modules is."""
+        return place_of(self._names[module])
+
+    def module_done(self, module: Any, values: Mapping[str, float]) -> None:
+        """Note what was measured of a module, once its work is done."""
+        layer, place = self.place(module)
         self._modules += 1
-        if math.isfinite(loss):
-            self._context.measure(Measurement(layer, place, {"loss": loss, "seconds": round(seconds, 3)}))
-        self._report(min(self._modules / self._of_layer[layer], 1.0), name)
+        self._context.measure(Measurement(layer, place, values))
+        self._report(min(self._modules / self._of_layer[layer], 1.0), self._names[module])
 
     def layer_done(self) -> None:
         """Note that a layer is done; what follows the last counts as none."""
@@ -64,7 +67,7 @@ class LayerProgress:
         self._context.report(Progress(round(done, 3), self._total, "layers", message))
 
 
-def place_of(name: str) -> tuple[int, str]:
+def place_of(name: str) -> Place:
     """Return the layer and the name within it; -1 for what is in none."""
     match = IN_LAYER.fullmatch(name)
-    return (int(match["layer"]), match["module"]) if match else (-1, name)
+    return Place(int(match["layer"]), match["module"]) if match else Place(-1, name)

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import DoesNotFit, ModelUnsupported, ToolFailed
+from core.errors import Diverged, DoesNotFit, ModelUnsupported, ToolFailed
+from engines.gguf_file import place_of_tensor
+from engines.sentinel import not_finite
 
 VERSION = "llama.cpp (llama-cpp-python 0.3.36)"
 
@@ -23,6 +25,7 @@ ERROR_LINES_MAX = 8
 LOG_WARNING = 3
 LOG_CONTINUED = 5
 # ggml's streams do not say why a write failed; a full disk is what makes one fail.
+NOT_FINITE = re.compile(r"tensor '(?P<weight>[^']+)' has invalid data|non-finite values detected in (?P<inputs>\S+)")
 DISK_FULL = re.compile(r"no space left on device|iostream error|file too large|quota exceeded", re.IGNORECASE)
 TELLING = re.compile(r"error|fail|invalid|unknown|unable|cannot", re.IGNORECASE)
 MEMORY_FULL = re.compile(r"std::bad_alloc|failed to allocate|out of memory", re.IGNORECASE)
@@ -55,6 +58,7 @@ def run_tool(
 
     Raises:
         DoesNotFit: memory or disk ran out.
+        Diverged: it met numbers that are not finite.
         ToolFailed: the program failed, with the last that it said.
     """
     command = [tool(name), *arguments]
@@ -83,12 +87,14 @@ def run_tool(
         raise _failure(name, process.returncode, [line for line in last if line])
 
 
-def _failure(name: str, code: int, last: Sequence[str]) -> DoesNotFit | ToolFailed:
+def _failure(name: str, code: int, last: Sequence[str]) -> DoesNotFit | Diverged | ToolFailed:
     said = "\n".join(last)
     if DISK_FULL.search(said):
         return DoesNotFit(f"The disk is full: {name} could not write its result. Free space in the scratch folder.")
     if MEMORY_FULL.search(said):
         return DoesNotFit(f"{name} ran out of memory. Use a machine with more of it.")
+    if found := NOT_FINITE.search(said):
+        return not_finite(place_of_tensor(found["weight"] or found["inputs"]), f"{found[0]}, says {name}")
     # A warning among the last lines is noise; what names a failure is said.
     telling = [line for line in last if TELLING.search(line)] or last[-1:]
     ending = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"

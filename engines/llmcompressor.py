@@ -6,12 +6,10 @@ is not used: it sets environment variables, looks for a processor, and takes whi
 """
 
 import contextlib
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from core.errors import ModelUnsupported, ToolFailed
 from engines import calibration
@@ -21,7 +19,9 @@ from engines.context import EngineContext, Progress
 from engines.experts_apart import load_with_experts_apart
 from engines.layer_progress import LayerProgress
 from engines.llmcompressor_files import save, tidy
+from engines.llmcompressor_watch import Watch, awq, smoothquant
 from engines.memory_errors import is_memory_error, told_as_not_fitting
+from engines.sentinel import Sentinel
 from engines.source import inspect_snapshot
 
 READER = "compressed-tensors 0.19.0"  # writes and reads the files
@@ -55,7 +55,9 @@ class Plan:
     smoothing_strength: float = 0.5
 
 
-def quantize(context: EngineContext, source: Path, samples: Path | None, plan: Plan) -> dict[str, Any]:
+def quantize(
+    context: EngineContext, source: Path, samples: Path | None, plan: Plan, sentinel: Sentinel
+) -> dict[str, Any]:
     """Write a compressed-tensors checkpoint of a model into ``context.output``.
 
     Args:
@@ -63,12 +65,13 @@ def quantize(context: EngineContext, source: Path, samples: Path | None, plan: P
         source: the model.
         samples: the folder of calibration samples; None where no text is looked at.
         plan: how.
+        sentinel: watches it.
 
     Returns:
-        facts of the result as really written; with GPTQ how many modules were ``rounded_to_nearest`` because their
-        Hessian could not be inverted.
+        facts of the result as really written.
 
     Raises:
+        Diverged: a module's numbers say that the result is of no use.
         ModelUnsupported: transformers or llm-compressor cannot work on the architecture.
         ToolFailed: a layer was left as it was.
         DoesNotFit: memory ran out.
@@ -81,8 +84,9 @@ def quantize(context: EngineContext, source: Path, samples: Path | None, plan: P
         model = load_with_experts_apart(source, facts.dtype)
         chosen = _choose(model, plan.scheme)
         follower = LayerProgress(context, chosen, facts.layer_count)
-        with _steered(context, follower):
-            nearest = _apply(model, plan, _batches(samples), follower)
+        watch = Watch(follower, sentinel)
+        with _steered(context, watch):
+            _apply(model, plan, _batches(samples), follower, watch)
         follower.saving()
         save(model, context.output)
     del model
@@ -90,7 +94,7 @@ def quantize(context: EngineContext, source: Path, samples: Path | None, plan: P
     if written["quantized_modules"] != len(chosen):
         count = written["quantized_modules"]
         raise ToolFailed(f"llm-compressor wrote {count} quantized modules, and {len(chosen)} were to be.")
-    return {**written, **({} if plan.rounding == "nearest" else {"rounded_to_nearest": nearest})}
+    return dict(written)
 
 
 def _choose(model: Any, scheme: Scheme) -> dict[str, Any]:
@@ -122,8 +126,8 @@ def _batches(samples: Path | None) -> Any:
     return DataLoader(items, batch_size=max(1, BATCH_TOKENS // len(rows[0])))
 
 
-def _apply(model: Any, plan: Plan, batches: Any, follower: LayerProgress) -> int:
-    """Quantize the model in place; return how many modules GPTQ could only round to the nearest code.
+def _apply(model: Any, plan: Plan, batches: Any, follower: LayerProgress, watch: Watch) -> None:
+    """Quantize the model in place.
 
     Each algorithm goes through all layers before the next: GPTQ must see the inputs that smoothing leaves.
 
@@ -135,7 +139,7 @@ def _apply(model: Any, plan: Plan, batches: Any, follower: LayerProgress) -> int
     from llmcompressor.modeling.offset_norm import norm_calibration_context
     from torch.fx.proxy import TraceError
 
-    passes = _modifiers(model, plan, follower.chosen)
+    passes = _modifiers(model, plan, follower.chosen, watch)
     listener = _listener(follower)
     with create_session() as session, norm_calibration_context(model), moe_calibration_context():
         try:
@@ -146,15 +150,15 @@ def _apply(model: Any, plan: Plan, batches: Any, follower: LayerProgress) -> int
             raise _unsupported(model, error) from error
         for index, modifier in enumerate(passes):
             follower.begin(index, len(passes))
+            if modifier is passes[-1]:
+                listener.look = watch.nearest if plan.rounding == "nearest" else watch.missed
             session.lifecycle.recipe.modifiers = [modifier, listener]
             try:
                 _go_through(model, batches if modifier.requires_calibration_data else None, follower)
             except (TraceError, ValueError) as error:
                 raise _unsupported(model, error) from error
-        nearest = sum(len(getattr(modifier, "_rtn_fallback_module_names", ())) for modifier in passes)
         session.lifecycle.recipe.modifiers = [*passes, listener]
         session.finalize()
-    return nearest
 
 
 def _unsupported(model: Any, error: Exception) -> ModelUnsupported:
@@ -162,13 +166,12 @@ def _unsupported(model: Any, error: Exception) -> ModelUnsupported:
     return ModelUnsupported(f"llm-compressor cannot work on {type(model).__name__} in this way: {reason}")
 
 
-def _modifiers(model: Any, plan: Plan, chosen: dict[str, Any]) -> list[Any]:
+def _modifiers(model: Any, plan: Plan, chosen: dict[str, Any], watch: Watch) -> list[Any]:
     """Return llm-compressor's algorithms, in the order in which they go through the model."""
     import torch
     from compressed_tensors.quantization import QuantizationScheme
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.quantization import QuantizationModifier
-    from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
 
     modules = dict(model.named_modules())
     left_out = [name for name, one in modules.items() if isinstance(one, torch.nn.Linear) and name not in chosen]
@@ -181,35 +184,20 @@ def _modifiers(model: Any, plan: Plan, chosen: dict[str, Any]) -> list[Any]:
         # A norm is left alone where all that follow it are left out.
         norms = [name for name in modules if name.endswith("norm")]
         passes.append(
-            SmoothQuantModifier(
+            smoothquant(
+                watch,
                 smoothing_strength=plan.smoothing_strength,
                 ignore=[*left_out, *norms],
                 mappings=SANDWICHED if any(name.endswith(BEFORE_MLP) for name in norms) else None,
             )
         )
     if plan.scheme.smoothing == "pairs":
-        passes.append(_awq())
+        passes.append(awq(watch))
     if plan.rounding == "nearest":
         return [*passes, QuantizationModifier(**where)]
     options = {"dampening_frac": plan.dampening_frac, "actorder": plan.actorder}
     # Modules of one shape could be rounded together, as many as the free memory takes: results would depend on it.
     return [*passes, GPTQModifier(batched_quantization=None, **options, **where)]
-
-
-def _awq() -> Any:
-    """Return llm-compressor's AWQ, keeping of each batch that it tries only what is compared.
-
-    By itself it keeps the scores of attention as well, of all samples at once: 34 GiB for 128 samples of 2048
-    tokens and 32 heads.
-    """
-    from llmcompressor.modifiers.transform.awq import AWQModifier
-
-    class OutputsAlone(AWQModifier):  # type: ignore[misc] # its library has no types
-        def _run_samples(self, module: Any) -> list[Any]:
-            outputs = (module(**batch) for batch in self._parent_args_cache[module])
-            return [output[0] if isinstance(output, tuple) else output for output in outputs]
-
-    return OutputsAlone()
 
 
 def _go_through(model: Any, batches: Any, follower: LayerProgress) -> None:
@@ -230,57 +218,42 @@ def _go_through(model: Any, batches: Any, follower: LayerProgress) -> None:
 
 
 @contextlib.contextmanager
-def _steered(context: EngineContext, follower: LayerProgress) -> Iterator[None]:
-    """Have llm-compressor use the context's device and tell us of each module's loss, for as long as this lasts.
+def _steered(context: EngineContext, watch: Watch) -> Iterator[None]:
+    """Have llm-compressor use the context's device and tell us of each module, for as long as this lasts.
 
     It has no arguments for either. On a CPU alone AWQ would fail, too, when it pins memory for a GPU.
     """
     import torch
     from compressed_tensors.utils import patch_attr
     from llmcompressor.modifiers.gptq import base as gptq
-    from llmcompressor.modifiers.transform.awq import base as awq
+    from llmcompressor.modifiers.transform.awq import base as own_awq
     from llmcompressor.pipelines.sequential import pipeline
 
-    class Unpinned(awq.IntermediatesCache):  # type: ignore[misc] # its library has no types
+    class Unpinned(own_awq.IntermediatesCache):  # type: ignore[misc] # its library has no types
         def pin_memory(self, batch_index: int, input_names: list[str] | None = None) -> None:
             pass
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(patch_attr(pipeline, "get_main_device", lambda: torch.device(context.device)))
-        stack.enter_context(patch_attr(gptq, "CompressionLogger", partial(_Heard, follower)))
+        stack.enter_context(patch_attr(gptq, "CompressionLogger", watch.logger))
+        stack.enter_context(patch_attr(gptq, "quantize_weight", watch.rounding(gptq.quantize_weight)))
         if context.device == "cpu":
-            stack.enter_context(patch_attr(awq, "IntermediatesCache", Unpinned))
+            stack.enter_context(patch_attr(own_awq, "IntermediatesCache", Unpinned))
         yield
 
 
 def _listener(follower: LayerProgress) -> Any:
-    """Return an algorithm that changes nothing, and hears when a layer is done."""
+    """Return an algorithm that changes nothing, and hears when a layer is done; ``look`` is given its modules."""
     from llmcompressor.modifiers import Modifier
 
     class Listener(Modifier):  # type: ignore[misc] # its library has no types
+        look: Callable[[Sequence[Any]], None] = lambda _: None
+
         def on_initialize(self, state: Any, **_: Any) -> bool:
             return True
 
         def on_sequential_epoch_end(self, state: Any, event: Any, modules: Sequence[Any], **_: Any) -> None:
+            self.look(modules)
             follower.layer_done()
 
     return Listener()
-
-
-class _Heard:
-    """Stands where llm-compressor would write a module's loss to its log."""
-
-    def __init__(self, follower: LayerProgress, module: Any) -> None:
-        self._follower = follower
-        self._module = module
-        self._began = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def set_results(self, name: str, loss: float) -> None:
-        """Pass on what was found; ``name`` is the algorithm's."""
-        self._follower.module_done(self._module, loss, time.monotonic() - self._began)
-
-    def __exit__(self, *_: object) -> None:
-        """End nothing: what was found is passed on already."""

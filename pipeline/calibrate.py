@@ -20,7 +20,7 @@ class Calibrate(StepKind):
     """Done once for all the recipes that look at the same samples."""
 
     name = "calibrate"
-    version = 2
+    version = 3
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the library that tokenizes."""

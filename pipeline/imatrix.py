@@ -12,7 +12,7 @@ class Imatrix(StepKind):
     """Done once for all the types that are weighed by the same samples."""
 
     name = "imatrix"
-    version = 1
+    version = 2
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return llama.cpp's version."""

@@ -14,10 +14,12 @@ from engines.group_sizes import require_groups
 from engines.methods.base import Forecast, Material
 from engines.model_facts import ModelFacts
 from engines.module_rules import dynamic, packing, require_alike, require_matches
+from engines.sentinel import Sentinel
 from engines.source import ANYWHERE, inspect_snapshot, weight_tensors
 
 BITS = 4
 ANOTHER = "another method"
+SEES_ALL = "format compressed-tensors, whose experts all see all of the text"
 ROWS_AT_ONCE = 64  # GPTQModel looks for the best limits of so many rows together
 STORED_BYTES = 2  # of a number in float16 or bfloat16
 LIMIT_ROWS, LIMIT_TOKENS = 256, 512  # of so many rows at once, with so many tokens, it looks for the best limits
@@ -116,6 +118,7 @@ def quantize(context: EngineContext, material: Mapping[Material, Path], params: 
         dtype="bfloat16" if facts.dtype == "bfloat16" else "float16",
         steps=facts.layer_count,
         state_bytes=gptqmodel_work.state_bytes(facts, params),
+        sentinel=Sentinel(params.model_dump(mode="json"), SEES_ALL),
     )
     return gptqmodel_work.make(context, source, material["samples"], work)
 

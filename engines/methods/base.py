@@ -66,6 +66,18 @@ class CalibratedParams(MethodParams):
         return Calibration(self.calibration_text, self.calibration_samples, self.calibration_tokens, self.seed)
 
 
+class WatchedParams(CalibratedParams):
+    """The parameters of a method whose modules the sentinel hears of one by one, beside its own."""
+
+    max_output_error: float = Field(
+        default=0.5,
+        gt=0,
+        le=1000,
+        description="Stop at a module that loses more: of the squares of its outputs on calibration text, or of its "
+        "weights where no inputs are at hand, this part. 1 is what zeros in its place would lose",
+    )
+
+
 @dataclass(frozen=True)
 class Preset:
     """A recipe that a practitioner would choose.
@@ -120,10 +132,11 @@ class Method(abc.ABC):
         return "begins anew"
 
     def schema(self) -> dict[str, Any]:
-        """Return the JSON Schema of the parameters, those that are the method's own before those of calibration."""
+        """Return the JSON Schema of the parameters, those that are the method's own before those that others have."""
         schema = self.Params.model_json_schema()
-        named = sorted(schema["properties"].items(), key=lambda item: item[0] in CalibratedParams.model_fields)
-        return {**schema, "properties": dict(named)}
+        named, shared = schema["properties"], [*WatchedParams.__annotations__, *CalibratedParams.model_fields]
+        ordered = [name for name in named if name not in shared] + [name for name in shared if name in named]
+        return {**schema, "properties": {name: named[name] for name in ordered}}
 
     @abc.abstractmethod
     def engine(self, params: Any) -> str:

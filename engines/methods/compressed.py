@@ -14,9 +14,10 @@ from engines.checkpoints import is_in_layer
 from engines.compressed_files import OUTPUT_HEAD, WORD_BITS, Scheme
 from engines.context import EngineContext
 from engines.group_sizes import require_groups
-from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method
+from engines.methods.base import Forecast, Format, Material, Method, WatchedParams
 from engines.model_facts import ModelFacts
 from engines.module_rules import Rules, SkipRule, dynamic, require_alike, require_matches
+from engines.sentinel import Sentinel
 
 PROCESS_BYTES = 3 * 2**30  # torch with CUDA, transformers, llm-compressor
 HEADS_COPIES = 2.5  # of an output head while the result is written
@@ -26,7 +27,7 @@ KEPT_WIDTHS = 5  # of AWQ: inputs of attention, its output matrix and the feed-f
 HESSIANS_BESIDE = 6  # one for each matrix of a layer that takes the residual stream: they are summed up apart
 
 
-class CompressedParams(CalibratedParams):
+class CompressedParams(WatchedParams):
     """The parameters of each of them, beside its own."""
 
     modules: Rules[SkipRule] = Field(
@@ -147,7 +148,8 @@ class CompressedMethod(Method):
         """Write a folder as ``save_pretrained`` does, with ``quantization_config``; see ``llmcompressor.quantize``."""
         source = material["snapshot"]
         self.check_snapshot(source, params)
-        return llmcompressor.quantize(context, source, material.get("samples"), self.plan(params))
+        sentinel = Sentinel(params.model_dump(mode="json"))
+        return llmcompressor.quantize(context, source, material.get("samples"), self.plan(params), sentinel)
 
 
 def _layer_bytes(facts: ModelFacts) -> int:

@@ -20,7 +20,7 @@ from engines.gptq_files import WORD_BITS
 from engines.gptqmodel_needs import packed_bits
 from engines.gptqmodel_work import Work
 from engines.group_sizes import WHOLE_ROW, require_groups
-from engines.methods.base import CalibratedParams, Forecast, Format, Material, Method, Preset, register
+from engines.methods.base import Forecast, Format, Material, Method, Preset, WatchedParams, register
 from engines.model_facts import ModelFacts
 from engines.module_rules import (
     CHANGE,
@@ -33,11 +33,13 @@ from engines.module_rules import (
     require_matches,
     whole_name,
 )
+from engines.sentinel import Sentinel
 
 SHORT = re.compile(
     r"(?P<bits>[0-9]{1,4})bit(-g(?P<group>[0-9]{1,4})|-(?P<whole>row))?(?P<act>-desc_act)?(?P<asym>-asym)?"
 )
 WHOLE_ROWS = "-1 for whole rows"
+SEES_ALL = "int4, whose experts all see all of the text"
 HESSIANS = 3  # of the longest rows: one summed up, and two while it is inverted
 BATCH_MATRICES = 4  # as long as the longest rows: gate, up, and what becomes of them
 
@@ -54,7 +56,7 @@ class GptqRule(SkipRule):
     desc_act: bool | None = Field(default=None, description="Round the columns that matter most first")
 
 
-class GptqParams(CalibratedParams):
+class GptqParams(WatchedParams):
     """What can be chosen."""
 
     bits: Bits = Field(default=4, description="Bits of a weight")
@@ -238,6 +240,7 @@ class GptqMethod(Method):
             dtype="float32" if context.device == "cpu" else facts.dtype,  # 16-bit arithmetic is slow on CPUs
             steps=facts.layer_count + params.lm_head,
             state_bytes=gptqmodel_work.state_bytes(facts, params),
+            sentinel=Sentinel(params.model_dump(mode="json"), SEES_ALL),
         )
         return gptqmodel_work.make(context, source, material["samples"], work)
 
