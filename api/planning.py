@@ -26,6 +26,10 @@ class PlannedStep(BaseModel):
     memory_bytes: int | None = Field(description="Of the worker's main memory")
     vram_bytes: int | None = Field(description="Of a GPU; on a worker without one, of its main memory as well")
     scratch_bytes: int | None = Field(description="Of the worker's scratch disk")
+    seconds: float | None = Field(
+        description="About how long it takes on an NVIDIA H100 or, in the pool `cpu`, on two cores; null where that is "
+        "not known"
+    )
     reused: bool = Field(description="Whether it was done before, if the source has not changed since `fetched_at`")
     refused: str | None = Field(description="Why no worker could run it")
 
@@ -71,6 +75,7 @@ def _plan_object(considered: Considered, reuse: Reuse) -> Plan:
                 memory_bytes=None if model is None else step.need.memory_bytes,
                 vram_bytes=None if model is None else step.need.vram_bytes,
                 scratch_bytes=None if model is None else step.need.scratch_bytes,
+                seconds=step.seconds,
                 reused=step.kind in reuse.kinds,
                 refused=considered.beyond.get(step.kind),
             )

@@ -26,7 +26,7 @@ RECIPES: dict[str, Recipe] = {
     "fp8": {"method": "fp8"},
     "int4": {"method": "int4", **SAMPLES},
     "int8": {"method": "int8", **SAMPLES},
-    "int8, W8A16": {"method": "int8", "scheme": "w8a16"},
+    "int8, W8A16": {"method": "int8", "scheme": "w8a16", **SAMPLES},
     "fp8, static": {"method": "fp8", "activations": "static", **SAMPLES},
 }
 RESULTS = Path(__file__).parent / "results" / "time_left.md"

@@ -56,6 +56,11 @@ class Calibration:
     tokens: int
     seed: int
 
+    @property
+    def token_count(self) -> int:
+        """Tokens of all samples."""
+        return self.samples * self.tokens
+
 
 @dataclass(frozen=True)
 class OwnText:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from engines.context import EngineContext, Measurement, Progress
@@ -17,16 +17,26 @@ class LayerProgress:
     Attributes:
         chosen: the modules to quantize, by name.
         device: where they are worked on.
+
+    Args:
+        context: where progress is reported, and what is measured.
+        chosen: see above.
+        layer_count: of the model.
+        seconds: about how long each pass through the model takes of a layer; only their relations matter.
     """
 
-    def __init__(self, context: EngineContext, chosen: dict[str, Any], layer_count: int) -> None:
+    def __init__(
+        self, context: EngineContext, chosen: dict[str, Any], layer_count: int, seconds: Sequence[float]
+    ) -> None:
         self.chosen = chosen
         self.device = context.device
         self._context = context
         self._layer_count = layer_count
         self._names = {module: name for name, module in chosen.items()}
         self._of_layer = Counter(place_of(name)[0] for name in chosen)
-        self._before = self._total = self._layer = self._modules = 0
+        self._seconds = seconds
+        self._pass = 0
+        self._modules = 0  # of the layer that is worked on
 
     def by_layer(self) -> list[list[Any]]:
         """Return the modules of each layer, and at the end those that are in none."""
@@ -35,10 +45,9 @@ class LayerProgress:
             layers.setdefault(place_of(name)[0], []).append(module)
         return [layers[index] for index in sorted(layers, key=lambda index: (index < 0, index))]
 
-    def begin(self, index: int, passes: int) -> None:
-        """Begin with one of several passes through the model."""
-        self._before, self._total = index * self._layer_count, passes * self._layer_count
-        self._layer = self._modules = 0
+    def begin(self, index: int) -> None:
+        """Begin with one of the passes through the model."""
+        self._pass = index
 
     def place(self, module: Any) -> Place:
         """Return where one of the chosen modules is."""
@@ -49,22 +58,29 @@ class LayerProgress:
         layer, place = self.place(module)
         self._modules += 1
         self._context.measure(Measurement(layer, place, values))
-        self._report(min(self._modules / self._of_layer[layer], 1.0), self._names[module])
+        done = self._layer_count if layer < 0 else layer + min(self._modules / self._of_layer[layer], 1.0)
+        self._report(done, self._names[module])
 
-    def layer_done(self) -> None:
-        """Note that a layer is done; what follows the last counts as none."""
+    def layer_done(self, modules: Iterable[Any]) -> None:
+        """Note that a part of the model is done, which may be a layer.
+
+        Args:
+            modules: what it consists of.
+        """
         self._modules = 0
-        if self._layer < self._layer_count:
-            self._layer += 1
-            self._report(0.0, f"layer {self._layer - 1} is done")
+        layers = [self.place(module).layer for module in modules if module in self._names]
+        if layers and (layer := max(layers)) >= 0:
+            self._report(layer + 1, f"layer {layer} is done")
 
     def saving(self) -> None:
         """Note that all layers are done and the result is being written."""
-        self._context.report(Progress(self._total, self._total, "layers", "saving"))
+        self._context.report(Progress(self._layer_count, self._layer_count, "layers", "saving"))
 
-    def _report(self, part: float, message: str) -> None:
-        done = min(self._before + self._layer + part, self._total)
-        self._context.report(Progress(round(done, 3), self._total, "layers", message))
+    def _report(self, layers: float, message: str) -> None:
+        """Report how many layers the present pass has done, as if one pass did all the work."""
+        so_far = sum(self._seconds[: self._pass]) * self._layer_count + self._seconds[self._pass] * layers
+        done = so_far / sum(self._seconds)
+        self._context.report(Progress(round(done, 3), self._layer_count, "layers", message))
 
 
 def place_of(name: str) -> Place:

@@ -17,6 +17,7 @@ from engines.checkpoints import is_in_layer
 from engines.compressed_files import Scheme
 from engines.context import EngineContext, Progress
 from engines.experts_apart import load_with_experts_apart
+from engines.gpu_time import Pass, layer_seconds
 from engines.layer_progress import LayerProgress
 from engines.llmcompressor_files import save, tidy
 from engines.llmcompressor_watch import Watch, awq, smoothquant
@@ -54,6 +55,11 @@ class Plan:
     actorder: Literal["static"] | None = None
     smoothing_strength: float = 0.5
 
+    @property
+    def passes(self) -> Sequence[Pass]:
+        """What goes through all layers, one after the other."""
+        return [*(() if self.scheme.smoothing == "none" else (self.scheme.smoothing,)), self.rounding]
+
 
 def quantize(
     context: EngineContext, source: Path, samples: Path | None, plan: Plan, sentinel: Sentinel
@@ -83,10 +89,12 @@ def quantize(
     with told_as_not_fitting("a layer was quantized", context.device):
         model = load_with_experts_apart(source, facts.dtype)
         chosen = _choose(model, plan.scheme)
-        follower = LayerProgress(context, chosen, facts.layer_count)
+        rows = [] if samples is None else calibration.read_samples(samples)
+        seconds = [layer_seconds(kind, facts, sum(map(len, rows))) for kind in plan.passes]
+        follower = LayerProgress(context, chosen, facts.layer_count, seconds)
         watch = Watch(follower, sentinel)
         with _steered(context, watch):
-            _apply(model, plan, _batches(samples), follower, watch)
+            _apply(model, plan, _batches(rows), follower, watch)
         follower.saving()
         save(model, context.output)
     del model
@@ -114,15 +122,15 @@ def _choose(model: Any, scheme: Scheme) -> dict[str, Any]:
     return chosen
 
 
-def _batches(samples: Path | None) -> Any:
-    """Return the samples in batches, as a DataLoader; None where there are none."""
+def _batches(rows: Sequence[Sequence[int]]) -> Any:
+    """Return samples in batches, as a DataLoader; None where there are none."""
     import torch
     from torch.utils.data import DataLoader
 
-    if samples is None:
+    if not rows:
         return None
-    rows = [torch.tensor(row) for row in calibration.read_samples(samples)]
-    items: Any = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in rows]
+    ids = [torch.tensor(row) for row in rows]
+    items: Any = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in ids]
     return DataLoader(items, batch_size=max(1, BATCH_TOKENS // len(rows[0])))
 
 
@@ -149,7 +157,7 @@ def _apply(model: Any, plan: Plan, batches: Any, follower: LayerProgress, watch:
                 raise
             raise _unsupported(model, error) from error
         for index, modifier in enumerate(passes):
-            follower.begin(index, len(passes))
+            follower.begin(index)
             if modifier is passes[-1]:
                 listener.look = watch.nearest if plan.rounding == "nearest" else watch.missed
             session.lifecycle.recipe.modifiers = [modifier, listener]
@@ -167,7 +175,7 @@ def _unsupported(model: Any, error: Exception) -> ModelUnsupported:
 
 
 def _modifiers(model: Any, plan: Plan, chosen: dict[str, Any], watch: Watch) -> list[Any]:
-    """Return llm-compressor's algorithms, in the order in which they go through the model."""
+    """Return llm-compressor's algorithms, one for each of ``plan.passes``."""
     import torch
     from compressed_tensors.quantization import QuantizationScheme
     from llmcompressor.modifiers.gptq import GPTQModifier
@@ -183,14 +191,13 @@ def _modifiers(model: Any, plan: Plan, chosen: dict[str, Any], watch: Watch) -> 
     if plan.scheme.smoothing == "columns":
         # A norm is left alone where all that follow it are left out.
         norms = [name for name in modules if name.endswith("norm")]
-        passes.append(
-            smoothquant(
-                watch,
-                smoothing_strength=plan.smoothing_strength,
-                ignore=[*left_out, *norms],
-                mappings=SANDWICHED if any(name.endswith(BEFORE_MLP) for name in norms) else None,
-            )
+        smoothing = smoothquant(
+            watch,
+            smoothing_strength=plan.smoothing_strength,
+            ignore=[*left_out, *norms],
+            mappings=SANDWICHED if any(name.endswith(BEFORE_MLP) for name in norms) else None,
         )
+        passes.append(smoothing)
     if plan.scheme.smoothing == "pairs":
         passes.append(awq(watch))
     if plan.rounding == "nearest":
@@ -254,6 +261,6 @@ def _listener(follower: LayerProgress) -> Any:
 
         def on_sequential_epoch_end(self, state: Any, event: Any, modules: Sequence[Any], **_: Any) -> None:
             self.look(modules)
-            follower.layer_done()
+            follower.layer_done(modules)
 
     return Listener()

@@ -1,8 +1,10 @@
-"""The most that this process has taken of memory, of the host's and of a GPU's."""
+"""What this process takes of memory, and the most that it has taken, of the host's and of a GPU's."""
 
 import contextlib
 import sys
 from pathlib import Path
+
+import psutil
 
 STATUS = Path("/proc/self/status")
 KIB = 1 << 10
@@ -16,6 +18,15 @@ def peak_memory_bytes() -> int | None:
             if name == "VmHWM":
                 return int(amount.split()[0]) * KIB
     return None
+
+
+def held_bytes() -> dict[str, float]:
+    """Return what this process takes now: ``memory_bytes``, and ``vram_bytes`` where torch holds some of a GPU."""
+    held = {"memory_bytes": float(psutil.Process().memory_info().rss)}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        held["vram_bytes"] = float(max(torch.cuda.memory_allocated(one) for one in range(torch.cuda.device_count())))
+    return held
 
 
 def peak_vram_bytes() -> int | None:

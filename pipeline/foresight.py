@@ -22,11 +22,19 @@ NOTHING = Need(0, 0, 0)
 
 @dataclass(frozen=True)
 class ForeseenStep:
-    """A step of a plan, and what it will need; that is nothing where it cannot be told yet."""
+    """A step of a plan.
+
+    Attributes:
+        kind: what it does.
+        pool: which workers do it.
+        need: what it will need; nothing where that cannot be told yet.
+        seconds: about how long it takes, on what ``Forecast.seconds`` says; None where that is not known.
+    """
 
     kind: str
     pool: str
     need: Need
+    seconds: float | None
 
 
 def foresee(steps: Sequence[PlannedStep], model: ModelFacts | None) -> list[ForeseenStep]:
@@ -39,12 +47,13 @@ def foresee(steps: Sequence[PlannedStep], model: ModelFacts | None) -> list[Fore
     foreseen = []
     facts: dict[str, Mapping[str, Any]] = {}
     for step in steps:
-        need = NOTHING
+        need, seconds = NOTHING, None
         if model is not None:
             kind = KINDS[step.kind]
-            need = need_of(kind.forecast(step.params, facts))
+            forecast = kind.forecast(step.params, facts)
+            need, seconds = need_of(forecast), forecast.seconds
             facts[step.kind] = kind.expect(step.params, model)
-        foreseen.append(ForeseenStep(step.kind, step.pool, need))
+        foreseen.append(ForeseenStep(step.kind, step.pool, need, seconds))
     return foreseen
 
 

@@ -1,13 +1,11 @@
-"""How a result is loaded, format by format: the commands of the programs that read it.
-
-What is known of which program serves which result well belongs beside these, in ``how_to_load``.
-"""
+"""How a result is loaded: the commands of those programs that read it, and on which GPUs each does."""
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from pipeline.markdown import block
+from engines.serving import Note
+from pipeline.markdown import block, plain, table
 
 FOLDER = "path/to/this/folder"
 # What transformers needs for each format, beside torch: https://huggingface.co/docs/transformers/quantization/overview
@@ -26,14 +24,23 @@ print(tokenizer.decode(model.generate(**ids, max_new_tokens=64)[0], skip_special
 """
 
 
-def how_to_load(written: str, names: Sequence[str]) -> str:
-    """Return Markdown with the commands for each program.
+def how_to_load(written: str, names: Sequence[str], runtimes: Sequence[Note]) -> str:
+    """Return Markdown with the commands for each program that serves it, and what is known of the others.
 
     Args:
         written: the result's format.
         names: of its files.
+        runtimes: which serve it.
     """
-    return _of_gguf(sorted(names)) if written == "gguf" else _of_checkpoint(_PACKAGES[written])
+    serving = {note.runtime for note in runtimes if note.serves}
+    commands = _of_gguf(sorted(names)) if written == "gguf" else _of_checkpoint(_PACKAGES[written], serving)
+    return "\n\n".join(part for part in (commands, _what_serves_it(runtimes)) if part)
+
+
+def _what_serves_it(runtimes: Sequence[Note]) -> str:
+    said = (f"serves it on {note.gpus}: {note.how}" if note.serves else str(note.why_not) for note in runtimes)
+    rows = [[f"{note.runtime} {note.version}", plain(words)] for note, words in zip(runtimes, said, strict=True)]
+    return "By what the sources of these versions say:\n\n" + table(["program", "what is known"], rows)
 
 
 def _of_gguf(names: Sequence[str]) -> str:
@@ -54,12 +61,12 @@ def _is_set(names: Sequence[str]) -> bool:
     return sum(name.endswith(".gguf") for name in names) > 1
 
 
-def _of_checkpoint(packages: str) -> str:
-    return (
-        f"With transformers, by `pip install {packages}`:\n\n"
-        + block(_TRANSFORMERS.strip(), "python")
-        + "\n\nWith [vLLM](https://docs.vllm.ai), as a server that speaks OpenAI's API:\n\n"
-        + block(f"vllm serve {FOLDER}", "sh")
-        + "\n\nWith [SGLang](https://docs.sglang.io), likewise; the format is found in `config.json`:\n\n"
-        + block(f"python3 -m sglang.launch_server --model-path {FOLDER}", "sh")
-    )
+def _of_checkpoint(packages: str, serving: Collection[str]) -> str:
+    commands = {
+        "transformers": f"With transformers, by `pip install {packages}`:\n\n" + block(_TRANSFORMERS.strip(), "python"),
+        "vLLM": "With [vLLM](https://docs.vllm.ai), as a server that speaks OpenAI's API:\n\n"
+        + block(f"vllm serve {FOLDER}", "sh"),
+        "SGLang": "With [SGLang](https://docs.sglang.io), likewise; the format is found in `config.json`:\n\n"
+        + block(f"python3 -m sglang.launch_server --model-path {FOLDER}", "sh"),
+    }
+    return "\n\n".join(text for runtime, text in commands.items() if runtime in serving)

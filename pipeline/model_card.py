@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from engines.calibration import is_own
+from engines.recipe import Recipe, parse_recipe
 from pipeline.loading_guide import how_to_load
 from pipeline.markdown import block, code, plain, table
 from pipeline.provenance import PROVENANCE_NAME, Comparison, Provenance, Source
@@ -30,7 +31,7 @@ def model_card(made: Provenance) -> str:
         "## What was verified",
         _what_was_verified(made),
         "## How to load it",
-        how_to_load(made.result.format, [file.name for file in made.result.files]),
+        how_to_load(made.result.format, [file.name for file in made.result.files], _recipe(made).runtimes),
         "## How it was made",
         _how_it_was_made(made),
         "## Licence",
@@ -110,6 +111,10 @@ def _change(one: Comparison) -> str:
     if one.baseline is None or one.result is None:
         return NOTHING
     return f"{100 * (one.result.perplexity / one.baseline.perplexity - 1):+.2f} %"
+
+
+def _recipe(made: Provenance) -> Recipe:
+    return parse_recipe({"method": made.recipe.method, **made.recipe.parameters})
 
 
 def _windows(one: Comparison) -> str:

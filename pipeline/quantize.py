@@ -11,6 +11,7 @@ from engines.context import EngineContext, Measurement
 from engines.machine import hardware, library_versions
 from engines.methods.base import Forecast
 from engines.model_facts import ModelFacts
+from engines.peaks import held_bytes
 from engines.recipe import parse_recipe
 from pipeline.material import MADE_BY
 from pipeline.provenance import CARD_NAME, PROVENANCE_NAME
@@ -75,14 +76,14 @@ class Quantize(StepKind):
 
 
 class _Losses:
-    """Passes measurements on, and keeps the last loss of each module."""
+    """Passes measurements on, with the memory that is held then, and keeps the last loss of each module."""
 
     def __init__(self, pass_on: Callable[[Measurement], None]) -> None:
         self._pass_on = pass_on
         self._losses: dict[tuple[int, str], float] = {}
 
     def hear(self, measured: Measurement) -> None:
-        self._pass_on(measured)
+        self._pass_on(dataclasses.replace(measured, values={**measured.values, **held_bytes()}))
         self.keep(measured)
 
     def keep(self, measured: Measurement) -> None:

@@ -52,7 +52,7 @@ class TimeLeft:
     def _forget_first_half(self) -> None:
         """Keep of what lies before the later half only the last."""
         half = self._reached[-1][0] / 2
-        while len(self._reached) > 2 and self._reached[1][0] <= half:  # noqa: PLR2004 - two points make a pace
+        while len(self._reached) > 2 and int(self._reached[1][0]) <= half:  # noqa: PLR2004 - two points make a pace
             self._reached.popleft()
 
     def _left(self, progress: Progress, now: float) -> float | None:

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api import responses
-from api.portal.loss_chart import Chart, draw
+from api.portal.layer_chart import Chart, draw
 from api.presenting import artifact_object, attempt_object, job_object, step_object, text_object
 from core.errors import VerificationFailed
 from core.ids import TeamId
@@ -23,6 +23,16 @@ from engines.calibration import is_own
 
 LOG_BYTES = 2**16
 TROUBLE = {AttemptOutcome.FAILED, AttemptOutcome.LOST, AttemptOutcome.RELEASED}
+
+# What is drawn by layer, the first at once, and what people call it.
+MEASURES: Mapping[str, str] = {
+    "loss": "Loss",
+    "output_error": "Error of outputs",
+    "weight_error": "Error of weights",
+    "seconds": "Seconds",
+    "memory_bytes": "Bytes of memory",
+    "vram_bytes": "Bytes of GPU memory",
+}
 
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
@@ -70,7 +80,7 @@ class JobView:
         steps: its steps.
         attempts: those of the steps of which one went wrong, or was given back.
         artifacts: what it has made.
-        losses: the drawing of what quantizing lost in each layer; None if that was not measured.
+        charts: drawings of what was measured of each layer, by what it is called; see ``MEASURES``.
         log: the end of its log.
         event_count: the number of its last event.
     """
@@ -83,7 +93,7 @@ class JobView:
     steps: Sequence[StepView]
     attempts: Sequence[responses.Attempt]
     artifacts: Sequence[responses.Artifact]
-    losses: Chart | None
+    charts: Mapping[str, Chart]
     log: Sequence[LogPart]
     event_count: int
 
@@ -122,7 +132,7 @@ def view(session: Session, team_id: TeamId, job_id: str) -> JobView:
         steps=[_step_view(step, now) for step in job.steps],
         attempts=_of_troubled_steps([attempt_object(*row) for row in jobs.attempts(session, team_id, job_id)]),
         artifacts=[artifact_object(artifact) for artifact in jobs.results(session, team_id, job_id)],
-        losses=draw(metrics.latest(session, job_id, "loss")),
+        charts=_charts(session, job_id),
         log=_log(logs.tail(session, job_id, LOG_BYTES)),
         event_count=job.event_count,
     )
@@ -139,6 +149,11 @@ def _own_text(session: Session, team_id: TeamId, asked: Any) -> TextView | None:
         return None
     text = texts.find(session, team_id, asked)
     return TextView(asked, None if text is None else text_object(text))
+
+
+def _charts(session: Session, job_id: str) -> dict[str, Chart]:
+    drawn = ((called, draw(metrics.latest(session, job_id, name))) for name, called in MEASURES.items())
+    return {called: chart for called, chart in drawn if chart is not None}
 
 
 def _step_view(row: ShownStep, now: dt.datetime) -> StepView:

@@ -180,7 +180,7 @@ def quantized(bench: Bench, model: Path, recipe: Recipe) -> Ran:
 def _steps_of(recipe: Recipe) -> list[PlannedStep]:
     """Return the steps from a fetched model to the result, which is the last's."""
     planned = plan(parse_recipe(recipe), NOT_JUDGED)
-    return [step for step in planned if step.kind in ("convert", "calibrate", "quantize")]
+    return [step for step in planned if step.kind in ("convert", "calibrate", "imatrix", "quantize")]
 
 
 def _bare(bench: Bench, make_model: MakeModel) -> Measured:

@@ -85,7 +85,8 @@ def fetched(folder: Path) -> Ran:
 
 def _outside(folder: Path, shape: dict[str, int]) -> Path:
     """Write what is in no layer, unless it is there."""
-    sizes = {"model.embed_tokens": (VOCABULARY, shape["hidden_size"]), "lm_head": (VOCABULARY, shape["hidden_size"])}
+    size = (shape.get("vocab_size", VOCABULARY), shape["hidden_size"])
+    sizes = {"model.embed_tokens": size, "lm_head": size}
     return _file(folder / "outside.safetensors", sizes, ["model.norm"], shape["hidden_size"])
 
 

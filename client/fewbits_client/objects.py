@@ -206,6 +206,7 @@ class PlannedStep(TypedDict):
     memory_bytes: int | None
     vram_bytes: int | None
     scratch_bytes: int | None
+    seconds: float | None
     reused: bool
     refused: str | None
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidRequest, ModelUnsupported
-from engines import gptqmodel_needs, gptqmodel_work
+from engines import gptqmodel_needs, gptqmodel_work, gpu_time
 from engines.checkpoints import is_in_layer, matrices
 from engines.context import EngineContext
 from engines.gptqmodel_needs import packed_bits
@@ -85,6 +85,7 @@ def forecast(facts: ModelFacts, params: Any) -> Forecast:
         memory_bytes=gptqmodel_needs.memory_bytes(facts, state, inputs),
         vram_bytes=3 * 4 * facts.layer_elements + tried,
         scratch_bytes=gptqmodel_needs.scratch_bytes(facts, packed_bits(BITS, params.group_size), state),
+        seconds=gpu_time.seconds(facts, ["gptqmodel-awq"], params.calibration.token_count, result_bytes(facts, params)),
     )
 
 

@@ -102,12 +102,15 @@ class Forecast:
         scratch_bytes: peak disk in the scratch folder, the output included.
         vram_bytes: peak memory of the GPU; where there is none, main memory on top of the other.
         needs_gpu: whether it cannot be done on a CPU, however much memory that has.
+        seconds: about how long it takes on an NVIDIA H100 or, where it is of the pool ``cpu``, on two cores; None where
+            that is not known.
     """
 
     memory_bytes: int
     scratch_bytes: int
     vram_bytes: int = 0
     needs_gpu: bool = False
+    seconds: float | None = None
 
 
 class Method(abc.ABC):

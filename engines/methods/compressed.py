@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from core.errors import InvalidRequest
-from engines import llmcompressor
+from engines import gpu_time, llmcompressor
 from engines.checkpoints import is_in_layer
 from engines.compressed_files import OUTPUT_HEAD, WORD_BITS, Scheme
 from engines.context import EngineContext
@@ -112,16 +112,18 @@ class CompressedMethod(Method):
         The model and what goes from layer to layer lie in main memory; a layer is on the device, with what is computed
         of a batch there.
         """
-        bytes_of_text = 0
+        bytes_of_text = token_count = 0
         vram = max(int(HEADS_COPIES * facts.embedding_elements * facts.element_bytes), 4 * _layer_bytes(facts))
         if self.looks_at_text(params):
-            element_count = params.calibration_samples * params.calibration_tokens
-            bytes_of_text = int(facts.element_bytes * element_count * facts.hidden_size)
+            token_count = params.calibration.token_count
+            bytes_of_text = int(facts.element_bytes * token_count * facts.hidden_size)
             vram = max(_rounding_bytes(facts), self._trying_bytes(facts, params))
+        result_bytes = self.result_bytes(facts, params)
         return Forecast(
             memory_bytes=PROCESS_BYTES + facts.weight_bytes + bytes_of_text,
             vram_bytes=vram,
-            scratch_bytes=self.result_bytes(facts, params) + HEADER_BYTES,
+            scratch_bytes=result_bytes + HEADER_BYTES,
+            seconds=gpu_time.seconds(facts, self.plan(params).passes, token_count, result_bytes),
         )
 
     def _trying_bytes(self, facts: ModelFacts, params: Any) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from core.errors import InvalidRequest
-from engines import gptqmodel, gptqmodel_needs, gptqmodel_work
+from engines import gptqmodel, gptqmodel_needs, gptqmodel_work, gpu_time
 from engines.checkpoints import is_in_layer
 from engines.context import EngineContext
 from engines.gptq_files import WORD_BITS
@@ -216,6 +216,9 @@ class GptqMethod(Method):
             memory_bytes=gptqmodel_needs.memory_bytes(facts, state),
             vram_bytes=vram,
             scratch_bytes=gptqmodel_needs.scratch_bytes(facts, packed_bits(params.bits, params.group_size), state),
+            seconds=gpu_time.seconds(
+                facts, ["gptqmodel-gptq"], params.calibration.token_count, self.result_bytes(facts, params)
+            ),
         )
 
     def result_bytes(self, facts: ModelFacts, params: Any) -> int:

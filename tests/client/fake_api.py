@@ -199,8 +199,15 @@ def a_plan(**fields: Any) -> dict[str, Any]:
             "layer_count": 6,
         },
         "steps": [
-            {**step, "kind": "fetch", "memory_bytes": 536_870_912, "scratch_bytes": 0, "reused": True},
-            {**step, "kind": "convert", "memory_bytes": 2_000_000_000, "scratch_bytes": 13_000_000, "reused": False},
+            {**step, "kind": "fetch", "memory_bytes": 536_870_912, "scratch_bytes": 0, "seconds": None, "reused": True},
+            {
+                **step,
+                "kind": "convert",
+                "memory_bytes": 2_000_000_000,
+                "scratch_bytes": 13_000_000,
+                "seconds": 65.0,
+                "reused": False,
+            },
         ],
         "result_bytes": 4_100_000,
         "fetched_at": "2026-01-01T00:00:00Z",

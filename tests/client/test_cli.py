@@ -51,9 +51,10 @@ def test_a_plan_shows_what_a_job_would_come_to(api: FakeApi, fewbits: Fewbits, c
     }
     assert capsys.readouterr().out.splitlines() == [
         "gguf:Q4_K_M of file:///m (LlamaForCausalLM, 6 layers, 12.3 MB of bfloat16)",
-        "step     pool  memory    GPU memory  scratch disk  done before",
-        "fetch    cpu   536.9 MB  0 B         0 B           yes",
-        "convert  cpu   2.0 GB    0 B         13.0 MB",
+        "step     pool  memory    GPU memory  scratch disk  time   done before",
+        "fetch    cpu   536.9 MB  0 B         0 B           -      yes",
+        "convert  cpu   2.0 GB    0 B         13.0 MB       01:05",
+        "time: about, on an NVIDIA H100 or, in the pool cpu, on two cores",
         "the result will take about 4.1 MB",
         "done before, if the source has not changed since 2026-01-01T00:00:00Z",
         "warning: Mind the gap.",

@@ -1,5 +1,6 @@
 """The model card: metadata that the Hub reads, commands for the format, and nothing that strangers' words could do."""
 
+import re
 from typing import Any
 
 import pytest
@@ -85,6 +86,13 @@ def test_it_says_how_to_load_it(recipe: str, files: list[str]) -> None:
         for lines in text.split(f"```{language}\n")[1:]:
             if language == "python":
                 compile(lines.partition("\n```")[0], "card", "exec")
+
+
+def test_no_command_is_given_for_a_program_that_does_not_serve_it() -> None:
+    text = card({"method": "gptq", "bits": 2, "group_size": 64}, "model.safetensors")
+    assert "vllm serve" not in text
+    assert "AutoModelForCausalLM.from_pretrained" in text
+    assert re.search(r"\| vLLM [0-9.]+ \| does not serve bits 2", text)
 
 
 def test_of_a_set_of_files_the_first_is_named() -> None:

@@ -39,6 +39,13 @@ def test_nothing_is_said_of_what_follows_the_last_unit() -> None:
     assert time_left.hear(layers(8), 10).seconds_left is None
 
 
+def test_a_report_that_comes_late_counts_as_the_unit_that_it_is_in() -> None:
+    time_left = TimeLeft()
+    for done, now in ((0, 0), (1.3, 30), (2, 37)):
+        said = time_left.hear(layers(done), now)
+    assert said.seconds_left == 60
+
+
 def test_what_goes_on_after_some_layers_goes_by_its_own_pace() -> None:
     time_left = TimeLeft()
     assert time_left.hear(layers(4), 0).seconds_left is None

@@ -1,7 +1,6 @@
 """How the work on jobs is shown while it goes on: bars on a terminal, lines in a pipe, JSON for a program."""
 
 import contextlib
-import datetime as dt
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.text import Text
 
 from fewbits_client.cli.output import Output
-from fewbits_client.cli.wording import completed, one_line, outcome
+from fewbits_client.cli.wording import clock, completed, one_line, outcome
 from fewbits_client.objects import Event, Job, Step
 from fewbits_client.stream import Done, Happened, Update, Updated
 
@@ -160,10 +159,5 @@ def _amount(progress: Any) -> str:
     done, total = progress.get("done"), progress.get("total")
     count = f"{done:g}/{total:g} {progress.get('unit') or ''}" if total else ""
     left = progress.get("seconds_left")
-    count += "" if left is None else f", {_minutes(left)} left"
+    count += "" if left is None else f", {clock(left)} left"
     return f"{count} {progress.get('message') or ''}"
-
-
-def _minutes(seconds: float) -> str:
-    """Return a duration as a clock would show it, such as 01:05 or 2:00:00."""
-    return str(dt.timedelta(seconds=round(seconds))).removeprefix("0:")

@@ -8,7 +8,7 @@ from fewbits_client.cli.asking import Recipes, asks_for_a_job, given
 from fewbits_client.cli.command import talks_to_server
 from fewbits_client.cli.exits import Exit
 from fewbits_client.cli.output import Output, table
-from fewbits_client.cli.wording import size
+from fewbits_client.cli.wording import clock, size
 from fewbits_client.client import Client
 from fewbits_client.objects import Plan, PlannedStep
 
@@ -42,9 +42,10 @@ def _show(output: Output, plan: Plan) -> None:
         )
     )
     output.line(f"{plan['recipe']} of {plan['source']} ({seen})")
-    table(
-        ["step", "pool", "memory", "GPU memory", "scratch disk", "done before"], [_row(step) for step in plan["steps"]]
-    )
+    columns = ["step", "pool", "memory", "GPU memory", "scratch disk", "time", "done before"]
+    table(columns, [_row(step) for step in plan["steps"]])
+    if any(step["seconds"] for step in plan["steps"]):
+        output.line("time: about, on an NVIDIA H100 or, in the pool cpu, on two cores")
     if plan["result_bytes"] is not None:
         output.line(f"the result will take about {size(plan['result_bytes'])}")
     if any(step["reused"] for step in plan["steps"]):
@@ -57,4 +58,4 @@ def _show(output: Output, plan: Plan) -> None:
 
 def _row(step: PlannedStep) -> list[str]:
     needs = [size(step["memory_bytes"]), size(step["vram_bytes"]), size(step["scratch_bytes"])]
-    return [step["kind"], step["pool"], *needs, "yes" if step["reused"] else ""]
+    return [step["kind"], step["pool"], *needs, clock(step["seconds"]), "yes" if step["reused"] else ""]

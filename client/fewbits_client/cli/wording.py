@@ -1,5 +1,6 @@
 """How values are written for a person: sizes, numbers, and text that came from elsewhere."""
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 
 from fewbits_client.objects import STEP_OVER, Job, Result, Step
@@ -20,6 +21,11 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """Return printable text without line ends."""
     return " ".join(printable(text).split())
+
+
+def clock(seconds: float | None) -> str:
+    """Return a duration as a clock would show it, such as 01:05 or 2:00:00."""
+    return NOTHING if seconds is None else str(dt.timedelta(seconds=round(seconds))).removeprefix("0:")
 
 
 def size(size_bytes: float | None) -> str:

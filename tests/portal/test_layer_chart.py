@@ -3,7 +3,7 @@ import datetime as dt
 import pytest
 
 from api.portal.job_view import readable
-from api.portal.loss_chart import BOTTOM, HEIGHT, LEFT, LINES_MAX, RIGHT, TOP, WIDTH, draw, kind_of
+from api.portal.layer_chart import BOTTOM, HEIGHT, LEFT, LINES_MAX, RIGHT, TOP, WIDTH, draw, kind_of
 from api.portal.wording import ago, change, duration, left, size
 
 
@@ -14,12 +14,12 @@ def test_nothing_measured_is_nothing_drawn() -> None:
 def test_the_largest_loss_is_on_top_and_told() -> None:
     chart = draw([(layer, name, 0.1 * (layer + 1)) for layer in range(3) for name in ("q", "k")] + [(1, "k", 500.0)])
     assert chart is not None
-    assert chart.worst == (1, "k", 500.0)
+    assert chart.largest == (1, "k", 500.0)
     assert [line.kind for line in chart.lines] == ["k", "q"]
     assert [tick.text for tick in chart.layer_ticks] == ["0", "1", "2"]
-    assert [tick.text for tick in chart.loss_ticks] == ["0.1", "1", "10", "100", "1000"]
+    assert [tick.text for tick in chart.value_ticks] == ["0.1", "1", "10", "100", "1000"]
     highest = min(chart.lines[0].points, key=lambda point: point.y)
-    assert (highest.layer, highest.loss) == (1, 500.0)
+    assert (highest.layer, highest.value) == (1, 500.0)
 
 
 @pytest.mark.parametrize("losses", [[0.5], [0.0], [1e-300, 1e300], [1.0, 1.0], [0.0, -1.0]])
@@ -30,9 +30,9 @@ def test_every_point_is_within_the_drawing(losses: list[float]) -> None:
         for point in line.points:
             assert LEFT <= point.x <= RIGHT
             assert TOP - 0.01 <= point.y <= BOTTOM + 0.01
-    assert all(0 <= tick.at <= HEIGHT for tick in chart.loss_ticks)
+    assert all(0 <= tick.at <= HEIGHT for tick in chart.value_ticks)
     assert all(0 <= tick.at <= WIDTH for tick in chart.layer_ticks)
-    assert 2 <= len(chart.loss_ticks) <= 12
+    assert 2 <= len(chart.value_ticks) <= 12
 
 
 def test_experts_are_one_line_of_their_worst() -> None:

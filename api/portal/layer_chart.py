@@ -1,7 +1,7 @@
-"""The loss of each layer as a line for each kind of module: numbers in, places on a drawing out.
+"""What was measured of each layer as a line for each kind of module: numbers in, places on a drawing out.
 
 Drawn by the server, so that it needs no script, and can be read in a browser without one. The scale is logarithmic:
-a layer that went wrong is off by orders of magnitude. Refuses to know: HTML, and where the numbers come from.
+a layer that went wrong loses more by orders of magnitude. Refuses to know: HTML, and where the numbers come from.
 """
 
 import math
@@ -25,7 +25,7 @@ class Point:
     """One measured value and its place."""
 
     layer: int
-    loss: float
+    value: float
     x: float
     y: float
 
@@ -56,58 +56,58 @@ class Chart:
     """A drawing, and the numbers it is made of.
 
     Attributes:
-        lines: at most ``LINES_MAX``, those with the largest losses.
+        lines: at most ``LINES_MAX``, those with the largest values.
         left_out: kinds of module that have no line.
         layers: the layers, in order.
-        table: loss by layer and kind; the largest where a layer has several modules of a kind.
-        worst: the largest loss of all, with its kind.
+        table: value by layer and kind; the largest where a layer has several modules of a kind.
+        largest: the largest value of all, with its layer and kind.
     """
 
     lines: tuple[Line, ...]
     left_out: int
     layer_ticks: tuple[Tick, ...]
-    loss_ticks: tuple[Tick, ...]
+    value_ticks: tuple[Tick, ...]
     layers: tuple[int, ...]
     table: Mapping[tuple[int, str], float]
-    worst: tuple[int, str, float]
+    largest: tuple[int, str, float]
 
 
-def draw(losses: Iterable[tuple[int, str, float]]) -> Chart | None:
-    """Return the drawing of the losses of modules, each with its layer and name; None where there are none."""
+def draw(values: Iterable[tuple[int, str, float]]) -> Chart | None:
+    """Return the drawing of one value of modules, each with its layer and name; None where there are none."""
     table: dict[tuple[int, str], float] = {}
-    for layer, module, loss in losses:
+    for layer, module, value in values:
         place = (layer, kind_of(module))
-        table[place] = max(loss, table.get(place, loss))
+        table[place] = max(value, table.get(place, value))
     if not table:
         return None
-    largest: dict[str, float] = defaultdict(lambda: -math.inf)
-    for (_, kind), loss in table.items():
-        largest[kind] = max(loss, largest[kind])
-    kinds = sorted(largest, key=lambda kind: -largest[kind])
+    highest: dict[str, float] = defaultdict(lambda: -math.inf)
+    for (_, kind), value in table.items():
+        highest[kind] = max(value, highest[kind])
+    kinds = sorted(highest, key=lambda kind: -highest[kind])
     layers = sorted({layer for layer, _ in table})
     place_layer = _Scale(layers[0], max(layers[-1], layers[0] + 1), LEFT, RIGHT)
-    positive = [loss for loss in table.values() if loss > 0] or [1.0]
-    place_loss = _decades(min(positive), max(positive))
+    positive = [value for value in table.values() if value > 0] or [1.0]
+    place_value = _decades(min(positive), max(positive))
     lines = [
         Line(
             kind,
             tuple(
-                Point(layer, table[layer, kind], place_layer(layer), place_loss(math.log10(table[layer, kind])))
+                Point(layer, table[layer, kind], place_layer(layer), place_value(math.log10(table[layer, kind])))
                 for layer in layers
-                if table.get((layer, kind), 0) > 0  # what is lossless has no place on this scale
+                if table.get((layer, kind), 0) > 0  # nothing has no place on this scale
             ),
         )
         for kind in kinds[:LINES_MAX]
     ]
-    (layer, kind), loss = max(table.items(), key=lambda item: item[1])
+    (layer, kind), value = max(table.items(), key=lambda item: item[1])
     return Chart(
         lines=tuple(lines),
         left_out=max(0, len(kinds) - LINES_MAX),
         layer_ticks=_layer_ticks(layers, place_layer),
-        loss_ticks=_loss_ticks(place_loss),
+        value_ticks=_value_ticks(place_value),
         layers=tuple(layers),
         table=table,
-        worst=(layer, kind, loss),
+        largest=(layer, kind, value),
     )
 
 
@@ -140,7 +140,7 @@ def _layer_ticks(layers: list[int], place: _Scale) -> tuple[Tick, ...]:
     return tuple(Tick(str(layer), place(layer)) for layer in range(layers[0], layers[-1] + 1, between))
 
 
-def _loss_ticks(place: _Scale) -> tuple[Tick, ...]:
+def _value_ticks(place: _Scale) -> tuple[Tick, ...]:
     decades = range(round(place.low), round(place.high) + 1)
     steps = (1, 2, 5) if len(decades) - 1 <= DECADES_WITH_HALVES_MAX else (1,)
     between = max(1, math.ceil((len(decades) - 1) / 6))
