@@ -62,7 +62,7 @@ def main() -> None:
     """Print the table, and the largest error of each kind."""
     worst: dict[str, float] = {}
     print("| run | what | forecast | measured | error % |\n| --- | --- | --- | --- | --- |")
-    for name, what, forecast, measured in compared(Results(MEASURED, "").rows):
+    for name, what, forecast, measured in compared(Results(MEASURED).rows):
         error = 100 * (forecast / measured - 1)
         worst[what] = max(worst.get(what, 0), abs(error))
         print(f"| {name} | {what} | {forecast:.3f} | {measured:.3f} | {error:+.1f} |")

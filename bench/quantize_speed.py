@@ -37,7 +37,11 @@ def main(results: Path) -> None:
     """Measure all types that are not in the results yet: one file type of each tensor type."""
     methods.load()
     cores = len(os.sched_getaffinity(0))
-    kept = Results(results, f"{cores} cores of {hardware('cpu')['cpu']}, Python {platform.python_version()}")
+    kept = Results(
+        results,
+        f"{cores} cores of {hardware('cpu')['cpu']}, Python {platform.python_version()}",
+        "bench.quantize_speed",
+    )
     with tempfile.TemporaryDirectory() as place:
         bench = Bench(Path(place), "cpu")
         model = shapes.model_of(Path(place, "model"), SHAPE, LAYERS)

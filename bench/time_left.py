@@ -37,7 +37,7 @@ RESULTS = Path(__file__).parent / "results" / "time_left.md"
 def main(results: Path) -> None:
     """Measure all rows that are not in the results yet."""
     methods.load()
-    kept = Results(results, f"{hardware('cpu')['cpu']}, Python {platform.python_version()}")
+    kept = Results(results, f"{hardware('cpu')['cpu']}, Python {platform.python_version()}", "bench.time_left")
     with tempfile.TemporaryDirectory() as place:
         bench = Bench(Path(place), "cpu")
         model = shapes.model_of(Path(place, "model"), SHAPE, LAYERS)

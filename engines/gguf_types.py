@@ -144,6 +144,31 @@ MAIN: Mapping[GgufType, TensorType] = {
     "BF16": "bf16",
 }
 
+# Weights that two cores of a server quantize to each type, as ``bench/results/quantize_speed.md`` found it.
+MILLION_WEIGHTS_A_SECOND: Mapping[TensorType, float] = {
+    "iq1_s": 4.9,
+    "iq1_m": 7.6,
+    "iq2_xxs": 5.3,
+    "iq2_xs": 2.4,
+    "iq2_s": 6.8,
+    "iq3_xxs": 3.9,
+    "iq3_s": 5.2,
+    "iq4_xs": 7,
+    "iq4_nl": 8.7,
+    "q2_K": 39,
+    "q3_K": 59,
+    "q4_0": 170,
+    "q4_1": 200,
+    "q4_K": 29,
+    "q5_0": 150,
+    "q5_1": 190,
+    "q5_K": 34,
+    "q6_K": 56,
+    "q8_0": 140,
+    "f16": 150,
+    "bf16": 180,
+}
+
 # llama-quantize refuses these without an importance matrix.
 NEED_IMATRIX: frozenset[GgufType] = frozenset(
     ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "Q2_K_S")

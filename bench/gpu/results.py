@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 BEGIN, END = "```json\n", "\n```\n"
-HEADER = "# Measured on a GPU\n\nPrinted by `python -m bench.gpu`. A row is written as soon as it is measured.\n"
+HEADER = "# Measured\n\nPrinted by `python -m {}`. A row is written as soon as it is measured.\n"
 
 Row = dict[str, Any]
 
@@ -18,10 +18,12 @@ class Results:
     Args:
         path: the file; what is in it already of this machine is not measured again.
         machine: what the new rows are measured on.
+        module: what measures them.
     """
 
-    def __init__(self, path: Path, machine: str) -> None:
+    def __init__(self, path: Path, machine: str = "", module: str = "bench.gpu") -> None:
         self._path = path
+        self._module = module
         self._machine = machine
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         _, found, rest = text.partition(BEGIN)
@@ -50,7 +52,9 @@ class Results:
         for row in self._rows:
             tables.setdefault((row["section"], row["machine"]), []).append(row)
         rows = ",\n".join(json.dumps(row) for row in self._rows)
-        return "\n".join([HEADER, *starmap(_table, tables.items()), "## As JSON\n", f"{BEGIN}[\n{rows}\n]{END}"])
+        return "\n".join(
+            [HEADER.format(self._module), *starmap(_table, tables.items()), "## As JSON\n", f"{BEGIN}[\n{rows}\n]{END}"]
+        )
 
 
 def _table(of: tuple[str, str], rows: list[Row]) -> str:

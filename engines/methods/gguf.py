@@ -18,6 +18,8 @@ from engines.context import EngineContext, Progress
 from engines.gguf_file import gguf_in, open_gguf, read_gguf_facts
 from engines.gguf_plan import quantizable, type_options
 from engines.gguf_types import (
+    MAIN,
+    MILLION_WEIGHTS_A_SECOND,
     NEED_IMATRIX,
     SIXTEEN_BIT_TYPES,
     STORAGE,
@@ -171,6 +173,7 @@ class GgufMethod(Method):
         return Forecast(
             memory_bytes=PROCESS_BYTES + 8 * facts.largest_tensor_elements,
             scratch_bytes=result_bytes if params.split_max_bytes is None else 2 * result_bytes,
+            seconds=facts.parameter_count / 1e6 / MILLION_WEIGHTS_A_SECOND[MAIN[params.type]],
         )
 
     def result_bytes(self, facts: ModelFacts, params: Any) -> int:

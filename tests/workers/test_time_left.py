@@ -1,11 +1,13 @@
 import pytest
 
 from bench.forecasts import MEASURED
-from bench.gpu.results import Results
+from bench.gpu.results import Results, Row
+from bench.time_left import RESULTS as TIME_LEFT
 from engines.context import Progress
 from workers.time_left import TimeLeft
 
 ERROR_MAX = 0.3
+SECONDS_MIN = 5  # what is over sooner has no layers to speak of
 
 
 def layers(done: float, total: float = 8) -> Progress:
@@ -60,7 +62,19 @@ def test_another_kind_of_work_and_a_new_beginning_are_told_apart(other: Progress
     assert time_left.hear(other, 30).seconds_left is None
 
 
-MEASURED_RUNS = {row["name"]: row for row in Results(MEASURED, "").rows if len(row.get("layers done at s", ())) >= 8}
+ON_A_CPU = [row for row in Results(TIME_LEFT).rows if row["really"] > SECONDS_MIN]
+
+
+@pytest.mark.parametrize("row", ON_A_CPU, ids=[row["name"] for row in ON_A_CPU])
+def test_after_a_quarter_of_the_layers_what_was_left_on_a_cpu_was_known(row: Row) -> None:
+    assert row["said"] == pytest.approx(row["really"], rel=ERROR_MAX)
+
+
+def test_most_methods_were_measured_on_a_cpu() -> None:
+    assert {"gptq", "awq", "int4", "int8"} <= {row["name"] for row in ON_A_CPU}
+
+
+MEASURED_RUNS = {row["name"]: row for row in Results(MEASURED).rows if len(row.get("layers done at s", ())) >= 8}
 
 
 @pytest.mark.parametrize("name", MEASURED_RUNS)
