@@ -120,12 +120,12 @@ def poison(folder: Path) -> None:
         (truncate, "source_invalid", "model.safetensors"),
         (remove("tokenizer.json", "tokenizer_config.json"), "source_invalid", "tokenizer"),
         (set_config(architectures=["NobodyForCausalLM"], model_type="nobody"), "model_unsupported", "Nobody"),
-        (poison, "model_unsupported", "NaN"),
+        (poison, ("model_unsupported", "quantization_diverged"), "its weights"),
     ],
     ids=["missing", "no-config", "pickled", "truncated", "no-tokenizer", "unknown-architecture", "nan"],
 )
 def test_a_model_that_cannot_be_used_fails_with_what_to_do(
-    up: Up, model: Path, damage: Callable[[Path], None], code: str, says: str
+    up: Up, model: Path, damage: Callable[[Path], None], code: str | tuple[str, ...], says: str
 ) -> None:
     damage(model)
     # Given as a URL, since a folder that is not there is refused by the command itself.
@@ -133,7 +133,8 @@ def test_a_model_that_cannot_be_used_fails_with_what_to_do(
     assert answer.returncode == 1, answer.stdout + answer.stderr
     (job,) = json.loads(answer.stdout)["data"]
     assert job["status"] == "failed"
-    assert job["error"]["code"] == code
+    # Full precision is looked at while it is quantized, and either may find it first.
+    assert job["error"]["code"] in ((code,) if isinstance(code, str) else code)
     assert says in job["error"]["message"]
 
 
