@@ -25,7 +25,7 @@ class Progress(BaseModel):
     unit: str
     message: str
     seconds_left: float | None = Field(
-        default=None, description="How long the rest took when this was reported; null where that cannot be said"
+        default=None, description="Seconds that the rest will take, as of this report; null where that cannot be said"
     )
 
 

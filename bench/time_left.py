@@ -1,7 +1,7 @@
 """Hold what is said to be left after a quarter of the layers against what was: ``python -m bench.time_left [FILE]``.
 
 Runs each method that goes layer by layer on this machine's CPU, on a random model of eight layers. On a GPU the rows of
-``python -m bench.gpu eight-layers`` say it.
+``python -m bench.gpu`` say it.
 """
 
 import platform

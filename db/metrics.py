@@ -62,17 +62,16 @@ def page(session: Session, job_id: str, after: int, limit: int) -> tuple[Sequenc
     return rows[:limit], len(rows) > limit
 
 
-def latest(session: Session, job_id: str, name: str) -> Sequence[tuple[int, str, float]]:
-    """Return the value called ``name`` of each module of each layer, as its last attempt measured it.
+def latest(session: Session, job_id: str) -> Sequence[tuple[int, str, Mapping[str, float]]]:
+    """Return the values of each module of each layer, as its last attempt measured them.
 
     Returns:
-        layer, module and value, by layer and module.
+        layer, module and values by name, by layer and module.
     """
-    value = Metric.values[name].as_float()
     statement = (
-        select(Metric.layer, Metric.module, value)
+        select(Metric.layer, Metric.module, Metric.values)
         .join(Step, Step.execution_id == Metric.execution_id)
-        .where(Step.job_id == job_id, value.is_not(None))
+        .where(Step.job_id == job_id)
         .ext(distinct_on(Metric.layer, Metric.module))
         .order_by(Metric.layer, Metric.module, Metric.id.desc())
     )

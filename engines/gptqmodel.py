@@ -1,7 +1,8 @@
 """GPTQModel as it is used here: its version, how it quantizes, and how its checkpoints are opened.
 
 It is the successor of AutoGPTQ and AutoAWQ, and reads and writes the same files. Nothing else knows its interface, but
-for what it keeps on the way (``engines/gptqmodel_checkpoint.py``); refuses to know recipes. Its automatic choice of
+for what it keeps on the way (``engines/gptqmodel_checkpoint.py``) and what is heard of it on the way
+(``engines/gptqmodel_watch.py``); refuses to know recipes. Its automatic choice of
 kernels for a checkpoint downloads and compiles, so the portable one is always named; while it quantizes GPTQ on CUDA it
 compiles one extension all the same.
 """

@@ -2,8 +2,8 @@
 
 Its own refuse whatever lies behind links, as the inputs of a step do, all families but two, rules for modules and
 output heads, and cannot read what they have stored of AWQ in bfloat16. What they hold does for all of that; see
-``docs/decisions/0021-resume.md``. With ``engines/gptqmodel.py`` the only module that knows its interface. Refuses to
-know where a checkpoint comes from and where it goes.
+``docs/decisions/0021-resume.md``. With ``engines/gptqmodel.py`` and ``engines/gptqmodel_watch.py`` all that knows its
+interface. Refuses to know where a checkpoint comes from and where it goes.
 """
 
 import contextlib

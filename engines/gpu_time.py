@@ -24,8 +24,8 @@ TRIED = {"gptqmodel-awq": 6.47e-13, "pairs": 2.74e-13, "columns": 5.2e-14}
 ROUNDED_BYTES = 2.7e9  # of weights a second, where no text is looked at
 
 
-def seconds(facts: ModelFacts, passes: Sequence[Pass], tokens: int, result_bytes: int) -> float:
-    """Return how long a method takes, from the start of its process.
+def seconds(facts: ModelFacts, passes: Sequence[Pass], tokens: int, result_bytes: int) -> float | None:
+    """Return how long a method takes, from the start of its process; None of experts, which were not measured.
 
     Args:
         facts: of the model.
@@ -33,6 +33,8 @@ def seconds(facts: ModelFacts, passes: Sequence[Pass], tokens: int, result_bytes
         tokens: of all samples; 0 where no text is looked at.
         result_bytes: what is written at the end.
     """
+    if facts.expert_count:
+        return None
     layers = facts.layer_count * sum(layer_seconds(one, facts, tokens) for one in passes)
     return START + (WARM_UP if tokens else 0) + layers + result_bytes / WRITTEN_BYTES
 
@@ -45,5 +47,5 @@ def layer_seconds(kind: Pass, facts: ModelFacts, tokens: int) -> float:
         return TRIED[kind] * tokens * facts.layer_elements
     narrow, wide = facts.hidden_size, facts.longest_row
     summed = 2 * tokens * (NARROW_MATRICES * narrow**2 + wide**2) / SUMMED
-    inverted = INVERTED * (NARROW_MATRICES * narrow**3 + wide**3) * max(facts.expert_count, 1)
+    inverted = INVERTED * (NARROW_MATRICES * narrow**3 + wide**3)
     return (summed + inverted) * (BY_LLM_COMPRESSOR if kind == "gptq" else 1)

@@ -1,8 +1,9 @@
 """llm-compressor as it is used here: from a model's folder to a compressed-tensors checkpoint, layer by layer.
 
-The one module that knows its interface; refuses to know recipes. The model lies in main memory, and a layer at a time
-is brought to the device, so that what the device needs does not grow with the number of layers. Its own entry point
-is not used: it sets environment variables, looks for a processor, and takes whichever accelerator it finds first.
+With ``engines/llmcompressor_watch.py`` all that knows its interface; refuses to know recipes. The model lies in main
+memory, and a layer at a time is brought to the device, so that what the device needs does not grow with the number of
+layers. Its own entry point is not used: it sets environment variables, looks for a processor, and takes whichever
+accelerator it finds first.
 """
 
 import contextlib

@@ -30,6 +30,7 @@ class Watch:
         self._sentinel = sentinel
         self._module: Any = None  # on which GPTQ is at work
         self._done = set[Any]()
+        self._chosen = set(follower.chosen.values())
 
     def logger(self, module: Any) -> "_Heard":
         """Return what stands where llm-compressor would write a module's loss to its log, before GPTQ rounds it."""
@@ -44,7 +45,6 @@ class Watch:
             self._sentinel.inputs(place, output_error.spread(hessian))
             weighed = output_error.weigh(weight, hessian)
             self._sentinel.finite(place, "its weight", weighed.output_energy)
-            del weight, hessian
             damp = given["percdamp"]
             rounded, losses, are_given_up = its_own(**given)
             if are_given_up[0]:
@@ -88,9 +88,8 @@ class Watch:
 
     def _places(self, modules: Iterable[Any]) -> Iterator[tuple[Any, Place]]:
         """Yield those of some modules that are quantized, and where they are."""
-        chosen = set(self._follower.chosen.values())
         for module in modules:
-            if module in chosen:
+            if module in self._chosen:
                 yield module, self._follower.place(module)
 
 

@@ -37,7 +37,7 @@ def weight_error(weight: "Tensor", rounded: "Callable[[slice], Tensor]") -> floa
     lost = whole = 0.0
     for rows in _rows(weight):
         before = weight[rows].double()
-        lost += (before - rounded(rows).double()).square().sum().item()
+        lost += (before - rounded(rows).to(before.device).double()).square().sum().item()
         whole += before.square().sum().item()
     return _part(lost, whole)
 
@@ -71,7 +71,8 @@ class Weighed:
         """
         moved = 0.0
         for rows in _rows(weight):
-            moved += ((weight[rows].float() - rounded[rows].float()) * self.seen).double().square().sum().item()
+            change = weight[rows].float() - rounded[rows].to(weight.device).float()
+            moved += (change * self.seen.to(weight.device)).double().square().sum().item()
         lost = 2 * loss - damp * self.mean * moved
         return _part(max(lost, 0.0), self.output_energy)  # what is not a number stays so
 

@@ -90,7 +90,7 @@ class Sentinel:
         Raises:
             Diverged: it is not finite, or all modules of a layer see one vector only.
         """
-        self.finite(place, "the Hessian of its inputs", spread)
+        self.finite(place, "what its inputs come to", spread)
         if spread > SPREAD_MIN:
             self._told_apart.add(place.layer)
         elif place.layer not in self._told_apart:
@@ -108,10 +108,10 @@ class Sentinel:
         Raises:
             Diverged: always.
         """
-        more = f", or {self._of_experts}" if self._of_experts else ""
+        other_text = "a calibration_text that is more like what the model is for"
         self._stop(
             f"{place}: 0 tokens of the calibration text reached it, and 1 is the least, so it would be rounded blindly",
-            f"Raise calibration_samples, choose a calibration_text that is more like what the model is for{more}",
+            self._choices("more calibration_samples", other_text, self._of_experts or None),
         )
 
     def indefinite(self, place: Place, damp: float) -> NoReturn:
@@ -123,7 +123,7 @@ class Sentinel:
         self._stop(
             f"{place}: the Hessian of its inputs is not positive definite, with {damp:g} of its mean added to its "
             "diagonal",
-            self._choices(self._text(), self._damping(), self._rule()),
+            self._choices(self._text(), self._damping(), self._rule(place)),
         )
 
     def rounded(self, place: Place, name: str, error: float) -> None:
@@ -141,7 +141,7 @@ class Sentinel:
             taken = f"{BOUND} above {error:.3g} to take it as it is"
             self._stop(
                 f"{place}: rounded, it {_MEANT[name].format(error)}, and {BOUND} is {bound:g}",
-                self._choices(text, damping, self._groups(), self._bits(), self._rule(), taken),
+                self._choices(text, damping, self._groups(), self._bits(), self._rule(place), taken),
             )
 
     def _text(self) -> str:
@@ -161,7 +161,9 @@ class Sentinel:
         bits = self._parameters.get("bits")
         return None if bits is None or bits >= BITS_MOST else f"more bits (it has {bits})"
 
-    def _rule(self) -> str:
+    def _rule(self, place: Place) -> str:
+        if place.layer < 0:
+            return "lm_head false"
         return "a rule in modules that leaves it as it is"
 
     def _choices(self, *choices: str | None) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from engines.context import Progress
 
+GONE_ON_UNITS = 2  # at once, in the first report that tells of any: nobody is so fast
+
 
 @dataclass(frozen=True)
 class TimedProgress(Progress):
@@ -40,7 +42,7 @@ class TimeLeft:
         """
         now = time.monotonic() if now is None else now
         kind = (progress.unit, progress.total)
-        if kind != self._kind or progress.done < self._reached[-1][0]:
+        if kind != self._kind or progress.done < self._reached[-1][0] or self._goes_on(progress):
             self._kind = kind
             self._reached = deque([(progress.done, now)])
         if int(progress.done) > int(self._reached[-1][0]):
@@ -48,6 +50,10 @@ class TimeLeft:
             self._forget_first_half()
         left = self._left(progress, now)
         return TimedProgress(**dataclasses.asdict(progress), seconds_left=None if left is None else round(left, 1))
+
+    def _goes_on(self, progress: Progress) -> bool:
+        """Return whether units that an earlier attempt has done come at once, before any of this one."""
+        return len(self._reached) == 1 and progress.done - self._reached[0][0] >= GONE_ON_UNITS
 
     def _forget_first_half(self) -> None:
         """Keep of what lies before the later half only the last."""
@@ -62,4 +68,4 @@ class TimeLeft:
         pace = (reached - began) / (last - first)
         # A unit that takes longer than those before is taken to end any moment.
         unit_left = max(pace - (now - reached), 0.0)
-        return unit_left + pace * (progress.total - last - 1)
+        return unit_left + pace * max(progress.total - int(last) - 1, 0)

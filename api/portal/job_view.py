@@ -24,14 +24,14 @@ from engines.calibration import is_own
 LOG_BYTES = 2**16
 TROUBLE = {AttemptOutcome.FAILED, AttemptOutcome.LOST, AttemptOutcome.RELEASED}
 
-# What is drawn by layer, the first at once, and what people call it.
-MEASURES: Mapping[str, str] = {
-    "loss": "Loss",
-    "output_error": "Error of outputs",
-    "weight_error": "Error of weights",
-    "seconds": "Seconds",
-    "memory_bytes": "Bytes of memory",
-    "vram_bytes": "Bytes of GPU memory",
+# What is drawn by layer, the first at once: what people call it, and in which unit.
+MEASURES: Mapping[str, tuple[str, float]] = {
+    "loss": ("Loss", 1),
+    "output_error": ("Error of outputs", 1),
+    "weight_error": ("Error of weights", 1),
+    "seconds": ("Seconds", 1),
+    "memory_bytes": ("Memory in GB", 1e9),
+    "vram_bytes": ("GPU memory in GB", 1e9),
 }
 
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -152,8 +152,13 @@ def _own_text(session: Session, team_id: TeamId, asked: Any) -> TextView | None:
 
 
 def _charts(session: Session, job_id: str) -> dict[str, Chart]:
-    drawn = ((called, draw(metrics.latest(session, job_id, name))) for name, called in MEASURES.items())
-    return {called: chart for called, chart in drawn if chart is not None}
+    measured = metrics.latest(session, job_id)
+    charts = {}
+    for name, (called, unit) in MEASURES.items():
+        chart = draw((layer, module, values[name] / unit) for layer, module, values in measured if name in values)
+        if chart is not None:
+            charts[called] = chart
+    return charts
 
 
 def _step_view(row: ShownStep, now: dt.datetime) -> StepView:

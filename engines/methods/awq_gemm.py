@@ -23,7 +23,6 @@ SEES_ALL = "format compressed-tensors, whose experts all see all of the text"
 ROWS_AT_ONCE = 64  # GPTQModel looks for the best limits of so many rows together
 STORED_BYTES = 2  # of a number in float16 or bfloat16
 LIMIT_ROWS, LIMIT_TOKENS = 256, 512  # of so many rows at once, with so many tokens, it looks for the best limits
-NARROW_MATRICES = 6  # of a layer read hidden states; one reads what is inside the feed-forward part
 CHUNK_BYTES = 2**30  # in which it sums up inputs in float32
 
 
@@ -78,7 +77,7 @@ def forecast(facts: ModelFacts, params: Any) -> Forecast:
     """
     longest = facts.longest_row
     width_bytes = STORED_BYTES * params.calibration_samples * params.calibration_tokens
-    inputs = width_bytes * (NARROW_MATRICES * facts.hidden_size + 2 * longest) + CHUNK_BYTES
+    inputs = width_bytes * (gpu_time.NARROW_MATRICES * facts.hidden_size + 2 * longest) + CHUNK_BYTES
     tried = width_bytes * (longest + 3 * facts.hidden_size) + STORED_BYTES * LIMIT_ROWS * LIMIT_TOKENS * longest
     state = gptqmodel_work.state_bytes(facts, params)
     return Forecast(

@@ -216,10 +216,12 @@ class GptqMethod(Method):
             memory_bytes=gptqmodel_needs.memory_bytes(facts, state),
             vram_bytes=vram,
             scratch_bytes=gptqmodel_needs.scratch_bytes(facts, packed_bits(params.bits, params.group_size), state),
-            seconds=gpu_time.seconds(
-                facts, ["gptqmodel-gptq"], params.calibration.token_count, self.result_bytes(facts, params)
-            ),
+            seconds=None if params.mse else self._seconds(facts, params),
         )
+
+    def _seconds(self, facts: ModelFacts, params: Any) -> float | None:
+        tokens, result_bytes = params.calibration.token_count, self.result_bytes(facts, params)
+        return gpu_time.seconds(facts, ["gptqmodel-gptq"], tokens, result_bytes)
 
     def result_bytes(self, facts: ModelFacts, params: Any) -> int:
         """Return how large the result is, as if no rule said otherwise of single modules."""

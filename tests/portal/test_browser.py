@@ -134,6 +134,8 @@ def test_a_screen_reader_hears_what_is_seen(page: Page, jobs: dict[str, str]) ->
     expect(page.get_by_role("img", name="Loss per layer")).to_have_accessible_description(
         "The largest is 1.09, in layer 11, mlp.down_proj."
     )
+    page.locator("summary", has_text="Seconds").click()
+    expect(page.get_by_role("img", name="Seconds per layer")).to_be_visible()
     page.goto(jobs["done"])
     table = page.get_by_role("table", name="The result beside full precision")
     expect(table.get_by_role("row", name="Perplexity, prose")).to_contain_text("+3.04 %")

@@ -50,8 +50,16 @@ def test_a_report_that_comes_late_counts_as_the_unit_that_it_is_in() -> None:
 
 def test_what_goes_on_after_some_layers_goes_by_its_own_pace() -> None:
     time_left = TimeLeft()
-    assert time_left.hear(layers(4), 0).seconds_left is None
-    assert time_left.hear(layers(5), 12).seconds_left == 36
+    time_left.hear(layers(0), 0)
+    assert time_left.hear(layers(4), 10).seconds_left is None
+    assert time_left.hear(layers(5), 22).seconds_left == 36
+
+
+def test_what_is_left_is_never_less_than_nothing() -> None:
+    time_left = TimeLeft()
+    for done, now in ((0, 0), (1, 10), (7.4, 74)):
+        time_left.hear(layers(done), now)
+    assert time_left.hear(layers(7.9), 500).seconds_left == 0
 
 
 @pytest.mark.parametrize("other", [Progress(1, 8, "windows"), Progress(1, 9, "layers"), Progress(1, 8, "layers")])

@@ -129,7 +129,7 @@ def test_a_module_may_be_measured_twice(bench: Bench, job_id: JobId, claimed: Cl
     twice = [NewMetric(0, "mlp", {"loss": 2}), NewMetric(0, "mlp", {"loss": 1})]
     bench.database.run(lambda s: metrics.append(s, claimed.lease, claimed.attempt, twice, 0))
     assert measured(bench, job_id) == [0, 0]
-    assert bench.database.run(lambda s: metrics.latest(s, job_id, "loss")) == [(0, "mlp", 1)]
+    assert bench.database.run(lambda s: metrics.latest(s, job_id)) == [(0, "mlp", {"loss": 1})]
 
 
 @pytest.mark.parametrize("append", [logs.append, metrics.append])

@@ -44,7 +44,7 @@ def _show(output: Output, plan: Plan) -> None:
     output.line(f"{plan['recipe']} of {plan['source']} ({seen})")
     columns = ["step", "pool", "memory", "GPU memory", "scratch disk", "time", "done before"]
     table(columns, [_row(step) for step in plan["steps"]])
-    if any(step["seconds"] for step in plan["steps"]):
+    if any(step.get("seconds") for step in plan["steps"]):
         output.line("time: about, on an NVIDIA H100 or, in the pool cpu, on two cores")
     if plan["result_bytes"] is not None:
         output.line(f"the result will take about {size(plan['result_bytes'])}")
@@ -58,4 +58,4 @@ def _show(output: Output, plan: Plan) -> None:
 
 def _row(step: PlannedStep) -> list[str]:
     needs = [size(step["memory_bytes"]), size(step["vram_bytes"]), size(step["scratch_bytes"])]
-    return [step["kind"], step["pool"], *needs, clock(step["seconds"]), "yes" if step["reused"] else ""]
+    return [step["kind"], step["pool"], *needs, clock(step.get("seconds")), "yes" if step["reused"] else ""]
