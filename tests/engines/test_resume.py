@@ -48,7 +48,7 @@ class Run:
     files: Mapping[str, bytes]
     done: list[float]
     measured: set[int]
-    losses: Mapping[tuple[int, str], float]
+    losses: Mapping[tuple[int, str], float | None]
 
 
 def finish(recipe: Mapping[str, Any], material: Mapping[Material, Path], context: EngineContext) -> Run:
@@ -60,7 +60,7 @@ def finish(recipe: Mapping[str, Any], material: Mapping[Material, Path], context
     heard = dataclasses.replace(context, report=reports.append, measure=measured.append, recall=recalled.append)
     parsed.method.quantize(heard, material, parsed.params)
     files = {path.name: path.read_bytes() for path in context.output.iterdir()}
-    losses = {(one.layer, one.module): one.values["loss"] for one in [*recalled, *measured]}
+    losses = {(one.layer, one.module): one.values.get("loss") for one in [*recalled, *measured]}
     return Run(files, [one.done for one in reports], {one.layer for one in measured}, losses)
 
 
