@@ -27,7 +27,7 @@ test: setup ## Run the tests, but for those that take longest
 	.venv/bin/pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 test-slow: setup ## Run the tests that take longest
-	.venv/bin/pytest -m "slow and not gpu"
+	.venv/bin/pytest -n 2 --dist loadfile -m "slow and not gpu"
 
 chaos: setup ## Break the whole stack on purpose, and count what is lost or done twice (SEED=1 JOBS=200)
 	.venv/bin/python -m tests.chaos --seed $(SEED) --jobs $(JOBS)
