@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from engines.model_facts import ModelFacts
+from engines.model_facts import NARROW_MATRICES, ModelFacts
 
 # What goes once through all layers: GPTQ and AWQ by GPTQModel, and the passes of llm-compressor, where ``columns`` and
 # ``pairs`` are how it smooths.
@@ -16,7 +16,6 @@ WRITTEN_BYTES = 1e9  # a second
 # Of GPTQ: two thirds of a layer's time go into the sums of its Hessians, the rest into their inverses.
 SUMMED = 33e12  # operations a second
 INVERTED = 1.58e-13  # seconds for a column, cubed
-NARROW_MATRICES = 6  # of a layer have rows as long as hidden states are wide, one has longer ones
 BY_LLM_COMPRESSOR = 1.49  # of GPTQModel's time
 
 # Of what sends samples through a layer, perhaps many times: seconds for a token and a weight.
@@ -46,6 +45,6 @@ def layer_seconds(kind: Pass, facts: ModelFacts, tokens: int) -> float:
     if kind in TRIED:
         return TRIED[kind] * tokens * facts.layer_elements
     narrow, wide = facts.hidden_size, facts.longest_row
-    summed = 2 * tokens * (NARROW_MATRICES * narrow**2 + wide**2) / SUMMED
+    summed = 2 * tokens * facts.hessian_elements / SUMMED
     inverted = INVERTED * (NARROW_MATRICES * narrow**3 + wide**3)
     return (summed + inverted) * (BY_LLM_COMPRESSOR if kind == "gptq" else 1)

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from engines.weights import StoredTensor
 
+NARROW_MATRICES = 6  # of a layer have rows as long as hidden states are wide; one has those of the feed-forward part
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
@@ -101,6 +102,11 @@ class ModelFacts:
     def longest_row(self) -> int:
         """The most columns of a layer's matrices: as a rule, those that come out of the feed-forward part."""
         return max(self.row_lengths, default=self.hidden_size)
+
+    @property
+    def hessian_elements(self) -> int:
+        """Elements of the Hessians of a layer's matrices: each has its row length squared."""
+        return NARROW_MATRICES * self.hidden_size**2 + self.longest_row**2
 
     @property
     def largest_tensor_elements(self) -> int:

@@ -20,21 +20,24 @@ def peak_memory_bytes() -> int | None:
     return None
 
 
+def peak_vram_bytes() -> int | None:
+    """Return the most that torch has held of one GPU's memory in this process; None if it used none or cannot say."""
+    return _most_of_a_gpu("max_memory_allocated")
+
+
 def held_bytes() -> dict[str, float]:
     """Return what this process takes now: ``memory_bytes``, and ``vram_bytes`` where torch holds some of a GPU."""
     held = {"memory_bytes": float(psutil.Process().memory_info().rss)}
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        held["vram_bytes"] = float(max(torch.cuda.memory_allocated(one) for one in range(torch.cuda.device_count())))
-    return held
+    vram_bytes = _most_of_a_gpu("memory_allocated")
+    return held if vram_bytes is None else {**held, "vram_bytes": float(vram_bytes)}
 
 
-def peak_vram_bytes() -> int | None:
-    """Return the most that torch has held of one GPU's memory in this process; None if it used none or cannot say."""
+def _most_of_a_gpu(amount: str) -> int | None:
+    """Return the largest of what a function of ``torch.cuda`` says of each GPU; None if none is used or it fails."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return None
     # What CUDA has once answered with an error it may answer so again, to whatever is asked.
     with contextlib.suppress(RuntimeError):
-        return max(int(torch.cuda.max_memory_allocated(index)) for index in range(torch.cuda.device_count()))
+        return max(int(getattr(torch.cuda, amount)(index)) for index in range(torch.cuda.device_count()))
     return None

@@ -12,7 +12,7 @@ from engines.gptqmodel_needs import packed_bits
 from engines.gptqmodel_work import Work
 from engines.group_sizes import require_groups
 from engines.methods.base import Forecast, Material
-from engines.model_facts import ModelFacts
+from engines.model_facts import NARROW_MATRICES, ModelFacts
 from engines.module_rules import dynamic, packing, require_alike, require_matches
 from engines.sentinel import Sentinel
 from engines.source import ANYWHERE, inspect_snapshot, weight_tensors
@@ -77,7 +77,7 @@ def forecast(facts: ModelFacts, params: Any) -> Forecast:
     """
     longest = facts.longest_row
     width_bytes = STORED_BYTES * params.calibration_samples * params.calibration_tokens
-    inputs = width_bytes * (gpu_time.NARROW_MATRICES * facts.hidden_size + 2 * longest) + CHUNK_BYTES
+    inputs = width_bytes * (NARROW_MATRICES * facts.hidden_size + 2 * longest) + CHUNK_BYTES
     tried = width_bytes * (longest + 3 * facts.hidden_size) + STORED_BYTES * LIMIT_ROWS * LIMIT_TOKENS * longest
     state = gptqmodel_work.state_bytes(facts, params)
     return Forecast(

@@ -24,7 +24,6 @@ HEADS_COPIES = 2.5  # of an output head while the result is written
 HEADER_BYTES = 64 * 2**20
 SMALLEST_HEAD = 64  # width of an attention head; there are at most as many heads as of this width
 KEPT_WIDTHS = 5  # of AWQ: inputs of attention, its output matrix and the feed-forward part, and two outputs of one
-HESSIANS_BESIDE = 6  # one for each matrix of a layer that takes the residual stream: they are summed up apart
 
 
 class CompressedParams(WatchedParams):
@@ -137,7 +136,7 @@ class CompressedMethod(Method):
             # What each part that is tried reads, with the masks, and what it makes of it in full and when tried.
             widths = KEPT_WIDTHS * facts.hidden_size + facts.longest_row + tokens
             return int(facts.element_bytes * (held + params.calibration_samples * tokens * widths))
-        return int(facts.element_bytes * held) + 4 * _hessian_elements(facts)
+        return int(facts.element_bytes * held) + 4 * facts.hessian_elements
 
     def result_bytes(self, facts: ModelFacts, params: Any) -> int:
         """Return how large the result is, as if nothing was left out: embedding and output head stay as they are."""
@@ -158,14 +157,10 @@ def _layer_bytes(facts: ModelFacts) -> int:
     return int(facts.layer_elements * facts.element_bytes)
 
 
-def _hessian_elements(facts: ModelFacts) -> int:
-    return HESSIANS_BESIDE * facts.hidden_size**2 + facts.longest_row**2
-
-
 def _rounding_bytes(facts: ModelFacts) -> int:
     """Return what is on the device while GPTQ rounds a layer's widest matrix: it and its Hessian, three times each."""
     matrix = facts.hidden_size * facts.longest_row
-    return _layer_bytes(facts) + 4 * (_hessian_elements(facts) + 2 * facts.longest_row**2 + 3 * matrix)
+    return _layer_bytes(facts) + 4 * (facts.hessian_elements + 2 * facts.longest_row**2 + 3 * matrix)
 
 
 def _require_fit(scheme: Scheme, what: str, length: int, lengths: Sequence[int]) -> None:
