@@ -238,7 +238,7 @@ def test_a_page_follows_its_job(page: Page, database: Database, key: str) -> Non
     expect(bar).to_have_attribute("value", "4.0")
     expect(page.get_by_role("img", name="Loss per layer")).to_be_visible()
 
-    page.get_by_text("The numbers").click()
+    page.locator("summary", has_text="The numbers").first.click()
     log = page.get_by_role("region", name="End of the log")
     log.focus()
     log.evaluate("one => one.scrollTop = 20")
