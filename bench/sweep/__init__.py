@@ -1,0 +1,1 @@
+"""What a sweep takes, beside the same work by hand."""
