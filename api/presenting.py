@@ -41,6 +41,7 @@ def job_object(job: ShownJob, waits_for: Sequence[str] | None = None) -> respons
         metadata=job.metadata,
         labels=job.labels,
         retry_of=job.retry_of,
+        sweep=job.sweep_id,
         max_runtime_seconds=job.max_runtime_seconds,
         max_pending_seconds=job.max_pending_seconds,
         max_attempts=job.max_attempts,
