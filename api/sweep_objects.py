@@ -189,7 +189,7 @@ def _tell(inside: Inside, gate: Sequence[responses.Condition]) -> dict[str, Any]
 
 def _row(job: responses.Job, is_best: bool, seconds: Mapping[str, float], prices: Prices) -> SweepRow:
     result = job.result
-    size_bytes = result and result.size_bytes
+    size_bytes = None if result is None else result.size_bytes
     speed = None  # until it is measured
     cost = RowCost(
         work=prices.of_work(seconds),
@@ -203,8 +203,8 @@ def _row(job: responses.Job, is_best: bool, seconds: Mapping[str, float], prices
         error=job.error,
         verdict=job.verdict,
         size_bytes=size_bytes,
-        bits_per_weight=result and result.bits_per_weight,
-        comparison=result and result.comparison,
+        bits_per_weight=None if result is None else result.bits_per_weight,
+        comparison=None if result is None else result.comparison,
         generation_tokens_per_second=speed,
         pareto=is_best,
         seconds=dict(seconds),
@@ -219,7 +219,7 @@ def _candidate(job: responses.Job) -> choosing.Candidate:
         name=job.recipe,
         is_over=is_terminal(job.status),
         has_result=job.status == JobStatus.SUCCEEDED and result is not None,
-        size_bytes=result and result.size_bytes,
+        size_bytes=None if result is None else result.size_bytes,
         measures={
             domain: {
                 metric: choosing.Estimate(estimate.value, estimate.low, estimate.high)

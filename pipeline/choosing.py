@@ -119,7 +119,9 @@ class _Bound:
     def worse_end(self, candidate: Candidate) -> float | None:
         """Return the worse end of what was measured; None where there is none."""
         estimate = candidate.measure(self.metric, self.domain)
-        return estimate and (estimate.high if self.is_most else estimate.low)
+        if estimate is None:
+            return None
+        return estimate.high if self.is_most else estimate.low
 
     def missed_by(self, end: float) -> float:
         """Return by how much a value misses the limit; at most 0 if it keeps it."""

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.waiting import wait_until
 ASKED = NewSweep("file:///m", None, {"labels": ["a"]}, ["Mind the gap."])
 
 
-def submit(bench: Bench, count: int = 3, **values: object) -> SweepId:
+def submit(bench: Bench, count: int = 3, **values: Any) -> SweepId:
     asked = [new_job(recipe={"method": "gguf", "type": f"Q{n}"}, **values) for n in range(count)]
     return bench.database.run(partial(sweeps.submit, team_id=bench.team, new=ASKED, asked=asked))
 

@@ -24,7 +24,7 @@ def result(name: str, size_mb: float, prose: float, code: float, agreement: floa
 
 
 def waiting(name: str, **values: Any) -> Candidate:
-    known = {"is_over": False, "has_result": False, "size_bytes": None, "measures": {}}
+    known: dict[str, Any] = {"is_over": False, "has_result": False, "size_bytes": None, "measures": {}}
     return Candidate(f"job_{name}", f"gguf:{name}", **{**known, **values})
 
 
