@@ -136,7 +136,10 @@ class JobTerms(Body):
     source: Source
     evaluation: EvaluationRequest = EvaluationRequest()
     metadata: dict[MetadataKey, MetadataValue] = Field(
-        default={}, max_length=16, description="Up to 16 names with values of your own, kept with the job"
+        default={},
+        max_length=16,
+        description="Up to 16 names with values of your own, kept with the job",
+        json_schema_extra={"additionalProperties": False},  # no key that does not match the pattern of keys
     )
     labels: Annotated[list[Label], Field(max_length=16), *Distinct] = Field(
         default=[], description="Up to 16 words by which jobs can be found"

@@ -50,6 +50,36 @@ class Step(TypedDict):
     error: JobError | None
 
 
+class Estimate(TypedDict):
+    """A figure with its 95 % interval, whose ends are null where there was too little text."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class Comparison(TypedDict):
+    """The result and full precision on the same tokens of one text; a metric is null where it was not measured."""
+
+    items: int
+    tokens: int
+    baseline_perplexity: float
+    perplexity: float
+    perplexity_ratio: Estimate | None
+    kl_divergence: Estimate | None
+    kl_divergence_p99: Estimate | None
+    agreement: Estimate | None
+
+
+class Condition(TypedDict):
+    """What a result must meet; `domain` is null where it shall hold on each text."""
+
+    metric: str
+    domain: str | None
+    max: float | None
+    min: float | None
+
+
 class Baseline(TypedDict):
     """What full precision scores."""
 
@@ -129,6 +159,7 @@ class Job(TypedDict):
     metadata: dict[str, str]
     labels: list[str]
     retry_of: str | None
+    sweep: str | None
     max_runtime_seconds: int | None
     max_pending_seconds: int | None
     max_attempts: int | None

@@ -48,7 +48,12 @@ def exit_for_error(error: FewbitsError | OSError) -> Exit:
 
 def exit_for_jobs(jobs: Iterable[Job]) -> Exit:
     """Return the status for jobs that are over: a failure weighs more than a cancellation."""
-    statuses = {job["status"] for job in jobs}
+    return exit_for_statuses(job["status"] for job in jobs)
+
+
+def exit_for_statuses(those: Iterable[str]) -> Exit:
+    """Return the status for what has ended so."""
+    statuses = set(those)
     if "failed" in statuses:
         return Exit.FAILED
     return Exit.CANCELLED if "cancelled" in statuses else Exit.OK
