@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from werkzeug.test import TestResponse
@@ -13,6 +13,8 @@ from core.settings import Settings
 from db import keys, quotas
 from db.session import Database
 from db.states import Quota
+from fewbits_client.cli.asking import PRESETS
+from pipeline.sweep_presets import SweepPreset
 from tests.api.conftest import SOURCE, Caller, pointers, problem_of
 from tests.api.test_families import model_called
 from tests.api.work import Workers
@@ -184,6 +186,10 @@ def test_of_a_source_that_cannot_be_seen_a_preset_is_taken_whole(caller: Caller,
     sweep = send(caller, preset=preset, wait_for_capacity=True).get_json()
     assert len(sweep["rows"]) == count
     assert sweep["warnings"] == []
+
+
+def test_the_command_knows_every_preset() -> None:
+    assert set(PRESETS) == set(get_args(SweepPreset))
 
 
 def test_places_are_asked_for_all_together(caller: Caller, set_quota: SetQuota) -> None:
