@@ -3,7 +3,7 @@
 Refuses to know: whether it will be submitted.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from api.requests import JobRequest
 from api.services import services
 from core.errors import InvalidRequest, NoCapacity, RequestError
 from core.ids import TeamId
+from core.settings import Settings
 from db import quotas, texts
 from db.jobs import PlannedStep
 from engines import families
@@ -80,7 +81,7 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest, *, asks_for_
     recipe = parse_recipe(wanted.recipe)
     source = check_source(wanted.source, settings.source_roots)
     publish_to = wanted.publish_to and check_destination(wanted.publish_to, settings.publish_roots)
-    steps = plan(recipe, wanted.evaluation.model_dump(), publish_to, _own_text(session, team_id, recipe))
+    steps = plan(recipe, _judging(wanted, settings), publish_to, _own_text(session, team_id, recipe))
     seen = look_at(source, settings.source_roots)
     model = None if seen is None else seen.facts
     foreseen = foresee(steps, model)
@@ -88,12 +89,14 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest, *, asks_for_
     warnings = recipe.warnings + (families.warnings(recipe.tried_as, model) if model else ())
     if beyond and wanted.wait_for_capacity:
         warnings += (f"{next(iter(beyond.values()))} The job waits for one.",)
-    misfits = tuple(
-        _refusals(lambda: _check_fit(recipe, seen), lambda: _check_capacity(beyond, wait=wanted.wait_for_capacity))
+    limit = settings.attempts_limit
+    refusals = _refusals(lambda: _check_gate(wanted), lambda: _check_attempts(wanted.max_attempts, limit))
+    misfits = _refusals(
+        lambda: _check_fit(recipe, seen), lambda: _check_capacity(beyond, wait=wanted.wait_for_capacity)
     )
-    refusals = (*_refusals(lambda: _check_attempts(wanted.max_attempts, settings.attempts_limit)), *misfits)
+    refusals += misfits
     if asks_for_place:  # last, since it may lock until the transaction ends
-        refusals += tuple(_refusals(lambda: quotas.require_place(session, team_id, default_quotas(settings))))
+        refusals += _refusals(lambda: quotas.require_place(session, team_id, default_quotas(settings)))
     return Considered(
         source=source,
         publish_to=publish_to,
@@ -108,12 +111,29 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest, *, asks_for_
     )
 
 
-def _refusals(*checks: Callable[[], object]) -> Iterator[RequestError]:
+def _refusals(*checks: Callable[[], object]) -> tuple[RequestError, ...]:
+    refusals = []
     for check in checks:
         try:
             check()
         except RequestError as error:
-            yield error
+            refusals.append(error)
+    return tuple(refusals)
+
+
+def _judging(wanted: JobRequest, settings: Settings) -> Mapping[str, Any]:
+    """Return how a result is judged, as the plan has to know it."""
+    gate = [condition.model_dump() for condition in wanted.gate]
+    return {**wanted.evaluation.model_dump(), "gate": gate, "reference_bytes_max": settings.reference_bytes_max}
+
+
+def _check_gate(wanted: JobRequest) -> None:
+    for index, condition in enumerate(wanted.gate):
+        if condition.domain is not None and condition.domain not in wanted.evaluation.domains:
+            raise InvalidRequest(
+                f"The text {condition.domain!r} is not judged on. Name one of evaluation.domains, or add it there.",
+                param=f"gate.{index}.domain",
+            )
 
 
 def _check_fit(recipe: Recipe, seen: Seen | None) -> None:

@@ -74,6 +74,7 @@ class Condition(BaseModel):
     domain: str | None = Field(description="The text on which it is measured; null for each")
     max: float | None
     min: float | None
+    short: str = Field(description="In short form, as a request may name it")
 
 
 class GateOutcome(Condition):

@@ -61,6 +61,7 @@ def new_job(wanted: JobRequest, considered: Considered) -> NewJob:
         method=considered.recipe.method.name,
         recipe=considered.recipe.document(),
         evaluation=wanted.evaluation.model_dump(),
+        gate=tuple(condition.model_dump() for condition in wanted.gate),
         metadata=wanted.metadata,
         labels=tuple(wanted.labels),
         priority=wanted.priority,

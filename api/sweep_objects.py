@@ -6,17 +6,19 @@ The answer's objects, and what is put into them.
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from api import responses
-from api.presenting import job_object
+from api.presenting import condition_object, job_object
 from core.settings import Settings
 from db.shown import ShownJob
 from db.states import JobStatus, is_terminal
 from db.sweeps import ShownSweep, WorkShare
+from engines.gates import Condition
+from engines.intervals import Estimate
 from pipeline import choosing
 from pipeline.pricing import Prices
 
@@ -135,7 +137,7 @@ def prices_of(settings: Settings) -> Prices:
 def sweep_object(sweep: ShownSweep, inside: Inside | None = None) -> Sweep:
     """Return a sweep, with what is inside where it is read by itself."""
     asked = dict(sweep.request)
-    conditions = [_condition(condition) for condition in asked.get("gate", [])]
+    conditions = [condition_object(condition) for condition in asked["gate"]]
     return Sweep(
         id=sweep.id,
         created_at=sweep.created_at,
@@ -170,7 +172,8 @@ _AS_ASKED = (
 def _tell(inside: Inside, gate: Sequence[responses.Condition]) -> dict[str, Any]:
     shown = [job_object(job) for job in inside.jobs]
     candidates = [_candidate(job) for job in shown]
-    conditions = [choosing.Condition(**condition.model_dump()) for condition in gate] or choosing.DEFAULT_CONDITIONS
+    asked = [Condition(one.metric, one.domain, one.max, one.min) for one in gate]
+    conditions = asked or choosing.DEFAULT_CONDITIONS
     best = choosing.pareto(candidates)
     by_place: dict[int | None, dict[str, float]] = defaultdict(dict)
     for share in inside.work:
@@ -222,7 +225,7 @@ def _candidate(job: responses.Job) -> choosing.Candidate:
         size_bytes=None if result is None else result.size_bytes,
         measures={
             domain: {
-                metric: choosing.Estimate(estimate.value, estimate.low, estimate.high)
+                metric: Estimate(estimate.value, estimate.low, estimate.high)
                 for metric, estimate in comparison
                 if isinstance(estimate, responses.Estimate)
             }
@@ -233,16 +236,14 @@ def _candidate(job: responses.Job) -> choosing.Candidate:
 
 
 def _recommendation(
-    found: choosing.Recommendation, jobs: Sequence[responses.Job], conditions: Sequence[choosing.Condition]
+    found: choosing.Recommendation, jobs: Sequence[responses.Job], conditions: Sequence[Condition]
 ) -> Recommendation:
     return Recommendation(
         job=found.chosen,
         recipe=next((job.recipe for job in jobs if job.id == found.chosen), None),
         nearest=found.nearest,
         alike=list(found.alike),
-        conditions=[
-            responses.Condition(metric=one.metric, domain=one.domain, max=one.max, min=one.min) for one in conditions
-        ],
+        conditions=[condition_object(asdict(one)) for one in conditions],
         provisional=found.is_provisional,
         reason=found.reason,
     )
@@ -263,7 +264,3 @@ def _sum(shares: Any) -> dict[str, float]:
         for pool, seconds in share.items():
             total[pool] += seconds
     return dict(total)
-
-
-def _condition(asked: Mapping[str, Any]) -> responses.Condition:
-    return responses.Condition(**{name: asked.get(name) for name in responses.Condition.model_fields})

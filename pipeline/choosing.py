@@ -7,45 +7,12 @@ it. Pure functions of what was measured. Refuses to know: jobs, tables, and what
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from engines.comparison import AGREEMENT, PERPLEXITY_RATIO
+from engines.gates import Condition
+from engines.intervals import Estimate
 from pipeline.choosing_words import METRICS, Metric, bytes_in_words, listed
 
-PERPLEXITY_RATIO = "perplexity_ratio"
-AGREEMENT = "agreement"
 NEARLY = 0.02  # sizes that differ by less are as good as one
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measured value with its 95 % interval; its ends are None where there was too little text."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-    def overlaps(self, other: "Estimate") -> bool:
-        """Return whether the two may be the same, as far as was measured."""
-        if self.low is None or self.high is None or other.low is None or other.high is None:
-            return True
-        return self.low <= other.high and other.low <= self.high
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What a result must meet.
-
-    Attributes:
-        metric: such as ``perplexity_ratio``.
-        domain: where; None for each domain in which the metric was measured for any result.
-        max: the most that it may be.
-        min: the least that it may be.
-    """
-
-    metric: str
-    domain: str | None = None
-    max: float | None = None
-    min: float | None = None
-
-
 DEFAULT_CONDITIONS = (Condition(PERPLEXITY_RATIO, max=1.02), Condition(AGREEMENT, min=0.95))
 
 
@@ -159,7 +126,8 @@ def recommend(candidates: Sequence[Candidate], conditions: Sequence[Condition]) 
 
     Args:
         candidates: every recipe of the sweep.
-        conditions: the sweep's gate; those of ``DEFAULT_CONDITIONS`` where it is empty.
+        conditions: the sweep's gate; those of ``DEFAULT_CONDITIONS`` where it is empty. One without a domain holds in
+            each in which any result was measured by it.
     """
     waiting = sum(not one.is_over for one in candidates)
     results = [
@@ -236,7 +204,14 @@ def _is_alike(candidate: Candidate, chosen: Candidate, bounds: Sequence[_Bound])
     decisive = {(bound.metric, bound.domain) for bound in bounds}
     pairs = [(candidate.measure(*name), chosen.measure(*name)) for name in decisive]
     known = [(one, other) for one, other in pairs if one is not None and other is not None]
-    return bool(known) and all(one.overlaps(other) for one, other in known)
+    return bool(known) and all(_overlap(one, other) for one, other in known)
+
+
+def _overlap(one: Estimate, other: Estimate) -> bool:
+    """Return whether two may be the same, as far as was measured."""
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return True
+    return one.low <= other.high and other.low <= one.high
 
 
 def _named(candidate: Candidate) -> str:

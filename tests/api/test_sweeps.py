@@ -17,7 +17,7 @@ from fewbits_client.cli.asking import PRESETS
 from pipeline.sweep_presets import SweepPreset
 from tests.api.conftest import SOURCE, Caller, pointers, problem_of
 from tests.api.test_families import model_called
-from tests.api.work import Workers
+from tests.api.work import CHECKS, MODEL_FACTS, Workers
 from tests.conftest import TINY_LLAMA
 from tests.synthetic import MODULE
 
@@ -32,6 +32,10 @@ ASKED = {
     "max_pending_seconds": 200,
     "max_attempts": 2,
     "wait_for_capacity": True,
+}
+MEASURES: dict[str, dict[str, float | None]] = {
+    "perplexity_ratio": {"value": 1.01, "low": 1.006, "high": 1.014},
+    "agreement": {"value": 0.97, "low": 0.96, "high": 0.98},
 }
 
 SetQuota = Callable[[int | None], None]
@@ -135,6 +139,8 @@ def test_sweeps_are_listed_newest_first_without_what_is_inside(caller: Caller, s
         ({"preset": "gguf-all", "source": "file:///etc"}, "/source"),
         ({"recipes": ["gguf"], "source": "file:///etc"}, "/source"),
         ({"recipes": ["gguf"], "publish_to": "file:///elsewhere"}, "/publish_to"),
+        ({"recipes": ["gguf"], "gate": ["poems: agreement >= 0.9"]}, "/gate/0/domain"),
+        ({"preset": "gguf-all", "gate": ["poems: agreement >= 0.9"]}, "/gate/0/domain"),
         ({"recipes": ["gguf"], "evaluation": {"domains": ["poems"]}}, "/evaluation/domains/0"),
     ],
     ids=str,
@@ -315,6 +321,46 @@ def test_the_answer_has_what_was_measured_and_what_it_took(caller: Caller, datab
     assert row["cost"]["serving_per_million_tokens"] is None
     assert found["cost"]["currency"] == "EUR"
     assert (found["cost"]["work"], found["cost"]["shared_work"]) == (row["cost"]["work"], 0)
+
+
+def test_the_answer_says_which_result_to_ship(caller: Caller, database: Database) -> None:
+    sweep, work = submit(caller, ["gguf:Q8_0"]), Workers(database)
+    work.do("fetch", MODEL_FACTS)
+    work.do("convert")
+    work.do("quantize", {"size_bytes": 4_900_000_000, "bits_per_weight": 8.5})
+    work.do("reference", perplexity={"prose": 23.7, "code": 7.5})
+    work.do("verify", {"checks": CHECKS})
+    work.do("evaluate", perplexity={"prose": 24.4, "code": 7.7}, measures=MEASURES)
+    work.do("document")
+    caller.post(f"/v1/sweeps/{sweep['id']}/recipes", {"recipes": ["gguf:Q4_K_M"]})
+    found = get(caller, sweep)
+    (row,) = (row for row in found["rows"] if row["status"] == "succeeded")
+    assert row["pareto"]
+    assert row["comparison"].keys() == {"prose", "code"}
+    assert row["comparison"]["code"]["perplexity_ratio"] == MEASURES["perplexity_ratio"]
+    recommendation = found["recommendation"]
+    assert (recommendation["job"], recommendation["recipe"]) == (row["job"], row["recipe"])
+    assert recommendation["provisional"]
+    assert [condition["short"] for condition in recommendation["conditions"]] == [
+        "perplexity_ratio <= 1.02",
+        "agreement >= 0.95",
+    ]
+    assert recommendation["reason"] == (
+        "Provisional, as 1 of 2 jobs are not over: gguf:Q8_0 (4.9 GB) is the one result, and keeps prose and code "
+        "perplexity within 2 % (at most +1.4 % on prose) and prose and code agreement above 95 % (at least 96.0 % on "
+        "prose)."
+    )
+
+
+def test_the_gate_of_a_sweep_is_that_of_its_jobs(caller: Caller) -> None:
+    asked = ["code: perplexity_ratio <= 1.05", {"metric": "agreement", "min": 0.9}]
+    sweep = submit(caller, gate=asked)
+    assert [condition["short"] for condition in sweep["gate"]] == [asked[0], "agreement >= 0.9"]
+    assert sweep["recommendation"]["conditions"] == sweep["gate"]
+    assert all(job["gate"] == sweep["gate"] for job in jobs(caller))
+    extended = caller.post(f"/v1/sweeps/{sweep['id']}/recipes", {"recipes": ["gguf:Q6_K"]}).get_json()
+    added = caller.get(f"/v1/jobs/{extended['rows'][-1]['job']}").get_json()
+    assert added["gate"] == sweep["gate"]
 
 
 def test_without_prices_no_costs_are_shown(caller: Caller, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

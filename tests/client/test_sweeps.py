@@ -153,6 +153,15 @@ def test_the_exit_status_says_how_the_jobs_ended(
     assert "It is the smallest that keeps what was asked for." in out
 
 
+@pytest.mark.parametrize(("verdicts", "code"), [(("passed", "blocked"), 0), (("blocked", "blocked"), 3)])
+def test_only_a_gate_that_blocks_all_has_an_exit_status(
+    api: FakeApi, fewbits: Fewbits, verdicts: tuple[str, str], code: int
+) -> None:
+    rows = [{**row, "verdict": verdict} for row, verdict in zip(DONE, verdicts, strict=False)]
+    api.answers("GET", "/v1/sweeps/sweep_1", a_sweep(*rows))
+    assert fewbits("sweep", "watch", "sweep_1") == code
+
+
 def test_watch_writes_json_lines_and_at_last_the_sweep(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
     for rows in ([DONE[0], QUEUED[1]], DONE):
         api.answers("GET", "/v1/sweeps/sweep_1", a_sweep(*rows))

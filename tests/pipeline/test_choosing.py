@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.choosing import Candidate, Condition, Estimate, Recommendation, pareto, recommend
+from engines.gates import Condition
+from engines.intervals import Estimate
+from pipeline.choosing import Candidate, Recommendation, pareto, recommend
 
 MB = 10**6
 GATE = (Condition("perplexity_ratio", "code", max=1.02),)
