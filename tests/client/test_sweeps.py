@@ -170,3 +170,13 @@ def test_watch_writes_json_lines_and_at_last_the_sweep(api: FakeApi, fewbits: Fe
     assert fewbits("sweep", "watch", "sweep_1", "--json") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["object"] for line in lines] == ["job.event", "job", "sweep"]
+
+
+def test_jobs_are_found_by_their_sweep_and_name_it(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    job = a_job(sweep="sweep_1")
+    api.answers("GET", "/v1/jobs", page(job))
+    api.answers("GET", "/v1/jobs/job_1", job)
+    assert fewbits("jobs", "--sweep", "sweep_1") == 0
+    assert "sweep=sweep_1" in api.seen[0].path
+    assert fewbits("show", "job_1") == 0
+    assert "sweep       sweep_1" in capsys.readouterr().out.splitlines()
