@@ -22,6 +22,17 @@ from engines.intervals import Estimate
 from pipeline import choosing
 from pipeline.pricing import Prices
 
+_AS_ASKED = (
+    "priority",
+    "metadata",
+    "labels",
+    "max_runtime_seconds",
+    "max_pending_seconds",
+    "max_attempts",
+    "wait_for_capacity",
+    "publish_to",
+)
+_UNTOLD = {"rows": None, "recommendation": None, "seconds": None, "cost": None}
 SPEED = "Tokens that it generates in a second; null where that was not measured"
 
 
@@ -149,24 +160,8 @@ def sweep_object(sweep: ShownSweep, inside: Inside | None = None) -> Sweep:
         gate=conditions,
         **{name: asked[name] for name in _AS_ASKED},
         warnings=list(sweep.warnings),
-        **(
-            {"rows": None, "recommendation": None, "seconds": None, "cost": None}
-            if inside is None
-            else _tell(inside, conditions)
-        ),
+        **(_UNTOLD if inside is None else _tell(inside, conditions)),
     )
-
-
-_AS_ASKED = (
-    "priority",
-    "metadata",
-    "labels",
-    "max_runtime_seconds",
-    "max_pending_seconds",
-    "max_attempts",
-    "wait_for_capacity",
-    "publish_to",
-)
 
 
 def _tell(inside: Inside, gate: Sequence[responses.Condition]) -> dict[str, Any]:
