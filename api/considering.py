@@ -3,7 +3,7 @@
 Refuses to know: whether it will be submitted.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,8 @@ class Considered:
         foreseen: each step with what it will need.
         beyond: the kinds of steps that no worker could run, each with the reason.
         warnings: what is to be told of the job, should it be submitted.
-        refusals: why it would not be taken; empty if it would.
+        misfits: why the recipe does not go with this model or these workers; empty if it does.
+        refusals: why it would not be taken, these included; empty if it would.
     """
 
     source: str
@@ -58,11 +59,19 @@ class Considered:
     foreseen: Sequence[ForeseenStep]
     beyond: Mapping[str, str]
     warnings: tuple[str, ...]
+    misfits: tuple[RequestError, ...]
     refusals: tuple[RequestError, ...]
 
 
-def consider(session: Session, team_id: TeamId, wanted: JobRequest) -> Considered:
+def consider(session: Session, team_id: TeamId, wanted: JobRequest, *, asks_for_place: bool = True) -> Considered:
     """Return what a request comes to.
+
+    Args:
+        session: the caller's transaction.
+        team_id: who asks.
+        wanted: the request.
+        asks_for_place: whether the team's quota for queued jobs speaks against it, too; not where the caller asks for
+            several places at once.
 
     Raises:
         RequestError: there is nothing to plan: the recipe, the source, its text or the destination is not one that this
@@ -80,13 +89,14 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest) -> Considere
     warnings = recipe.warnings + (families.warnings(recipe.tried_as, model) if model else ())
     if beyond and wanted.wait_for_capacity:
         warnings += (f"{next(iter(beyond.values()))} The job waits for one.",)
-    checks = (
-        lambda: _check_gate(wanted),
-        lambda: _check_attempts(wanted.max_attempts, settings.attempts_limit),
-        lambda: _check_fit(recipe, seen),
-        lambda: _check_capacity(beyond, wait=wanted.wait_for_capacity),
-        lambda: quotas.require_place(session, team_id, default_quotas(settings)),  # may lock until the transaction ends
+    limit = settings.attempts_limit
+    refusals = _refusals(lambda: _check_gate(wanted), lambda: _check_attempts(wanted.max_attempts, limit))
+    misfits = _refusals(
+        lambda: _check_fit(recipe, seen), lambda: _check_capacity(beyond, wait=wanted.wait_for_capacity)
     )
+    refusals += misfits
+    if asks_for_place:  # last, since it may lock until the transaction ends
+        refusals += _refusals(lambda: quotas.require_place(session, team_id, default_quotas(settings)))
     return Considered(
         source=source,
         publish_to=publish_to,
@@ -96,16 +106,19 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest) -> Considere
         foreseen=foreseen,
         beyond=beyond,
         warnings=warnings,
-        refusals=tuple(_refusals(checks)),
+        misfits=misfits,
+        refusals=refusals,
     )
 
 
-def _refusals(checks: Iterable[Callable[[], object]]) -> Iterator[RequestError]:
+def _refusals(*checks: Callable[[], object]) -> tuple[RequestError, ...]:
+    refusals = []
     for check in checks:
         try:
             check()
         except RequestError as error:
-            yield error
+            refusals.append(error)
+    return tuple(refusals)
 
 
 def _judging(wanted: JobRequest, settings: Settings) -> Mapping[str, Any]:

@@ -39,12 +39,13 @@ def job_object(job: ShownJob, waits_for: Sequence[str] | None = None) -> respons
         recipe=json.dumps(job.recipe) if recipe is None else recipe.short,
         parameters=_parameters(job) if recipe is None else recipe.parameters,
         evaluation=responses.Evaluation(**job.evaluation),
-        gate=[_condition(condition) for condition in job.gate],
+        gate=[condition_object(condition) for condition in job.gate],
         verdict=_verdict(job),
         priority=job.priority,
         metadata=job.metadata,
         labels=job.labels,
         retry_of=job.retry_of,
+        sweep=job.sweep_id,
         max_runtime_seconds=job.max_runtime_seconds,
         max_pending_seconds=job.max_pending_seconds,
         max_attempts=job.max_attempts,
@@ -292,7 +293,7 @@ def _gate(step: ShownStep | None) -> list[responses.GateOutcome] | None:
         if outcomes is None
         else [
             responses.GateOutcome(
-                **_condition(outcome).model_dump(), measured=outcome["measured"], decision=outcome["decision"]
+                **condition_object(outcome).model_dump(), measured=outcome["measured"], decision=outcome["decision"]
             )
             for outcome in outcomes
         ]
@@ -303,7 +304,8 @@ def _verdict(job: ShownJob) -> Any:
     return _facts(_done(job).get("evaluate")).get("verdict")
 
 
-def _condition(asked: Mapping[str, Any]) -> responses.Condition:
+def condition_object(asked: Mapping[str, Any]) -> responses.Condition:
+    """Return a condition of a gate, as it was stored."""
     known = Condition(asked["metric"], asked.get("domain"), asked.get("max"), asked.get("min"))
     return responses.Condition(**dataclasses.asdict(known), short=known.short)
 

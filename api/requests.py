@@ -78,7 +78,9 @@ def _without_repetition(names: list[str]) -> list[str]:
 Distinct = [AfterValidator(_without_repetition), Field(json_schema_extra={"uniqueItems": True})]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """The base of every body."""
+
     # Strict: "5" is no number and true is not 1.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -92,11 +94,13 @@ def _without_null(schema: dict[str, Any]) -> None:
             del parameter["default"]
 
 
-class _Query(BaseModel):
+class Query(BaseModel):
+    """The base of every set of query parameters."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_without_null)
 
 
-class EvaluationRequest(_Body):
+class EvaluationRequest(Body):
     """On what text the result is judged, beside full precision."""
 
     domains: Annotated[list[Domain], Field(min_length=1), *Distinct] = Field(
@@ -118,20 +122,19 @@ Source = Annotated[
 ]
 
 
-class InspectRequest(_Body):
+class InspectRequest(Body):
     """A model to look at."""
 
     source: Source
 
 
-class JobRequest(_Body):
-    """One recipe on one source."""
+RecipeForm = Annotated[str | dict[str, Any], WrapValidator(_text_or_object)]
+
+
+class JobTerms(Body):
+    """What a job is asked for, but for its recipe."""
 
     source: Source
-    recipe: Annotated[str | dict[str, Any], WrapValidator(_text_or_object)] = Field(
-        description="A method and its parameters, in short form or as an object; GET /v1/methods lists them",
-        examples=["gguf:Q4_K_M", {"method": "gguf", "type": "Q4_K_M"}],
-    )
     evaluation: EvaluationRequest = EvaluationRequest()
     gate: list[Condition] = Field(
         default=[],
@@ -169,6 +172,15 @@ class JobRequest(_Body):
     )
 
 
+class JobRequest(JobTerms):
+    """One recipe on one source."""
+
+    recipe: RecipeForm = Field(
+        description="A method and its parameters, in short form or as an object; GET /v1/methods lists them",
+        examples=["gguf:Q4_K_M", {"method": "gguf", "type": "Q4_K_M"}],
+    )
+
+
 def _unquoted(key: str) -> str:
     """Return an idempotency key without the quotes that RFC 9651 puts around a string."""
     if not re.fullmatch(IDEMPOTENCY_KEY, key):
@@ -187,13 +199,13 @@ class OnceHeaders(BaseModel):
 
     idempotency_key: Annotated[str | None, AfterValidator(_unquoted)] = Field(
         default=None,
-        description="The same key with the same request gets the first answer again, instead of another job",
+        description="The same key with the same request gets the first answer again, instead of acting again",
         json_schema_extra={"pattern": f"^(?:{IDEMPOTENCY_KEY})$"},
         examples=['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
     )
 
 
-class JobQuery(_Query):
+class JobQuery(Query):
     """Which jobs a page holds."""
 
     limit: Limit = 50
@@ -202,9 +214,10 @@ class JobQuery(_Query):
     method: Name | None = None
     created_after: Annotated[AwareDatetime, BeforeValidator(_text_of_a_time)] | None = None
     label: Label | None = Field(default=None, description="Only jobs that carry this label")
+    sweep: Id | None = Field(default=None, description="Only jobs of this sweep")
 
 
-class UploadQuery(_Query):
+class UploadQuery(Query):
     """What is said of a text that is uploaded."""
 
     name: Annotated[str, StringConstraints(max_length=255, pattern=NO_NUL)] = Field(
@@ -212,21 +225,21 @@ class UploadQuery(_Query):
     )
 
 
-class TextQuery(_Query):
+class TextQuery(Query):
     """Which texts a page holds."""
 
     limit: Limit = 50
     after: Id | None = Field(default=None, description="The last text seen so far")
 
 
-class EventQuery(_Query):
+class EventQuery(Query):
     """Which events a page holds, or a stream begins with."""
 
     limit: Limit = 50
     after: int = Field(default=0, ge=0, le=INT4_MAX, description="The number of the last event seen so far")
 
 
-class LogQuery(_Query):
+class LogQuery(Query):
     """Which chunks of the log a page holds."""
 
     limit: Limit = 50
@@ -235,12 +248,12 @@ class LogQuery(_Query):
     attempt: int | None = Field(default=None, ge=1, le=INT4_MAX, description="The number of one attempt")
 
 
-class MetricQuery(_Query):
+class MetricQuery(Query):
     """Which metrics a page holds."""
 
     limit: Limit = 50
     after: int = Field(default=0, ge=0, le=INT8_MAX, description="The id of the last metric seen so far")
 
 
-class NoQuery(_Query):
+class NoQuery(Query):
     """No parameter is taken."""

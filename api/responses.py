@@ -175,6 +175,7 @@ class Job(BaseModel):
     metadata: dict[str, str]
     labels: list[str]
     retry_of: str | None = Field(description="The job that this one asks for again")
+    sweep: str | None = Field(description="The sweep that it is part of")
     max_runtime_seconds: int | None
     max_pending_seconds: int | None
     max_attempts: int | None = Field(description="Null where the operator's default holds")

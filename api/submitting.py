@@ -3,18 +3,23 @@
 Refuses to know: who asks, and how the answer is sent.
 """
 
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from api.considering import consider
+from api.considering import Considered, consider
 from api.problems import pointer
-from api.requests import JobRequest
+from api.requests import JobRequest, JobTerms
 from api.services import services
 from core.errors import InvalidRequest
 from core.ids import JobId, TeamId
 from db import jobs
 from db.jobs import NewJob
 from db.shown import ShownJob
+
+Asked = TypeVar("Asked", bound=JobTerms)
 
 
 def submit_request(session: Session, team_id: TeamId, wanted: JobRequest) -> JobId:
@@ -42,10 +47,15 @@ def retry_job(session: Session, team_id: TeamId, job_id: str) -> JobId:
 
 
 def _new_job(session: Session, team_id: TeamId, wanted: JobRequest) -> NewJob:
-    settings = services().settings
     considered = consider(session, team_id, wanted)
     for refusal in considered.refusals:
         raise refusal
+    return new_job(wanted, considered)
+
+
+def new_job(wanted: JobRequest, considered: Considered) -> NewJob:
+    """Return the job that a request asks for, which nothing speaks against."""
+    settings = services().settings
     return NewJob(
         source=considered.source,
         method=considered.recipe.method.name,
@@ -67,11 +77,20 @@ def _new_job(session: Session, team_id: TeamId, wanted: JobRequest) -> NewJob:
 
 def _request_of(job: ShownJob) -> JobRequest:
     """Return the request that a stored job was made from, checked as if it came today."""
+    return stored_request(JobRequest, {name: getattr(job, name) for name in JobRequest.model_fields})
+
+
+def stored_request(kind: type[Asked], stored: Mapping[str, Any]) -> Asked:
+    """Return what was asked for earlier, checked as if it came today.
+
+    Raises:
+        InvalidRequest: this version does not take it any more.
+    """
     try:
-        return JobRequest.model_validate({name: getattr(job, name) for name in JobRequest.model_fields})
+        return kind.model_validate(stored)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InvalidRequest(
-            f"This version does not take the job's request any more: {pointer(first['loc'])}: {first['msg']}. "
-            "Submit a new job."
+            f"This version does not take any more what was asked for then: {pointer(first['loc'])}: {first['msg']}. "
+            "Submit it anew."
         ) from None

@@ -157,6 +157,15 @@ class Settings(BaseSettings):
         description="How long the events and logs of jobs that are over are kept",
     )
 
+    price_cpu_hour: float | None = Field(
+        default=None, ge=0, description="What an hour of work of the cpu pool costs; by default no costs are shown"
+    )
+    price_gpu_hour: float | None = Field(default=None, ge=0, description="Likewise of the gpu pool")
+    price_gib_month: float | None = Field(
+        default=None, ge=0, description="What it costs to keep a GiB of results for a month"
+    )
+    price_currency: str = Field(default="USD", pattern="^[A-Z]{3}$", description="What these prices are in")
+
     @field_validator("source_roots", "publish_roots", "method_modules", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:

@@ -44,6 +44,7 @@ class UnboundStep:
     Attributes:
         inputs: what the steps that it needs have made, by the kind of each.
         done: what is on record of every finished step of its job, by the kind of each; empty but for kinds that ask.
+        sweep_id: the sweep that its job is part of; None where it stands alone.
     """
 
     id: str
@@ -55,6 +56,7 @@ class UnboundStep:
     params: Mapping[str, Any]
     inputs: Mapping[str, Input]
     done: Mapping[str, Done] = field(default_factory=dict)
+    sweep_id: str | None = None
 
 
 @dataclass(frozen=True)

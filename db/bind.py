@@ -23,7 +23,8 @@ from db.transition import transition_one
 
 _IS_READY_AND_UNBOUND = "steps.status = 'ready' AND steps.execution_id IS NULL"
 _UNBOUND = text(f"""
-    SELECT steps.id, steps.job_id, jobs.team_id, steps.kind, steps.pool, jobs.source, steps.params, coalesce((
+    SELECT steps.id, steps.job_id, jobs.team_id, steps.kind, steps.pool, jobs.source, steps.params,
+        jobs.sweep_id, coalesce((
         SELECT jsonb_object_agg(needed.kind, jsonb_build_object(
             'artifact_id', artifacts.id, 'digest', artifacts.digest, 'facts', coalesce(executions.facts, '{{}}')
         ))

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, insert, or_, select, tuple_
@@ -31,6 +31,14 @@ class PlannedStep:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a job stands in a sweep."""
+
+    sweep_id: str
+    position: int
+
+
+@dataclass(frozen=True)
 class NewJob:
     """A validated request and its plan; ``warnings`` are told by the job's first events."""
 
@@ -49,6 +57,7 @@ class NewJob:
     publish_to: str | None = None
     warnings: tuple[str, ...] = ()
     gate: tuple[Mapping[str, Any], ...] = ()
+    sweep: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ class JobFilter:
     method: str | None = None
     created_after: dt.datetime | None = None
     label: str | None = None
+    sweep: str | None = None
 
 
 def submit(session: Session, team_id: TeamId, new: NewJob, retry_of: str | None = None) -> JobId:
@@ -90,6 +100,8 @@ def _job_row(new: NewJob) -> dict[str, Any]:
         "max_attempts": new.max_attempts,
         "wait_for_capacity": new.wait_for_capacity,
         "publish_to": new.publish_to,
+        "sweep_id": new.sweep and new.sweep.sweep_id,
+        "sweep_position": new.sweep and new.sweep.position,
     }
 
 
@@ -109,6 +121,8 @@ def _step_row(job_id: JobId, position: int, planned: PlannedStep) -> dict[str, A
 def retry(session: Session, team_id: TeamId, job_id: str, plan_anew: Callable[[ShownJob], NewJob]) -> JobId:
     """Write a new job that asks again for what a job that is over has asked for; what had succeeded is reused.
 
+    In the sweep of the old one it takes its place.
+
     Args:
         session: the caller's transaction.
         team_id: whose job it is.
@@ -124,7 +138,8 @@ def retry(session: Session, team_id: TeamId, job_id: str, plan_anew: Callable[[S
         raise Conflict(
             f"The job is {job.status}: only one that is over can be retried. Wait for its end, or cancel it."
         )
-    return submit(session, team_id, plan_anew(job), retry_of=job.id)
+    place = None if job.sweep_id is None or job.sweep_position is None else Place(job.sweep_id, job.sweep_position)
+    return submit(session, team_id, replace(plan_anew(job), sweep=place), retry_of=job.id)
 
 
 def get(session: Session, team_id: TeamId, job_id: str) -> ShownJob:
@@ -166,6 +181,8 @@ def list_page(
         conditions.append(Job.created_at > wanted.created_after)
     if wanted.label is not None:
         conditions.append(Job.labels.contains([wanted.label]))
+    if wanted.sweep is not None:
+        conditions.append(Job.sweep_id == wanted.sweep)
     if after is not None:
         created_at = session.scalar(select(Job.created_at).where(Job.id == after, Job.team_id == team_id))
         if created_at is None:

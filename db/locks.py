@@ -84,12 +84,22 @@ def lock_job(session: Session, job_id: str) -> Job:
     Raises:
         Interleaved: as ``lock_execution``.
     """
-    locked = _lock_executions(session, {job_id}, [])
-    statement = select(Job).where(Job.id == job_id).with_for_update()
-    job = session.scalars(statement.execution_options(populate_existing=True)).one()
-    if not live_executions(session, {job_id}) <= locked:
-        raise Interleaved
+    (job,) = lock_jobs(session, {job_id})
     return job
+
+
+def lock_jobs(session: Session, job_ids: set[str]) -> Sequence[Job]:
+    """Lock jobs and their live executions, and return the jobs by id.
+
+    Raises:
+        Interleaved: as ``lock_execution``.
+    """
+    locked = _lock_executions(session, job_ids, [])
+    statement = select(Job).where(Job.id.in_(job_ids)).order_by(Job.id).with_for_update()
+    jobs = session.scalars(statement.execution_options(populate_existing=True)).all()
+    if not live_executions(session, job_ids) <= locked:
+        raise Interleaved
+    return jobs
 
 
 def live_executions(session: Session, job_ids: Iterable[str]) -> set[str]:

@@ -45,21 +45,22 @@ def texts_share(session: Session, team_id: TeamId, defaults: Mapping[Quota, int 
     return Share(Quota.TEXTS, _texts(session, team_id), _limits(session, team_id, defaults)[Quota.TEXTS])
 
 
-def require_place(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None]) -> None:
-    """Return if a team may queue another job; close to its limit, its requests take turns to the transaction's end.
+def require_place(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None], job_count: int = 1) -> None:
+    """Return if a team may queue so many more jobs; close to its limit, requests take turns to the transaction's end.
 
     Raises:
-        QuotaExceeded: it has as many as it may.
+        QuotaExceeded: it has as many as it may, or would have more.
     """
     place = _queued(session, team_id, defaults)
-    if place.maximum is None or place.used + CLOSE < place.maximum:
+    if place.maximum is None or place.used + job_count - 1 + CLOSE < place.maximum:
         return
     locks.wait_for(session, Purpose.QUOTA, f"{team_id} {Quota.QUEUED_JOBS}")
     place = _queued(session, team_id, defaults)  # read anew: what the last holder of the lock has committed counts
-    if place.maximum is not None and place.used >= place.maximum:
+    if place.maximum is not None and place.used + job_count > place.maximum:
+        more = "" if job_count == 1 else f"; {job_count} more were asked for"
         raise QuotaExceeded(
-            f"Your team has {place.used} queued jobs, and may have {place.maximum}. Wait until some have started, or "
-            "cancel some. GET /v1/quotas shows the limits; your operator can change them."
+            f"Your team has {place.used} queued jobs, and may have {place.maximum}{more}. Wait until some have "
+            "started, or cancel some. GET /v1/quotas shows the limits; your operator can change them."
         )
 
 

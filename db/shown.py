@@ -53,6 +53,8 @@ class ShownJob:
     metadata: Mapping[str, str]
     labels: Sequence[str]
     retry_of: str | None
+    sweep_id: str | None
+    sweep_position: int | None
     priority: int
     max_runtime_seconds: int | None
     max_pending_seconds: int | None

@@ -18,7 +18,7 @@ NOT_CARRIED = "the result's card names no licence. Add it before you publish."
 
 
 class Fetch(StepKind):
-    """A local folder is read anew for each job, since nothing says whether it has changed."""
+    """A local folder is read anew for each job, since nothing says whether it has changed; once for all of a sweep."""
 
     name = "fetch"
     version = 1
@@ -40,8 +40,9 @@ class Fetch(StepKind):
         return Output(role="snapshot", format="safetensors")
 
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
-        """Return the source, and the job: a local folder is fetched for each job."""
-        return {"source": step.source, "job": step.job_id}
+        """Return the source, and for what it is fetched: what a sweep compares is made of one snapshot."""
+        asked_by = {"job": step.job_id} if step.sweep_id is None else {"sweep": step.sweep_id}
+        return {"source": step.source, **asked_by}
 
     def run(self, context: StepContext) -> Outcome:
         """Check the folder, then copy its model files.

@@ -91,7 +91,7 @@ def inspect_model(location: str, roots: tuple[Path, ...]) -> Inspection:
         error.param = "source"
         raise
     kinds = Seen(seen.facts, _one_of_each_kind(seen.matrices))
-    fits = tuple(_fit(name, recipe, kinds) for name, recipe in _usual_recipes().items())
+    fits = tuple(_fit(name, recipe, kinds) for name, recipe in usual_recipes().items())
     return Inspection(seen.facts, description, fits)
 
 
@@ -136,7 +136,7 @@ def _one_of_each_kind(found: Mapping[str, tuple[int, int]]) -> Mapping[str, tupl
     return {name: found[name] for name in kinds.values()}
 
 
-def _usual_recipes() -> dict[str, Recipe]:
+def usual_recipes() -> dict[str, Recipe]:
     """Return the default of each method and its presets, by their short forms."""
     usual: dict[str, Recipe] = {}
     for _, method in sorted(registered().items()):

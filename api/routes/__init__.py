@@ -4,10 +4,11 @@ from apiflask import APIBlueprint
 from werkzeug.routing import BaseConverter
 
 from api.requests import ID
-from api.routes import artifacts, docs, events, health, jobs, methods, models, plans, quotas, schemas, texts
+from api.routes import artifacts, docs, events, health, jobs, methods, models, plans, quotas, schemas, sweeps, texts
 
 BLUEPRINTS: tuple[APIBlueprint, ...] = (
     jobs.routes,
+    sweeps.routes,
     plans.routes,
     events.routes,
     artifacts.routes,

@@ -1,22 +1,24 @@
 """Jobs: submit, list, read, cancel, retry."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from apiflask import APIBlueprint
-from flask import request
+from flask import request, url_for
 from sqlalchemy.orm import Session
 
 from api import pages, responses
 from api.auth import team_id
-from api.creating import HEADERS, answer_with_new_job
+from api.creating import HEADERS, answer_with_new
 from api.openapi import problems
 from api.presenting import attempt_object, job_object
 from api.requests import JobQuery, JobRequest, NoQuery, OnceHeaders
 from api.services import services
 from api.submitting import retry_job, submit_request
-from core.ids import TeamId
+from core.ids import JobId, TeamId
 from db import jobs, waiting
+from db.idempotency import Answer
 
 routes = APIBlueprint("jobs", __name__, url_prefix="/v1", tag="Jobs")
 
@@ -33,7 +35,7 @@ def submit_job(wanted: JobRequest, once: OnceHeaders, _query: NoQuery) -> Any:
     It is written down and waits for a worker; the answer does not wait for any work.
     """
     make = partial(submit_request, wanted=wanted)
-    return answer_with_new_job(make, once.idempotency_key, request.get_json())
+    return answer_with_new(partial(_show_new, make), once.idempotency_key, request.get_json())
 
 
 @routes.get("/jobs")
@@ -43,7 +45,7 @@ def submit_job(wanted: JobRequest, once: OnceHeaders, _query: NoQuery) -> Any:
 def list_jobs(wanted: JobQuery) -> Any:
     """List the team's jobs, newest first."""
     team = team_id()
-    shown = jobs.JobFilter(wanted.status, wanted.method, wanted.created_after, wanted.label)
+    shown = jobs.JobFilter(wanted.status, wanted.method, wanted.created_after, wanted.label, wanted.sweep)
     rows, has_more = services().database.run(
         lambda session: jobs.list_page(session, team, shown, wanted.after, wanted.limit)
     )
@@ -95,7 +97,12 @@ def retry_a_job(job_id: str, once: OnceHeaders, _query: NoQuery) -> Any:
     The answer is a new job with the same request, whose `retry_of` names the old one. Steps that had succeeded are done
     at once: their results are reused.
     """
-    return answer_with_new_job(partial(retry_job, job_id=job_id), once.idempotency_key)
+    return answer_with_new(partial(_show_new, partial(retry_job, job_id=job_id)), once.idempotency_key)
+
+
+def _show_new(make: Callable[[Session, TeamId], JobId], session: Session, team: TeamId) -> Answer:
+    job = job_object(jobs.get(session, team, make(session, team)))
+    return Answer(location=url_for("jobs.get_job", job_id=job.id), body=job.model_dump_json())
 
 
 def _read(team: TeamId, job_id: str) -> responses.Job:

@@ -21,6 +21,9 @@ from fewbits_client.objects import (
     ArtifactFile,
     Attempt,
     Calibration,
+    Comparison,
+    Condition,
+    Estimate,
     Event,
     Job,
     JobError,
@@ -43,6 +46,7 @@ from fewbits_client.objects import (
     is_over,
 )
 from fewbits_client.stream import Done, Happened, Update, Updated
+from fewbits_client.sweeps import Recommendation, Sweep, SweepCost, SweepRow
 
 __all__ = [
     "Artifact",
@@ -50,9 +54,12 @@ __all__ = [
     "Attempt",
     "Calibration",
     "Client",
+    "Comparison",
+    "Condition",
     "DigestMismatch",
     "Done",
     "DownloadError",
+    "Estimate",
     "Event",
     "FewbitsError",
     "FileConflict",
@@ -72,10 +79,14 @@ __all__ = [
     "Progress",
     "Quota",
     "RecipeFit",
+    "Recommendation",
     "Result",
     "Runtime",
     "Step",
     "SubmitOptions",
+    "Sweep",
+    "SweepCost",
+    "SweepRow",
     "Text",
     "Tokenizer",
     "UnexpectedAnswer",

@@ -9,7 +9,7 @@ from typing import Any, Self, Unpack, cast
 from fewbits_client import download
 from fewbits_client.backoff import Backoff
 from fewbits_client.connection import Connection, identifier
-from fewbits_client.creating import create, job_request
+from fewbits_client.creating import create, job_request, sweep_request
 from fewbits_client.errors import UnexpectedAnswer
 from fewbits_client.objects import (
     Artifact,
@@ -30,6 +30,7 @@ from fewbits_client.objects import (
     is_over,
 )
 from fewbits_client.stream import Done, Update, follow, follow_all
+from fewbits_client.sweeps import Recipe, Sweep, unfinished_jobs
 
 _PAGE_LIMIT = 100
 _JSONL_SUFFIXES = (".jsonl", ".ndjson")
@@ -104,7 +105,7 @@ class Client:
             Unreachable: the server was never there, or did not answer for `patience_seconds`. Then the job may exist
                 nevertheless: submit with the same key again, or look before submitting anew.
         """
-        return self._create("/v1/jobs", job_request(source, recipe, options), idempotency_key)
+        return _a_job(self._create("/v1/jobs", job_request(source, recipe, options), idempotency_key))
 
     def plan(self, source: str, recipe: str | Mapping[str, Any], **options: Unpack[SubmitOptions]) -> Plan:
         """Return what `submit` with the same arguments would come to; nothing is submitted.
@@ -127,9 +128,10 @@ class Client:
         method: str | None = None,
         created_after: str | None = None,
         label: str | None = None,
+        sweep: str | None = None,
     ) -> Iterator[Job]:
         """Yield the team's jobs, newest first, page by page as they are needed."""
-        filters = {"status": status, "method": method, "created_after": created_after, "label": label}
+        filters = {"status": status, "method": method, "created_after": created_after, "label": label, "sweep": sweep}
         return self._pages("/v1/jobs", None, filters)
 
     def cancel(self, job_id: str) -> Job:
@@ -154,7 +156,7 @@ class Client:
             Problem: with status 409, where the job is not over.
             Unreachable: as in `submit`.
         """
-        return self._create(f"{_job_path(job_id)}/retry", None, idempotency_key)
+        return _a_job(self._create(f"{_job_path(job_id)}/retry", None, idempotency_key))
 
     def events(self, job_id: str, *, after: int = 0, limit: int = _PAGE_LIMIT) -> Page[Event]:
         """Return one page of a job's events, those numbered above `after`."""
@@ -255,6 +257,63 @@ class Client:
             download.fetch(self._connection, target, backoff=self._backoff(), on_progress=report)
         return [target.path for target in found]
 
+    def submit_sweep(
+        self,
+        source: str,
+        recipes: Sequence[Recipe] | None = None,
+        *,
+        preset: str | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> Sweep:
+        """Ask for many recipes on one source, to be compared; where no answer comes, again, and still for one sweep.
+
+        Args:
+            source: as in `submit`.
+            recipes: each as in `submit`.
+            preset: a list of recipes by its name, in place of one: ``gguf-all``, ``gpu-4bit`` or ``everything``.
+            idempotency_key: as in `submit`.
+            **options: as in `submit`; `publish_to` is a folder in which each result gets one of its own.
+
+        Raises:
+            Problem: the server refused, and nothing was made; its errors name the fields.
+            Unreachable: as in `submit`.
+        """
+        return _a_sweep(self._create("/v1/sweeps", sweep_request(source, recipes, preset, options), idempotency_key))
+
+    def sweep(self, sweep_id: str) -> Sweep:
+        """Return a sweep as it is now: a row for each recipe, and which of them is recommended."""
+        return _a_sweep(self._connection.call("GET", _sweep_path(sweep_id)))
+
+    def sweeps(self) -> Iterator[Sweep]:
+        """Yield the team's sweeps, newest first, without what is inside."""
+        return self._pages("/v1/sweeps", None, {})
+
+    def extend_sweep(self, sweep_id: str, recipes: Sequence[Recipe], *, idempotency_key: str | None = None) -> Sweep:
+        """Add recipes to a sweep, whether it has ended or not; only these run.
+
+        Raises:
+            Problem: the server refused; its errors name what is there already.
+            Unreachable: as in `submit`.
+        """
+        path = f"{_sweep_path(sweep_id)}/recipes"
+        return _a_sweep(self._create(path, {"recipes": list(recipes)}, idempotency_key))
+
+    def cancel_sweep(self, sweep_id: str) -> Sweep:
+        """Ask for each job of a sweep that is not over to be stopped.
+
+        Raises:
+            Problem: with status 409, where nothing can be cancelled any more.
+        """
+        return _a_sweep(self._connection.call("POST", f"{_sweep_path(sweep_id)}/cancel"))
+
+    def wait_for_sweep(self, sweep_id: str) -> Sweep:
+        """Return a sweep once all of its jobs are over, those that were added meanwhile, too."""
+        while unfinished := unfinished_jobs(sweep := self.sweep(sweep_id)):
+            for _ in self.stream_all(unfinished):
+                pass
+        return sweep
+
     def upload_text(self, file: str | Path, *, name: str | None = None, format: TextFormat | None = None) -> Text:  # noqa: A002  # the API's word
         """Bring a text for calibration; a recipe names it by its id, as its `calibration_text`.
 
@@ -317,8 +376,8 @@ class Client:
                 return
             after = items[-1]["id"]
 
-    def _create(self, path: str, body: Mapping[str, Any] | None, key: str | None) -> Job:
-        return _a_job(create(self._connection, path, body=body, key=key, backoff=self._backoff()))
+    def _create(self, path: str, body: Mapping[str, Any] | None, key: str | None) -> dict[str, Any]:
+        return create(self._connection, path, body=body, key=key, backoff=self._backoff())
 
     def _backoff(self) -> Backoff:
         return Backoff(self._retry_seconds, self._patience_seconds)
@@ -331,6 +390,13 @@ def _a_job(value: dict[str, Any]) -> Job:
     return cast("Job", value)
 
 
+def _a_sweep(value: dict[str, Any]) -> Sweep:
+    """Return the sweep that the server sent, known to be one."""
+    if value.get("object") != "sweep":
+        raise UnexpectedAnswer("the server sent something else where a sweep belongs; is the URL right?")
+    return cast("Sweep", value)
+
+
 def _data(page: Mapping[str, Any]) -> list[Any]:
     """Return the items of a page."""
     items = page.get("data")
@@ -341,3 +407,7 @@ def _data(page: Mapping[str, Any]) -> list[Any]:
 
 def _job_path(job_id: str) -> str:
     return f"/v1/jobs/{identifier(job_id)}"
+
+
+def _sweep_path(sweep_id: str) -> str:
+    return f"/v1/sweeps/{identifier(sweep_id)}"

@@ -5,7 +5,7 @@ Each carries an idempotency key: whoever gets no answer cannot know what was don
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fewbits_client.backoff import Backoff
@@ -53,7 +53,19 @@ def create(
 
 def job_request(source: str, recipe: str | Mapping[str, Any], options: SubmitOptions) -> dict[str, Any]:
     """Return the body that asks for a job."""
-    body: dict[str, Any] = {"source": source, "recipe": recipe, **options}
+    return _request({"source": source, "recipe": recipe}, options)
+
+
+def sweep_request(
+    source: str, recipes: Sequence[str | Mapping[str, Any]] | None, preset: str | None, options: SubmitOptions
+) -> dict[str, Any]:
+    """Return the body that asks for a sweep, with what was given of recipes and preset."""
+    asked = {"recipes": None if recipes is None else list(recipes), "preset": preset}
+    return _request({"source": source, **{name: value for name, value in asked.items() if value is not None}}, options)
+
+
+def _request(what: Mapping[str, Any], options: SubmitOptions) -> dict[str, Any]:
+    body: dict[str, Any] = {**what, **options}
     evaluation = {name: body.pop(name) for name in ("domains", "windows") if name in body}
     return {**body, "evaluation": evaluation} if evaluation else body
 

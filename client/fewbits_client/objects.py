@@ -172,6 +172,7 @@ class Job(TypedDict):
     metadata: dict[str, str]
     labels: list[str]
     retry_of: str | None
+    sweep: str | None
     max_runtime_seconds: int | None
     max_pending_seconds: int | None
     max_attempts: int | None

@@ -4,6 +4,7 @@ from db.tables.artifacts import Artifact, ArtifactFile, Blob, BlobIntent, Evalua
 from db.tables.base import Base
 from db.tables.executions import Attempt, CheckpointFile, Execution, LogChunk, Metric
 from db.tables.jobs import Event, IdempotencyKey, Job, Step
+from db.tables.sweeps import Sweep
 from db.tables.teams import ApiKey, PortalSession, Team, TeamQuota, TeamUsage
 from db.tables.texts import Text
 from db.tables.workers import PausedPool, RescueWatch, Worker
@@ -28,6 +29,7 @@ __all__ = [
     "PortalSession",
     "RescueWatch",
     "Step",
+    "Sweep",
     "Team",
     "TeamQuota",
     "TeamUsage",

@@ -10,7 +10,10 @@ from db.tables.executions import Execution
 
 
 class Job(Base):
-    """One recipe on one source, with its evaluation and the conditions of its gate."""
+    """One recipe on one source, with its evaluation and the conditions of its gate.
+
+    ``sweep_position`` counts the recipes of its sweep from 0; a retry takes the place of the job that it retries.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -23,6 +26,8 @@ class Job(Base):
         CheckConstraint("priority BETWEEN -100 AND 100", name="priority_in_range"),
         Index("ix_jobs_team_id_created_at_id", "team_id", "created_at", "id"),
         Index("ix_jobs_labels", "labels", postgresql_using="gin"),
+        CheckConstraint("(sweep_id IS NULL) = (sweep_position IS NULL)", name="placed_in_its_sweep"),
+        Index("ix_jobs_sweep_id", "sweep_id", "sweep_position", postgresql_where="sweep_id IS NOT NULL"),
         Index("ix_jobs_team_id_status_created_at_id", "team_id", "status", "created_at", "id"),
         Index("ix_jobs_team_id_method_created_at_id", "team_id", "method", "created_at", "id"),
         # rescue looks for overdue jobs among the few that are not over.
@@ -40,6 +45,8 @@ class Job(Base):
     job_metadata: Mapped[Json] = mapped_column("metadata")
     labels: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    sweep_id: Mapped[str | None] = mapped_column(ForeignKey("sweeps.id"))
+    sweep_position: Mapped[int | None]
     priority: Mapped[int] = mapped_column(default=0)
     max_runtime_seconds: Mapped[int | None]
     max_pending_seconds: Mapped[int | None]

@@ -6,6 +6,7 @@ The same requests are made in each run.
 """
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -47,11 +48,15 @@ NAME = "model.gguf"
 EVENTS = "/v1/jobs/{job_id}/events"
 FILE = "/v1/jobs/{job_id}/artifacts/{artifact_id}/files/{name}"
 INSPECT = "/v1/models/inspect"
+SWEEPS = "/v1/sweeps"
+EXTEND = "/v1/sweeps/{sweep_id}/recipes"
+SEEDS = itertools.count()  # so that no recipe is named twice
 OPEN = {"/healthz", "/readyz"}
 # No schema can say which sources, destinations, recipes, jobs and keys are good, which texts a gate may name, and how
 # much the operator allows: to refuse these contradicts nothing.
-BEYOND_A_SCHEMA = {"/source", "/publish_to", "/recipe/method", "/max_attempts", "/after", "/Idempotency-Key"} | {
-    "/gate/*/domain"
+BEYOND_A_SCHEMA = {
+    *("/source", "/publish_to", "/recipe/method", "/max_attempts", "/after", "/Idempotency-Key", "/gate/*/domain"),
+    *("/recipes/*", "/recipes/*/method"),  # of one of them: which are there already, too
 }
 # API keys are sent by the tests, and not made up from the description.
 GENERATION = GenerationConfig(with_security_parameters=False)
@@ -117,7 +122,7 @@ def description_of(app: APIFlask) -> Any:
 def is_beyond_a_schema(response: Response) -> bool:
     if response.status_code != HTTPStatus.UNPROCESSABLE_ENTITY:
         return False
-    pointers = {re.sub(r"/[0-9]+/", "/*/", error["pointer"]) for error in response.json().get("errors", [])}
+    pointers = {re.sub(r"/[0-9]+(?=/|$)", "/*", error["pointer"]) for error in response.json().get("errors", [])}
     return bool(pointers) and pointers <= BEYOND_A_SCHEMA
 
 
@@ -126,7 +131,14 @@ def with_what_exists(case: Request) -> Request:
     if case.operation.path == INSPECT:
         case.body = {"source": TINY_LLAMA.as_uri()}
     elif isinstance(case.body, dict):
-        good = {"source": SOURCE, "recipe": "gguf", "publish_to": "file:///published/model"}
+        new = [{"method": "gptq", "seed": next(SEEDS)} for _ in range(2)]
+        good: dict[str, Any] = {"source": SOURCE, "publish_to": "file:///published/model"}
+        if case.operation.path == EXTEND:
+            good = {"recipes": new}
+        elif case.operation.path != SWEEPS:
+            good["recipe"] = "gguf"
+        elif "recipes" in case.body:
+            good["recipes"] = new
         case.body = {**case.body, **good}
     return case
 
@@ -145,7 +157,8 @@ def as_jsonl(_context: Any, value: Any) -> bytes:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"source_roots": (*settings.source_roots, TINY_LLAMA)})
+    roots = (*settings.source_roots, TINY_LLAMA)
+    return settings.model_copy(update={"source_roots": roots, "team_queued_jobs_max": None})
 
 
 @pytest.fixture
@@ -172,8 +185,13 @@ def world(app: APIFlask, caller: Caller, database: Database, tmp_path: Path) -> 
     ids = (finished, failed, caller.submit()["id"])
     texts = [upload(caller, f"text {number}") for number, _ in enumerate(ids)]
     caller.submit({"method": "gptq", "calibration_text": texts[0]})
+    asked = {"source": SOURCE, "recipes": ["gguf:Q8_0", "gguf:Q4_K_M"]}
+    sweeps = [caller.post("/v1/sweeps", asked).get_json()["id"] for _ in ids]
     known = {"artifact_id": artifact, "name": NAME}
-    places = [{"job_id": job_id, "text_id": text_id, **known} for job_id, text_id in zip(ids, texts, strict=True)]
+    places = [
+        {"job_id": job_id, "text_id": text_id, "sweep_id": sweep_id, **known}
+        for job_id, text_id, sweep_id in zip(ids, texts, sweeps, strict=True)
+    ]
     return World(description_of(app), caller.headers, places)
 
 

@@ -11,7 +11,7 @@ from tests.api.work import CHECKS, MODEL_FACTS, Workers
 
 JOB_FIELDS = [
     *("id", "object", "created_at", "started_at", "finished_at", "status", "source", "method", "recipe"),
-    *("parameters", "evaluation", "gate", "verdict", "priority", "metadata", "labels", "retry_of"),
+    *("parameters", "evaluation", "gate", "verdict", "priority", "metadata", "labels", "retry_of", "sweep"),
     *("max_runtime_seconds", "max_pending_seconds", "max_attempts", "wait_for_capacity", "publish_to", "published"),
     *("waits_for", "error", "steps", "result"),
 ]

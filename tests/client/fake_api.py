@@ -170,6 +170,7 @@ def a_job(job_id: str = "job_1", status: str = "succeeded", **fields: Any) -> di
         "metadata": {},
         "labels": [],
         "retry_of": None,
+        "sweep": None,
         "max_runtime_seconds": None,
         "max_pending_seconds": None,
         "max_attempts": None,
@@ -180,6 +181,86 @@ def a_job(job_id: str = "job_1", status: str = "succeeded", **fields: Any) -> di
         "error": {"code": "source_invalid", "message": "no config.json", "param": None} if status == "failed" else None,
         "steps": [a_step("fetch", "succeeded"), a_step("quantize", "succeeded" if over else "running")],
         "result": result if status == "succeeded" else None,
+        "a_field_of_a_newer_server": True,
+        **fields,
+    }
+
+
+def an_estimate(value: float, spread: float) -> dict[str, float]:
+    return {"value": value, "low": value - spread, "high": value + spread}
+
+
+def a_row(job_id: str, recipe: str, size_bytes: int, loss: float, **fields: Any) -> dict[str, Any]:
+    """A row of a sweep whose result has been measured."""
+    comparison = {
+        "items": 40,
+        "tokens": 10_200,
+        "baseline_perplexity": 10.0,
+        "perplexity": 10 * loss,
+        "perplexity_ratio": an_estimate(loss, 0.004),
+        "kl_divergence": an_estimate(0.02, 0.01),
+        "kl_divergence_p99": None,
+        "agreement": an_estimate(0.97, 0.01),
+    }
+    return {
+        "job": job_id,
+        "recipe": recipe,
+        "status": "succeeded",
+        "error": None,
+        "verdict": None,
+        "size_bytes": size_bytes,
+        "bits_per_weight": 5.12,
+        "comparison": {"prose": comparison, "code": comparison},
+        "generation_tokens_per_second": None,
+        "pareto": True,
+        "seconds": {"cpu": 100.0},
+        "cost": {"work": 0.01, "keeping_per_month": 0.1, "serving_per_million_tokens": None},
+        **fields,
+    }
+
+
+def an_open_row(job_id: str, recipe: str, status: str, **fields: Any) -> dict[str, Any]:
+    """A row of a sweep of which nothing is known yet."""
+    nothing = ("verdict", "size_bytes", "bits_per_weight", "comparison", "generation_tokens_per_second", "cost")
+    row = {**a_row(job_id, recipe, 0, 1.0), **dict.fromkeys(nothing)}
+    return {**row, "status": status, "pareto": False, "seconds": {}, **fields}
+
+
+def a_sweep(*rows: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A sweep as the contract describes it, whose second row is recommended."""
+    statuses = [row["status"] for row in rows]
+    chosen = rows[1] if len(rows) > 1 else None
+    return {
+        "id": "sweep_1",
+        "object": "sweep",
+        "created_at": "2026-01-01T00:00:00Z",
+        "status": "succeeded" if set(statuses) == {"succeeded"} else "running",
+        "jobs": {status: statuses.count(status) for status in dict.fromkeys(statuses)},
+        "source": "file:///models/tiny",
+        "preset": None,
+        "evaluation": {"domains": ["prose", "code"], "windows": 40},
+        "gate": [],
+        "priority": 0,
+        "metadata": {},
+        "labels": ["nightly"],
+        "max_runtime_seconds": None,
+        "max_pending_seconds": None,
+        "max_attempts": None,
+        "wait_for_capacity": False,
+        "publish_to": None,
+        "warnings": ["awq is left out: it does not fit."],
+        "rows": list(rows),
+        "recommendation": {
+            "job": chosen and chosen["job"],
+            "recipe": chosen and chosen["recipe"],
+            "nearest": None,
+            "alike": [],
+            "conditions": [],
+            "provisional": False,
+            "reason": "It is the smallest that keeps what was asked for.",
+        },
+        "seconds": {"cpu": 250.0},
+        "cost": {"currency": "EUR", "work": 0.25, "shared_work": 0.05, "keeping_per_month": 0.3},
         "a_field_of_a_newer_server": True,
         **fields,
     }

@@ -5,23 +5,20 @@ from types import ModuleType
 
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import text
 
-from core.errors import DoesNotFit
-from db.room import Peaks
+from core.ids import JobId
+from db import sweeps
 from db.session import Database
+from db.sweeps import NewSweep
 from tests.conftest import REPOSITORY
-from tests.db.conftest import Bench
+from tests.db.conftest import Bench, new_job
 
 NEWEST = max(path.stem for path in (REPOSITORY / "migrations" / "versions").glob("[0-9]*.py"))
 
-# As the version before wrote attempts.
-OLD_CLAIM = """
-    INSERT INTO attempts (execution_id, number, worker_id, host, device, started_at)
-    SELECT id, attempt + 1, 'worker_1', 'here', 'cpu', clock_timestamp() FROM executions
-"""
-OLD_END = """
-    UPDATE attempts SET ended_at = clock_timestamp(), outcome = 'succeeded', peak_memory_bytes = 5 WHERE outcome IS NULL
+# As the version before wrote jobs.
+OLD_SUBMIT = """
+    INSERT INTO jobs (id, team_id, status, source, method, recipe, evaluation, metadata, priority, event_count)
+    SELECT 'job_old', id, 'queued', 'file:///m', 'gguf', '{}', '{}', '{}', 0, 0 FROM teams
 """
 
 
@@ -36,23 +33,19 @@ def run(database: Database, step: str) -> None:
 
 
 def test_it_can_be_taken_back_and_made_again_and_nothing_else_is_lost(bench: Bench) -> None:
-    bench.submit()
-    bench.bind_all()
-    bench.fail(bench.must_claim(), DoesNotFit("It was killed for memory."), peaks=Peaks(5, 6, 7))
-    before = bench.rows("SELECT execution_id, number, outcome, error, peak_memory_bytes FROM attempts")
+    alone = bench.submit()
+    sweep = NewSweep("file:///m", None, {})
+    bench.database.run(lambda s: sweeps.submit(s, bench.team, sweep, [new_job(), new_job()]))
+    before = bench.rows("SELECT id, status, recipe FROM jobs ORDER BY id")
     run(bench.database, "downgrade")
     run(bench.database, "upgrade")
-    assert bench.rows("SELECT execution_id, number, outcome, error, peak_memory_bytes FROM attempts") == before
-    bench.finish(bench.must_claim())
-    assert bench.rows("SELECT forecast_memory_bytes IS NULL FROM attempts ORDER BY number") == [(True,), (False,)]
+    assert bench.rows("SELECT id, status, recipe FROM jobs ORDER BY id") == before
+    assert bench.rows("SELECT DISTINCT sweep_id, sweep_position FROM jobs") == [(None, None)]
+    assert bench.work_off() > 0
+    assert bench.status(alone) == "succeeded"
 
 
-def test_older_code_claims_and_ends_beside_it(bench: Bench) -> None:
-    bench.submit()
-    bench.bind_all()
-    with bench.database.transaction() as session:
-        session.execute(text(OLD_CLAIM))
-        session.execute(text(OLD_END))
-    assert bench.rows("SELECT forecast_memory_bytes, peak_memory_bytes, peak_vram_bytes FROM attempts") == [
-        (None, 5, None)
-    ]
+def test_older_code_submits_beside_it(bench: Bench) -> None:
+    bench.execute(OLD_SUBMIT)
+    assert bench.rows("SELECT sweep_id, sweep_position FROM jobs") == [(None, None)]
+    assert bench.job(JobId("job_old")).status == "queued"

@@ -20,6 +20,7 @@ from db import (
     jobs,
     lease,
     quotas,
+    sweeps,
     texts,
     watch,
     workers,
@@ -109,6 +110,17 @@ _TEXTS = """
         now() - interval '1 day', CASE WHEN n > 10 THEN now() END
     FROM teams, generate_series(1, 50) AS n WHERE teams.name = 'one'
 """
+# Two hundred of the team's, of ten jobs each, of which one is being worked on.
+_SWEEPS = """
+    INSERT INTO sweeps (id, team_id, source, request, created_at)
+    SELECT 'sweep_' || n, teams.id, 'file:///m', '{}', now() - make_interval(mins => n)
+    FROM teams, generate_series(1, 200) AS n WHERE teams.name = 'one'
+"""
+_THEIR_JOBS = """
+    UPDATE jobs SET sweep_id = 'sweep_' || n, sweep_position = place
+    FROM generate_series(1, 200) AS n, generate_series(0, 9) AS place
+    WHERE jobs.id = CASE WHEN n = 1 AND place = 9 THEN 'job_running20' ELSE 'job_finished' || 20 * (10 * n + place) END
+"""
 _INTENTS = """
     INSERT INTO blob_intents SELECT sha256, 'exec_running' || 1 + mod(n, 2), 1 + mod(n, 3)
     FROM (SELECT sha256, row_number() OVER () AS n FROM blobs LIMIT 500) AS numbered
@@ -143,6 +155,16 @@ CASES = {
     "a page of jobs of a status that none has": Case(lambda service, s: service.jobs(s, status="failed")),
     "a page of jobs by label": Case(lambda service, s: service.jobs(s, label="none")),
     "a page of jobs of a method that none has": Case(lambda service, s: service.jobs(s, method="gptq")),
+    "a page of jobs of a sweep": Case(lambda service, s: service.jobs(s, sweep="sweep_7"), [_SWEEPS, _THEIR_JOBS]),
+    "a page of jobs of a sweep that is not there": Case(lambda service, s: service.jobs(s, sweep="sweep_none")),
+    "a page of sweeps": Case(
+        lambda service, s: sweeps.list_page(s, service.bench.team, None, 50), [_SWEEPS, _THEIR_JOBS]
+    ),
+    "the jobs of a sweep": Case(lambda _, s: sweeps.jobs_of(s, "sweep_7"), [_SWEEPS, _THEIR_JOBS]),
+    "the work for a sweep": Case(lambda _, s: sweeps.work(s, "sweep_7"), [_SWEEPS, _THEIR_JOBS]),
+    "the cancel of a sweep": Case(
+        lambda service, s: sweeps.request_cancel(s, service.bench.team, "sweep_1"), [_SWEEPS, _THEIR_JOBS]
+    ),
     "the last fetch of a source": Case(
         lambda service, s: bind.last_fetched(s, service.bench.team, "file:///models/tiny")
     ),

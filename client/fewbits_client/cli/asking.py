@@ -12,6 +12,7 @@ from fewbits_client.objects import SubmitOptions
 
 Recipes = Sequence[str | Mapping[str, Any]]
 Command = TypeVar("Command", bound=Callable[..., Any])
+PRESETS = ("gguf-all", "gpu-4bit", "everything")
 
 
 def _destination_url(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -44,9 +45,8 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_ASKED = (
-    source_argument,
-    click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, callback=_recipes),
+recipes_argument = click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, callback=_recipes)
+_TERMS = (
     click.option("--windows", type=click.IntRange(1, 10000), help="Windows of 512 tokens to score in each domain."),
     click.option("--domain", "domains", multiple=True, help="A text to judge by, such as prose; may be repeated."),
     click.option(
@@ -65,13 +65,34 @@ _ASKED = (
     click.option("--max-pending", "max_pending_seconds", type=click.IntRange(1), help="Seconds it may wait to begin."),
     click.option("--max-attempts", type=click.IntRange(1), help="How often a step that goes wrong is tried."),
     click.option("--wait-for-capacity", is_flag=True, help="Submit also what no worker could run, to wait for one."),
-    click.option("--publish-to", metavar="FOLDER", callback=_destination_url, help="A new folder for the result."),
+)
+_A_FOLDER = click.option(
+    "--publish-to", metavar="FOLDER", callback=_destination_url, help="A new folder for the result."
+)
+_FOR_A_SWEEP = (
+    click.argument("recipes", metavar="[RECIPE...]", nargs=-1, callback=_recipes),
+    click.option("--preset", type=click.Choice(PRESETS), help="A list of recipes by its name, in place of RECIPEs."),
+    click.option(
+        "--publish-to",
+        metavar="FOLDER",
+        callback=_destination_url,
+        help="A folder for the results, each in a new one of its own.",
+    ),
 )
 
 
 def asks_for_a_job(command: Command) -> Command:
     """Give a command the arguments and options that say what is wanted."""
-    for add in reversed(_ASKED):
+    return _with(command, source_argument, recipes_argument, *_TERMS, _A_FOLDER)
+
+
+def asks_for_a_sweep(command: Command) -> Command:
+    """Likewise of a sweep, of which all jobs are asked for alike."""
+    return _with(command, source_argument, *_FOR_A_SWEEP, *_TERMS)
+
+
+def _with(command: Command, *parts: Callable[[Command], Command]) -> Command:
+    for add in reversed(parts):
         command = add(command)
     return command
 

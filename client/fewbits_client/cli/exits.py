@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from fewbits_client.errors import FewbitsError, InvalidArgument, Problem, UnexpectedAnswer, Unreachable
 from fewbits_client.objects import Job
+from fewbits_client.sweeps import SweepRow
 
 
 class Exit(enum.IntEnum):
@@ -48,7 +49,7 @@ def exit_for_error(error: FewbitsError | OSError) -> Exit:
             return Exit.FAILED
 
 
-def exit_for_jobs(jobs: Iterable[Job]) -> Exit:
+def exit_for_jobs(jobs: Iterable[Job | SweepRow]) -> Exit:
     """Return the status for jobs that are over: a failure weighs most, and a cancellation more than a gate."""
     jobs = list(jobs)
     statuses = {job["status"] for job in jobs}

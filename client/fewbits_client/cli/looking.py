@@ -55,6 +55,7 @@ def results_table(output: Output, jobs: Sequence[Job], *, which: Sequence[str] =
 @click.option("--status", help="Only jobs of this status.")
 @click.option("--method", help="Only jobs of this method.")
 @click.option("--label", help="Only jobs that carry this label.")
+@click.option("--sweep", metavar="SWEEP", help="Only jobs of this sweep.")
 @click.option("--created-after", metavar="TIME", help="Only jobs made after this time, as 2026-01-31T12:00:00Z.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many, the newest.")
 @talks_to_server
@@ -100,6 +101,8 @@ def _fields(job: Job) -> dict[str, Any]:
         fields["labels"] = " ".join(job["labels"])
     if job.get("retry_of"):
         fields["retry of"] = job["retry_of"]
+    if job.get("sweep"):
+        fields["sweep"] = job["sweep"]
     if job.get("publish_to"):
         fields["published" if job["published"] else "publish to"] = job["publish_to"]
     if job.get("gate"):

@@ -18,6 +18,7 @@ from fewbits_client.cli.looking import jobs, logs, methods, metrics, show
 from fewbits_client.cli.planning import plan
 from fewbits_client.cli.reproducing import reproduce
 from fewbits_client.cli.submitting import retry, submit
+from fewbits_client.cli.sweeping import sweep
 from fewbits_client.cli.texts import texts
 
 
@@ -46,7 +47,7 @@ def program() -> None:
 
 
 LOOKING = (jobs, show, watch, logs, metrics, attempts, methods, quotas)
-for command in (inspect, plan, submit, *LOOKING, cancel, retry, download, reproduce, texts):
+for command in (inspect, plan, submit, *LOOKING, cancel, retry, download, reproduce, sweep, texts):
     program.add_command(command)
 
 
