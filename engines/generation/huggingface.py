@@ -37,8 +37,8 @@ class HuggingFaceGenerator:
         return int(self._model.get_input_embeddings().num_embeddings)
 
     @contextlib.contextmanager
-    def make_room(self, sequences: int, positions: int) -> Iterator[None]:  # noqa: ARG002 - its cache grows as it reads
-        """Let go of keys and values at the end; see ``Generator.make_room``."""
+    def make_room(self, sequences: int, positions: int) -> Iterator[None]:
+        """Let go at the end of keys and values, whose room grows as they come; see ``Generator.make_room``."""
         try:
             yield
         finally:

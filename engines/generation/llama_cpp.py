@@ -113,7 +113,8 @@ class LlamaCppGenerator:
             if rows := int(wanted[part].sum()):
                 logits = llama_cpp.llama_get_logits(self._context)
                 found.append(np.ctypeslib.as_array(logits, shape=(rows, self._vocabulary_size)).argmax(axis=1))
-        return np.concatenate(found).astype(np.int32)
+        likeliest: NDArray[np.int32] = np.concatenate(found).astype(np.int32)
+        return likeliest
 
 
 def _at(array: Any, kind: Any) -> Any:
