@@ -21,6 +21,7 @@ from engines.calibration import is_own
 from engines.methods.base import CalibratedParams
 from engines.model_facts import ModelFacts
 from engines.recipe import Recipe, parse_recipe
+from pipeline.benchmark import wanted as benchmark_wanted
 from pipeline.destinations import check_destination
 from pipeline.foresight import ForeseenStep, beyond_all_workers, foresee
 from pipeline.plan import plan
@@ -71,7 +72,9 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest) -> Considere
     recipe = parse_recipe(wanted.recipe)
     source = check_source(wanted.source, settings.source_roots)
     publish_to = wanted.publish_to and check_destination(wanted.publish_to, settings.publish_roots)
-    steps = plan(recipe, wanted.evaluation.model_dump(), publish_to, _own_text(session, team_id, recipe))
+    benchmark = None if wanted.benchmark is None else wanted.benchmark.model_dump()
+    own_text = _own_text(session, team_id, recipe)
+    steps = plan(recipe, wanted.evaluation.model_dump(), publish_to, own_text, benchmark)
     seen = look_at(source, settings.source_roots)
     model = None if seen is None else seen.facts
     foreseen = foresee(steps, model)
@@ -82,6 +85,7 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest) -> Considere
     checks = (
         lambda: _check_attempts(wanted.max_attempts, settings.attempts_limit),
         lambda: _check_fit(recipe, seen),
+        lambda: _check_benchmark(benchmark, model),
         lambda: _check_capacity(beyond, wait=wanted.wait_for_capacity),
         lambda: quotas.require_place(session, team_id, default_quotas(settings)),  # may lock until the transaction ends
     )
@@ -109,6 +113,11 @@ def _refusals(checks: Iterable[Callable[[], object]]) -> Iterator[RequestError]:
 def _check_fit(recipe: Recipe, seen: Seen | None) -> None:
     if seen is not None:
         require_fit(recipe, seen)
+
+
+def _check_benchmark(benchmark: Mapping[str, Any] | None, model: ModelFacts | None) -> None:
+    if benchmark is not None:
+        benchmark_wanted(benchmark).check(model)
 
 
 def _check_capacity(beyond: Mapping[str, str], *, wait: bool) -> None:

@@ -12,6 +12,7 @@ from db.shown import ShownJob, ShownStep
 from db.states import AttemptOutcome, StepStatus
 from db.tables import Artifact, Attempt, Event, LogChunk, Metric, Step, Text
 from engines import serving
+from engines.kv_cache import serving_memory
 from engines.methods.base import Method, Preset
 from engines.model_facts import ModelFacts
 from engines.recipe import Recipe, parse_recipe, preset_recipe
@@ -37,6 +38,7 @@ def job_object(job: ShownJob, waits_for: Sequence[str] | None = None) -> respons
         recipe=json.dumps(job.recipe) if recipe is None else recipe.short,
         parameters=_parameters(job) if recipe is None else recipe.parameters,
         evaluation=responses.Evaluation(**job.evaluation),
+        benchmark=None if job.benchmark is None else responses.BenchmarkWanted(**job.benchmark),
         priority=job.priority,
         metadata=job.metadata,
         labels=job.labels,
@@ -217,7 +219,7 @@ def _result(job: ShownJob, recipe: Recipe | None) -> responses.Result | None:
 
     Args:
         job: whose steps.
-        recipe: what serves its result is told by; None leaves that out.
+        recipe: what serves its result is told by; None leaves that out, and what serving takes.
     """
     done = {step.kind: step for step in job.steps if step.status == StepStatus.SUCCEEDED}
     if not done.keys() & {"calibrate", "quantize", "reference", "evaluate"}:
@@ -234,8 +236,27 @@ def _result(job: ShownJob, recipe: Recipe | None) -> responses.Result | None:
         perplexity=_perplexity(done.get("evaluate")),
         verification=_facts(done.get("verify")).get("checks"),
         runtimes=[runtime_object(note) for note in recipe.runtimes] if recipe and "quantize" in done else None,
+        serving_memory=_serving_memory(done) if recipe else None,
+        benchmark=_benchmark(done.get("benchmark")),
         seconds=_seconds(job),
     )
+
+
+def _serving_memory(done: Mapping[str, ShownStep]) -> list[responses.ServingMemory] | None:
+    """Return what serving a result takes; None before there is one."""
+    size_bytes = _facts(done.get("quantize")).get("size_bytes")
+    model = _facts(done.get("fetch")).get("model")
+    if size_bytes is None or model is None:
+        return None
+    return [responses.ServingMemory(**one) for one in serving_memory(ModelFacts.of(model), size_bytes)]
+
+
+def _benchmark(step: ShownStep | None) -> responses.Benchmark | None:
+    """Return what was measured of a result's speed."""
+    facts = _facts(step)
+    if not facts:
+        return None
+    return responses.Benchmark(**{name: facts[name] for name in responses.Benchmark.model_fields})
 
 
 def _calibration(job: ShownJob, step: ShownStep | None) -> responses.Calibration | None:

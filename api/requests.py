@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from core.errors import InvalidRequest
 from core.settings import YEAR_SECONDS
 from db.states import JobStatus
-from engines import evaluation
+from engines import benchmark, evaluation
 
 INT4_MAX = 2**31 - 1  # event numbers are Postgres integers
 INT8_MAX = 2**63 - 1  # log chunks are counted over all jobs
@@ -68,13 +68,17 @@ def _known_domain(name: str) -> str:
 Domain = Annotated[str, AfterValidator(_known_domain), Field(json_schema_extra={"enum": [*evaluation.domains()]})]
 
 
-def _without_repetition(names: list[str]) -> list[str]:
+def _without_repetition(names: list[Any]) -> list[Any]:
     if len(set(names)) < len(names):
         raise PydanticCustomError("repetition", "Nothing may be named twice")
     return names
 
 
 Distinct = [AfterValidator(_without_repetition), Field(json_schema_extra={"uniqueItems": True})]
+
+
+ContextTokens = Annotated[int, Field(ge=1, le=benchmark.TOKENS_MAX), Whole]
+BatchSize = Annotated[int, Field(ge=1, le=1024), Whole]
 
 
 class _Body(BaseModel):
@@ -106,6 +110,23 @@ class EvaluationRequest(_Body):
     )
 
 
+class BenchmarkRequest(_Body):
+    """How the result's speed is measured, with nothing else going on where it is."""
+
+    context_tokens: Annotated[list[ContextTokens], Field(min_length=1, max_length=8), *Distinct] = Field(
+        default=[512], description="Lengths of prompts; what is generated comes behind them"
+    )
+    batch_sizes: Annotated[list[BatchSize], Field(min_length=1, max_length=8), *Distinct] = Field(
+        default=[1], description="How many prompts are read, and gone on with, at once"
+    )
+    generated_tokens: Annotated[int, Field(ge=1, le=4096), Whole] = Field(
+        default=64, description="Tokens that are added to each prompt"
+    )
+    repeats: Annotated[int, Field(ge=1, le=100), Whole] = Field(
+        default=3, description="How often each is measured, after one time that does not count"
+    )
+
+
 Source = Annotated[
     str,
     Field(
@@ -132,6 +153,10 @@ class JobRequest(_Body):
         examples=["gguf:Q4_K_M", {"method": "gguf", "type": "Q4_K_M"}],
     )
     evaluation: EvaluationRequest = EvaluationRequest()
+    benchmark: BenchmarkRequest | None = Field(
+        default=None,
+        description="How the result's speed is measured; null where it is not, since it needs a machine for itself",
+    )
     metadata: dict[MetadataKey, MetadataValue] = Field(
         default={}, max_length=16, description="Up to 16 names with values of your own, kept with the job"
     )

@@ -59,6 +59,7 @@ def _new_job(session: Session, team_id: TeamId, wanted: JobRequest) -> NewJob:
         max_attempts=wanted.max_attempts,
         wait_for_capacity=wanted.wait_for_capacity,
         publish_to=considered.publish_to,
+        benchmark=None if wanted.benchmark is None else wanted.benchmark.model_dump(),
         steps=considered.steps,
         warnings=considered.warnings,
     )

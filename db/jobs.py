@@ -45,6 +45,7 @@ class NewJob:
     max_attempts: int | None = None
     wait_for_capacity: bool = False
     publish_to: str | None = None
+    benchmark: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -86,6 +87,7 @@ def _job_row(new: NewJob) -> dict[str, Any]:
         "max_attempts": new.max_attempts,
         "wait_for_capacity": new.wait_for_capacity,
         "publish_to": new.publish_to,
+        "benchmark": None if new.benchmark is None else dict(new.benchmark),
     }
 
 

@@ -13,6 +13,7 @@ def plan(
     evaluation: Mapping[str, Any],
     publish_to: str | None = None,
     own_text: Mapping[str, Any] | None = None,
+    benchmark: Mapping[str, Any] | None = None,
 ) -> tuple[PlannedStep, ...]:
     """Return the steps that a recipe, its evaluation and its publishing take, in the order in which they are shown.
 
@@ -21,6 +22,7 @@ def plan(
         evaluation: ``domains`` and ``windows``, as in the request.
         publish_to: where the result goes, once it is verified and judged; None where it stays in the store alone.
         own_text: what ``calibrate`` has to know of the team's text that the recipe names; None where it names none.
+        benchmark: what is measured of the result's speed, as in the request; None where nothing is.
     """
     judged = dict(evaluation)
     wanted = {"recipe": recipe.work()}
@@ -37,6 +39,9 @@ def plan(
         PlannedStep("verify", result_pool, (*seen, "quantize", "reference"), wanted),
         PlannedStep("evaluate", result_pool, ("fetch", "quantize", "verify"), {**judged, "format": written}),
     ]
+    if benchmark is not None:
+        needs = ("fetch", "quantize", "verify")
+        steps.append(PlannedStep("benchmark", result_pool, needs, {**benchmark, "format": written}))
     everything = tuple(step.kind for step in steps)
     steps.append(PlannedStep("document", "cpu", everything, {**judged, **wanted}))
     if publish_to is not None:
