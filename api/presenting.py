@@ -248,7 +248,11 @@ def _serving_memory(done: Mapping[str, ShownStep]) -> list[responses.ServingMemo
     model = _facts(done.get("fetch")).get("model")
     if size_bytes is None or model is None:
         return None
-    return [responses.ServingMemory(**one) for one in serving_memory(ModelFacts.of(model), size_bytes)]
+    try:
+        facts = ModelFacts.of(model)
+    except (KeyError, TypeError):  # another version has fetched it
+        return None
+    return [responses.ServingMemory(**one) for one in serving_memory(facts, size_bytes)]
 
 
 def _benchmark(step: ShownStep | None) -> responses.Benchmark | None:

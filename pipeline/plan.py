@@ -42,8 +42,9 @@ def plan(
     if benchmark is not None:
         needs = ("fetch", "quantize", "verify")
         steps.append(PlannedStep("benchmark", result_pool, needs, {**benchmark, "format": written}))
+    documented = {**judged, **wanted, **({} if benchmark is None else {"benchmark": dict(benchmark)})}
     everything = tuple(step.kind for step in steps)
-    steps.append(PlannedStep("document", "cpu", everything, {**judged, **wanted}))
+    steps.append(PlannedStep("document", "cpu", everything, documented))
     if publish_to is not None:
         steps.append(PlannedStep("publish", "cpu", ("quantize", "document"), {"to": publish_to}))
     return tuple(steps)

@@ -51,6 +51,7 @@ def retrace(step: UnboundStep) -> Provenance:
         losses=facts.get("losses"),
         verification=done["verify"].facts["checks"],
         report=[_comparison(domain, done) for domain in judged["domains"]],
+        benchmark=_benchmark(step.params.get("benchmark"), done.get("benchmark")),
         costs=[_cost(kind, one) for kind, one in sorted(done.items()) if kind not in _UNSHARED],
     )
 
@@ -101,6 +102,13 @@ def _comparison(domain: str, done: Mapping[str, Done]) -> provenance.Comparison:
 
 def _score(score: Mapping[str, Any] | None) -> provenance.Score | None:
     return None if score is None else provenance.Score(**score)
+
+
+def _benchmark(asked: Mapping[str, Any] | None, measured: Done | None) -> provenance.Benchmark | None:
+    if asked is None or measured is None:
+        return None
+    known = {**asked, **measured.facts}
+    return provenance.Benchmark(**{name: known[name] for name in provenance.Benchmark.model_fields})
 
 
 def _cost(kind: str, one: Done) -> provenance.Cost:

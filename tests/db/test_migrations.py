@@ -15,13 +15,19 @@ from tests.db.conftest import Bench
 
 NEWEST = max(path.stem for path in (REPOSITORY / "migrations" / "versions").glob("[0-9]*.py"))
 
-# As the version before wrote attempts.
-OLD_CLAIM = """
-    INSERT INTO attempts (execution_id, number, worker_id, host, device, started_at)
-    SELECT id, attempt + 1, 'worker_1', 'here', 'cpu', clock_timestamp() FROM executions
+# As the version before wrote jobs and executions, and took the latter.
+OLD_JOB = """
+    INSERT INTO jobs (id, team_id, status, source, method, recipe, evaluation, metadata, priority, event_count)
+    SELECT 'job_old', id, 'queued', 'file:///m', 'gguf', '{}', '{}', '{}', 0, 0 FROM teams
 """
-OLD_END = """
-    UPDATE attempts SET ended_at = clock_timestamp(), outcome = 'succeeded', peak_memory_bytes = 5 WHERE outcome IS NULL
+OLD_EXECUTION = """
+    INSERT INTO executions (id, team_id, key, kind, pool, params, inputs, status, priority, memory_bytes,
+        scratch_bytes, attempt, failure_count, token)
+    SELECT 'exec_old', id, repeat('0', 64), 'fetch', 'cpu', '{}', '{}', 'ready', 0, 1, 1, 0, 0, 0 FROM teams
+"""
+OLD_CLAIM = """
+    UPDATE executions SET status = 'running', worker_id = (SELECT min(id) FROM workers), attempt = 1, token = 1,
+        lease_expires_at = now() + interval '1 hour'
 """
 
 
@@ -39,20 +45,17 @@ def test_it_can_be_taken_back_and_made_again_and_nothing_else_is_lost(bench: Ben
     bench.submit()
     bench.bind_all()
     bench.fail(bench.must_claim(), DoesNotFit("It was killed for memory."), peaks=Peaks(5, 6, 7))
-    before = bench.rows("SELECT execution_id, number, outcome, error, peak_memory_bytes FROM attempts")
+    before = bench.rows("SELECT execution_id, number, outcome, error, forecast_memory_bytes FROM attempts")
     run(bench.database, "downgrade")
     run(bench.database, "upgrade")
-    assert bench.rows("SELECT execution_id, number, outcome, error, peak_memory_bytes FROM attempts") == before
+    assert bench.rows("SELECT execution_id, number, outcome, error, forecast_memory_bytes FROM attempts") == before
     bench.finish(bench.must_claim())
-    assert bench.rows("SELECT forecast_memory_bytes IS NULL FROM attempts ORDER BY number") == [(True,), (False,)]
+    assert bench.rows("SELECT benchmark FROM jobs") == [(None,)]
 
 
-def test_older_code_claims_and_ends_beside_it(bench: Bench) -> None:
-    bench.submit()
-    bench.bind_all()
+def test_older_code_submits_binds_and_claims_beside_it(bench: Bench) -> None:
     with bench.database.transaction() as session:
-        session.execute(text(OLD_CLAIM))
-        session.execute(text(OLD_END))
-    assert bench.rows("SELECT forecast_memory_bytes, peak_memory_bytes, peak_vram_bytes FROM attempts") == [
-        (None, 5, None)
-    ]
+        for statement in (OLD_JOB, OLD_EXECUTION, OLD_CLAIM):
+            session.execute(text(statement))
+    assert bench.rows("SELECT is_exclusive FROM executions") == [(False,)]
+    assert bench.rows("SELECT benchmark FROM jobs") == [(None,)]
