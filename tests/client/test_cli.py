@@ -232,7 +232,7 @@ def test_show_says_how_fast_a_result_is_and_what_serving_takes(
         "context_tokens": 512,
         "batch_size": 8,
         "prompt_tokens_per_second": spread,
-        "generation_tokens_per_second": {name: 40.0 for name in spread},
+        "generation_tokens_per_second": dict.fromkeys(spread, 40.0),
         "time_to_first_token_seconds": {name: value / 10_000 for name, value in spread.items()},
     }
     job["result"] |= {

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from core.errors import InvalidRequest
 from core.steps import Input, UnboundStep
 from engines import methods
 from engines.recipe import parse_recipe

@@ -13,8 +13,8 @@ from pipeline.binding import describe
 from pipeline.document import Document
 from pipeline.provenance import SCHEMA, Provenance, json_schema
 from pipeline.retracing import retrace
-from tests.conftest import REPOSITORY
 from tests.api.benchmarks import MEASURED
+from tests.conftest import REPOSITORY
 from tests.pipeline.record import BENCHMARK, CALIBRATED, LOSSES, MODEL, WRITTEN, documenting, done
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
