@@ -43,6 +43,7 @@ class Workplace:
 
     Attributes:
         worker_id: who works.
+        host: the machine's name.
         database: where claims come from and results go.
         store: where blobs are.
         folder: the worker's own folder on the scratch disk.
@@ -59,6 +60,7 @@ class Workplace:
     """
 
     worker_id: WorkerId
+    host: str
     database: Database
     store: BlobStore
     folder: Path

@@ -69,12 +69,13 @@ def _workplace(here: Settings, own: OwnFolder, pool: str, slots: Slots, departur
     database = Database(here.database_url.get_secret_value(), connections_max=connections)
     retry = Retry(here.attempts_max, here.retry_backoff_seconds, here.deaths_max)
     threads = here.child_threads or max(1, len(os.sched_getaffinity(0)) // slots.count)
-    sign_on = partial(_sign_on, database, own.abandoned, retry, node_row(pool, slots))
+    sign_on = partial(_sign_on, database, own.abandoned, retry, node_row(pool, slots, here.host_name))
     worker_id = when_reachable(sign_on, departure, here.heartbeat_file)
     if worker_id is None:
         return None
     return Workplace(
         worker_id=worker_id,
+        host=here.host_name,
         database=database,
         store=open_store(here),
         folder=own.path,

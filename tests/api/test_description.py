@@ -50,6 +50,7 @@ OPEN = {"/healthz", "/readyz"}
 # No schema can say which sources, destinations, recipes, jobs and keys are good, and how much the operator allows: to
 # refuse these contradicts nothing.
 BEYOND_A_SCHEMA = {"/source", "/publish_to", "/recipe/method", "/max_attempts", "/after", "/Idempotency-Key"}
+BEYOND_A_SCHEMA |= {"/benchmark/context_tokens", "/benchmark/batch_sizes"}  # what a model can read, and their product
 # API keys are sent by the tests, and not made up from the description.
 GENERATION = GenerationConfig(with_security_parameters=False)
 

@@ -9,7 +9,7 @@ from tests.api.work import CHECKS, MODEL_FACTS, Workers
 
 JOB_FIELDS = [
     *("id", "object", "created_at", "started_at", "finished_at", "status", "source", "method", "recipe"),
-    *("parameters", "evaluation", "priority", "metadata", "labels", "retry_of"),
+    *("parameters", "evaluation", "benchmark", "priority", "metadata", "labels", "retry_of"),
     *("max_runtime_seconds", "max_pending_seconds", "max_attempts", "wait_for_capacity", "publish_to", "published"),
     *("waits_for", "error", "steps", "result"),
 ]
@@ -79,6 +79,8 @@ def test_a_job_shows_what_its_steps_find_out(caller: Caller, database: Database)
         "baseline": None,
         "perplexity": None,
         "verification": None,
+        "serving_memory": None,
+        "benchmark": None,
         "seconds": None,
     }
 
