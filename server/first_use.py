@@ -1,6 +1,7 @@
 """What `fewbitsd up` asks of the database and of the API: a first key, and whether all is ready."""
 
 import http.client
+import socket
 from collections.abc import Collection
 
 from sqlalchemy import func, select
@@ -8,7 +9,6 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from core.errors import NotAuthenticated
-from core.settings import settings
 from db.keys import authenticate, create_key
 from db.session import Database
 from db.tables import Worker
@@ -53,7 +53,7 @@ def workers_are_registered(database_url: str, pids: Collection[int]) -> bool:
     database = Database(database_url, connections_max=1)
     try:
         with database.transaction() as session:
-            condition = is_live() & Worker.pid.in_(pids) & (Worker.host == settings().host_name)
+            condition = is_live() & Worker.pid.in_(pids) & (Worker.host == socket.gethostname())
             statement = select(func.count(Worker.pid.distinct())).where(condition)
             return session.scalar(statement) == len(pids)
     except OperationalError:
