@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from api import responses
+from api import responses, speed
 from core.errors import RequestError
 from db.quotas import Share
 from db.shown import ShownJob, ShownStep
@@ -38,7 +38,7 @@ def job_object(job: ShownJob, waits_for: Sequence[str] | None = None) -> respons
         recipe=json.dumps(job.recipe) if recipe is None else recipe.short,
         parameters=_parameters(job) if recipe is None else recipe.parameters,
         evaluation=responses.Evaluation(**job.evaluation),
-        benchmark=None if job.benchmark is None else responses.BenchmarkWanted(**job.benchmark),
+        benchmark=None if job.benchmark is None else speed.BenchmarkWanted(**job.benchmark),
         priority=job.priority,
         metadata=job.metadata,
         labels=job.labels,
@@ -242,7 +242,7 @@ def _result(job: ShownJob, recipe: Recipe | None) -> responses.Result | None:
     )
 
 
-def _serving_memory(done: Mapping[str, ShownStep]) -> list[responses.ServingMemory] | None:
+def _serving_memory(done: Mapping[str, ShownStep]) -> list[speed.ServingMemory] | None:
     """Return what serving a result takes; None before there is one."""
     size_bytes = _facts(done.get("quantize")).get("size_bytes")
     model = _facts(done.get("fetch")).get("model")
@@ -252,15 +252,15 @@ def _serving_memory(done: Mapping[str, ShownStep]) -> list[responses.ServingMemo
         facts = ModelFacts.of(model)
     except (KeyError, TypeError):  # another version has fetched it
         return None
-    return [responses.ServingMemory(**one) for one in serving_memory(facts, size_bytes)]
+    return [speed.ServingMemory(**one) for one in serving_memory(facts, size_bytes)]
 
 
-def _benchmark(step: ShownStep | None) -> responses.Benchmark | None:
+def _benchmark(step: ShownStep | None) -> speed.Benchmark | None:
     """Return what was measured of a result's speed."""
     facts = _facts(step)
     if not facts:
         return None
-    return responses.Benchmark(**{name: facts[name] for name in responses.Benchmark.model_fields})
+    return speed.Benchmark(**{name: facts[name] for name in speed.Benchmark.model_fields})
 
 
 def _calibration(job: ShownJob, step: ShownStep | None) -> responses.Calibration | None:
