@@ -155,7 +155,7 @@ class JobRequest(_Body):
     evaluation: EvaluationRequest = EvaluationRequest()
     benchmark: BenchmarkRequest | None = Field(
         default=None,
-        description="How the result's speed is measured; null where it is not, since it needs a machine for itself",
+        description="How the result's speed is measured, if it is: on a machine that does nothing else meanwhile",
     )
     metadata: dict[MetadataKey, MetadataValue] = Field(
         default={}, max_length=16, description="Up to 16 names with values of your own, kept with the job"
