@@ -19,6 +19,7 @@ from tests.engines.conftest import MakeContext, Quantize
 
 SMALL = Wanted(context_tokens=[48, 16], batch_sizes=[2, 1], generated_tokens=4, repeats=3)
 PROMPT = list(range(100, 124))
+TRIES = 8
 
 
 def test_llama_cpp_is_measured_at_each_point(quantized: Quantize, make_context: MakeContext) -> None:
@@ -115,19 +116,23 @@ def test_the_forecast_grows_with_context_and_batch(tiny: Path) -> None:
 def test_llama_bench_of_the_same_build_finds_the_same(
     quantized: Quantize, make_context: MakeContext, tmp_path: Path
 ) -> None:
-    """By the best of many, on one thread: what else the machine does makes a run slower and never faster.
+    """By the best of many, on one thread, and again where something else was at work during one of the two.
 
     On an idle machine they were within 2 % for prompts; llama-bench takes no token from the logits, which of so small
     a model is a tenth of the time to generate.
     """
     file = next(quantized("gguf:Q8_0").glob("*.gguf"))
-    lines: list[str] = []
-    wanted = ["-p", "512", "-n", "64", "-d", "0,512", "-r", "15", "-t", "1", "-o", "jsonl"]
-    run_tool("llama-bench", ["-m", file, *wanted], cwd=tmp_path, on_line=lines.append)
-    theirs = {}
-    for one in (json.loads(line) for line in lines if line.startswith("{")):
-        theirs[one["n_prompt"], one["n_gen"], one["n_depth"]] = max(one["samples_ts"])
     context = dataclasses.replace(make_context(), threads=1)
-    (point,) = benchmark.measure("gguf", file, context, Wanted([512], [1], 64, 15))["points"]
-    assert point["prompt_tokens_per_second"]["max"] == pytest.approx(theirs[512, 0, 0], rel=0.3)
-    assert point["generation_tokens_per_second"]["max"] == pytest.approx(theirs[0, 64, 512], rel=0.3)
+    options = ["-p", "512", "-n", "64", "-d", "0,512", "-r", "9", "-t", "1", "-o", "jsonl"]
+    ratios = []
+    for _ in range(TRIES):
+        lines: list[str] = []
+        run_tool("llama-bench", ["-m", file, *options], cwd=tmp_path, on_line=lines.append)
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+        theirs = {(one["n_prompt"], one["n_gen"], one["n_depth"]): max(one["samples_ts"]) for one in found}
+        (point,) = benchmark.measure("gguf", file, context, Wanted([512], [1], 64, 9))["points"]
+        prompt = point["prompt_tokens_per_second"]["max"] / theirs[512, 0, 0]
+        ratios.append((prompt, point["generation_tokens_per_second"]["max"] / theirs[0, 64, 512]))
+        if all(0.75 < ratio < 1.25 for ratio in ratios[-1]):
+            return
+    pytest.fail(f"what is measured, as a part of what llama-bench says, prompt and generation: {ratios}")
