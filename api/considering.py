@@ -22,6 +22,7 @@ from engines.calibration import is_own
 from engines.methods.base import CalibratedParams
 from engines.model_facts import ModelFacts
 from engines.recipe import Recipe, parse_recipe
+from pipeline.benchmark import wanted as benchmark_wanted
 from pipeline.destinations import check_destination
 from pipeline.foresight import ForeseenStep, beyond_all_workers, foresee
 from pipeline.plan import plan
@@ -81,7 +82,9 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest, *, asks_for_
     recipe = parse_recipe(wanted.recipe)
     source = check_source(wanted.source, settings.source_roots)
     publish_to = wanted.publish_to and check_destination(wanted.publish_to, settings.publish_roots)
-    steps = plan(recipe, _judging(wanted, settings), publish_to, _own_text(session, team_id, recipe))
+    benchmark = None if wanted.benchmark is None else wanted.benchmark.model_dump()
+    own_text = _own_text(session, team_id, recipe)
+    steps = plan(recipe, _judging(wanted, settings), publish_to, own_text, benchmark)
     seen = look_at(source, settings.source_roots)
     model = None if seen is None else seen.facts
     foreseen = foresee(steps, model)
@@ -92,7 +95,9 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest, *, asks_for_
     limit = settings.attempts_limit
     refusals = _refusals(lambda: _check_gate(wanted), lambda: _check_attempts(wanted.max_attempts, limit))
     misfits = _refusals(
-        lambda: _check_fit(recipe, seen), lambda: _check_capacity(beyond, wait=wanted.wait_for_capacity)
+        lambda: _check_fit(recipe, seen),
+        lambda: _check_benchmark(benchmark, model),
+        lambda: _check_capacity(beyond, wait=wanted.wait_for_capacity),
     )
     refusals += misfits
     if asks_for_place:  # last, since it may lock until the transaction ends
@@ -139,6 +144,11 @@ def _check_gate(wanted: JobRequest) -> None:
 def _check_fit(recipe: Recipe, seen: Seen | None) -> None:
     if seen is not None:
         require_fit(recipe, seen)
+
+
+def _check_benchmark(benchmark: Mapping[str, Any] | None, model: ModelFacts | None) -> None:
+    if benchmark is not None:
+        benchmark_wanted(benchmark).check(model)
 
 
 def _check_capacity(beyond: Mapping[str, str], *, wait: bool) -> None:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from api import responses
+from api import responses, speed
 from core.errors import RequestError
 from db.quotas import Share
 from db.shown import ShownJob, ShownStep
@@ -14,6 +14,7 @@ from db.tables import Artifact, Attempt, Event, LogChunk, Metric, Step, Text
 from engines import serving
 from engines.comparison import METRICS
 from engines.gates import Condition
+from engines.kv_cache import serving_memory
 from engines.methods.base import Method, Preset
 from engines.model_facts import ModelFacts
 from engines.recipe import Recipe, parse_recipe, preset_recipe
@@ -41,6 +42,7 @@ def job_object(job: ShownJob, waits_for: Sequence[str] | None = None) -> respons
         evaluation=responses.Evaluation(**job.evaluation),
         gate=[condition_object(condition) for condition in job.gate],
         verdict=_verdict(job),
+        benchmark=None if job.benchmark is None else speed.BenchmarkWanted(**job.benchmark),
         priority=job.priority,
         metadata=job.metadata,
         labels=job.labels,
@@ -222,7 +224,7 @@ def _result(job: ShownJob, recipe: Recipe | None) -> responses.Result | None:
 
     Args:
         job: whose steps.
-        recipe: what serves its result is told by; None leaves that out.
+        recipe: what serves its result is told by; None leaves that out, and what serving takes.
     """
     done = _done(job)
     if not done.keys() & {"calibrate", "quantize", "reference", "evaluate"}:
@@ -242,8 +244,31 @@ def _result(job: ShownJob, recipe: Recipe | None) -> responses.Result | None:
         looks=_facts(done.get("evaluate")).get("looks"),
         verification=_facts(done.get("verify")).get("checks"),
         runtimes=[runtime_object(note) for note in recipe.runtimes] if recipe and "quantize" in done else None,
+        serving_memory=_serving_memory(done) if recipe else None,
+        benchmark=_benchmark(done.get("benchmark")),
         seconds=_seconds(job),
     )
+
+
+def _serving_memory(done: Mapping[str, ShownStep]) -> list[speed.ServingMemory] | None:
+    """Return what serving a result takes; None before there is one."""
+    size_bytes = _facts(done.get("quantize")).get("size_bytes")
+    model = _facts(done.get("fetch")).get("model")
+    if size_bytes is None or model is None:
+        return None
+    try:
+        facts = ModelFacts.of(model)
+    except (KeyError, TypeError):  # another version has fetched it
+        return None
+    return [speed.ServingMemory(**one) for one in serving_memory(facts, size_bytes)]
+
+
+def _benchmark(step: ShownStep | None) -> speed.Benchmark | None:
+    """Return what was measured of a result's speed."""
+    facts = _facts(step)
+    if not facts:
+        return None
+    return speed.Benchmark(**{name: facts[name] for name in speed.Benchmark.model_fields})
 
 
 def _calibration(job: ShownJob, step: ShownStep | None) -> responses.Calibration | None:

@@ -20,6 +20,7 @@ from api.gating import Condition
 from core.errors import InvalidRequest
 from core.settings import YEAR_SECONDS
 from db.states import JobStatus
+from engines import benchmark
 from engines.domains import domains
 
 INT4_MAX = 2**31 - 1  # event numbers are Postgres integers
@@ -69,13 +70,17 @@ def _known_domain(name: str) -> str:
 Domain = Annotated[str, AfterValidator(_known_domain), Field(json_schema_extra={"enum": domains()})]
 
 
-def _without_repetition(names: list[str]) -> list[str]:
+def _without_repetition(names: list[Any]) -> list[Any]:
     if len(set(names)) < len(names):
         raise PydanticCustomError("repetition", "Nothing may be named twice")
     return names
 
 
 Distinct = [AfterValidator(_without_repetition), Field(json_schema_extra={"uniqueItems": True})]
+
+
+ContextTokens = Annotated[int, Field(ge=1, le=benchmark.TOKENS_MAX), Whole]
+BatchSize = Annotated[int, Field(ge=1, le=1024), Whole]
 
 
 class Body(BaseModel):
@@ -111,6 +116,23 @@ class EvaluationRequest(Body):
     )
 
 
+class BenchmarkRequest(Body):
+    """How the result's speed is measured, with nothing else going on where it is."""
+
+    context_tokens: Annotated[list[ContextTokens], Field(min_length=1, max_length=8), *Distinct] = Field(
+        default=[512], description="Lengths of prompts; what is generated comes behind them"
+    )
+    batch_sizes: Annotated[list[BatchSize], Field(min_length=1, max_length=8), *Distinct] = Field(
+        default=[1], description="How many prompts are read, and gone on with, at once"
+    )
+    generated_tokens: Annotated[int, Field(ge=1, le=4096), Whole] = Field(
+        default=64, description="Tokens that are added to each prompt"
+    )
+    repeats: Annotated[int, Field(ge=1, le=100), Whole] = Field(
+        default=3, description="How often each is measured, after one time that does not count"
+    )
+
+
 Source = Annotated[
     str,
     Field(
@@ -141,6 +163,10 @@ class JobTerms(Body):
         max_length=16,
         description="What the result must meet, beyond the noise, or it is blocked: nothing of it is published",
         examples=[["code: perplexity_ratio <= 1.02", {"metric": "agreement", "min": 0.95}]],
+    )
+    benchmark: BenchmarkRequest | None = Field(
+        default=None,
+        description="How the result's speed is measured, if it is: on a machine that does nothing else meanwhile",
     )
     metadata: dict[MetadataKey, MetadataValue] = Field(
         default={},

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from api.speed import Benchmark, BenchmarkWanted, ServingMemory
 from db.states import AttemptOutcome, JobStatus, StepStatus
 from db.states import Quota as QuotaName
 
@@ -143,6 +144,10 @@ class Result(BaseModel):
     runtimes: list[Runtime] | None = Field(
         description="Which runtimes can serve the result, and which cannot; told where one job is read"
     )
+    serving_memory: list[ServingMemory] | None = Field(
+        description="At usual contexts, and at the longest that the model can read; told where one job is read"
+    )
+    benchmark: Benchmark | None = Field(description="Null, too, where none was asked for")
     seconds: float | None
 
 
@@ -171,6 +176,7 @@ class Job(BaseModel):
     verdict: Literal["passed", "blocked"] | None = Field(
         description="Of the gate; null where there is none, and before it is decided. What is blocked is not published"
     )
+    benchmark: BenchmarkWanted | None = Field(description="Null where the result's speed is not measured")
     priority: int
     metadata: dict[str, str]
     labels: list[str]

@@ -70,6 +70,7 @@ def new_job(wanted: JobRequest, considered: Considered) -> NewJob:
         max_attempts=wanted.max_attempts,
         wait_for_capacity=wanted.wait_for_capacity,
         publish_to=considered.publish_to,
+        benchmark=None if wanted.benchmark is None else wanted.benchmark.model_dump(),
         steps=considered.steps,
         warnings=considered.warnings,
     )

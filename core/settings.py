@@ -6,6 +6,7 @@ process with a message that names the variable.
 
 import functools
 import re
+import socket
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +58,11 @@ class Settings(BaseSettings):
     scratch_root: Path = Field(default=Path("/var/tmp/fewbits"), description="Where a worker's children may write")  # noqa: S108
     scratch_bytes_max: int | None = Field(
         default=None, ge=1, description="What of the scratch disk a worker may fill; by default all that is free"
+    )
+    host_name: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        description="The machine of a worker: workers of one name do not disturb what must be alone on its host",
     )
     child_threads: int | None = Field(
         default=None, ge=1, description="CPU threads of a child; by default the worker's cores, shared by its slots"

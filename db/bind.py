@@ -78,13 +78,19 @@ class Done:
 
 @dataclass(frozen=True)
 class Work:
-    """What an execution does, under its key, what it will need, and whether it completes once it has begun."""
+    """What an execution does, under its key, and what it will need.
+
+    Attributes:
+        is_external: whether it completes once it has begun.
+        is_exclusive: whether nothing else runs on its host meanwhile.
+    """
 
     key: str
     params: Mapping[str, Any]
     inputs: Mapping[str, str]
     need: Need
     is_external: bool = False
+    is_exclusive: bool = False
 
 
 class Binding(enum.Enum):
@@ -168,6 +174,7 @@ def _find_or_start(session: Session, step: UnboundStep, work: Work) -> tuple[boo
             "inputs": dict(work.inputs),
             "priority": 0,
             "is_external": work.is_external,
+            "is_exclusive": work.is_exclusive,
             **asdict(work.need),
         }
         new = insert(Execution).values(values).on_conflict_do_nothing(index_elements=["key"], index_where=reusable)

@@ -55,6 +55,7 @@ class NewJob:
     max_attempts: int | None = None
     wait_for_capacity: bool = False
     publish_to: str | None = None
+    benchmark: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     gate: tuple[Mapping[str, Any], ...] = ()
     sweep: Place | None = None
@@ -102,6 +103,7 @@ def _job_row(new: NewJob) -> dict[str, Any]:
         "publish_to": new.publish_to,
         "sweep_id": new.sweep and new.sweep.sweep_id,
         "sweep_position": new.sweep and new.sweep.position,
+        "benchmark": None if new.benchmark is None else dict(new.benchmark),
     }
 
 

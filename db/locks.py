@@ -31,6 +31,7 @@ class LiveJob:
 class Purpose(enum.StrEnum):
     """What a named lock is for, so that names of one purpose are none of another."""
 
+    HOST = "host"
     IDEMPOTENCY_KEY = "idempotency-key"
     QUOTA = "quota"
 
@@ -43,6 +44,18 @@ def wait_for(session: Session, purpose: Purpose, name: str) -> None:
 def try_for(session: Session, purpose: Purpose, name: str) -> bool:
     """Hold a named lock to the end of the transaction if it is free; return whether it was."""
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(_number(purpose, name)))))
+
+
+def share(purpose: Purpose, name: str) -> str:
+    """Return the SQL expression that holds a lock to the end of the transaction beside all others that only share it.
+
+    It waits while somebody holds the lock alone; nobody gets it alone while others share it.
+
+    Args:
+        purpose: of the lock.
+        name: the parameter with its name, such as ``:host``.
+    """
+    return f"pg_advisory_xact_lock_shared(hashtextextended('{purpose} ' || CAST({name} AS text), 0))"
 
 
 def _number(purpose: Purpose, name: str) -> Function[int]:

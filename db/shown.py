@@ -61,6 +61,7 @@ class ShownJob:
     max_attempts: int | None
     wait_for_capacity: bool
     publish_to: str | None
+    benchmark: Mapping[str, Any] | None
     error: Mapping[str, Any] | None
     event_count: int
     created_at: dt.datetime

@@ -15,9 +15,18 @@ from db.shown import ShownJob
 from db.states import StepStatus
 
 _READY = text("""
-    SELECT steps.kind, steps.pool, steps.execution_id, memory_bytes, vram_bytes, scratch_bytes, needs_gpu
+    SELECT steps.kind, steps.pool, steps.execution_id, memory_bytes, vram_bytes, scratch_bytes, needs_gpu,
+        coalesce(is_exclusive, false) AS is_exclusive
     FROM steps LEFT JOIN executions ON executions.id = steps.execution_id
     WHERE steps.job_id = :job_id AND steps.status = 'ready' ORDER BY steps.position
+""")
+
+
+_HAS_IDLE_HOST = text(f"""
+    SELECT EXISTS (SELECT FROM workers WHERE {workers.IS_LIVE} AND drained_at IS NULL AND pool = :pool AND NOT EXISTS (
+        SELECT FROM executions JOIN workers AS others ON others.id = executions.worker_id
+        WHERE executions.status = 'running' AND others.host = workers.host
+    ))
 """)
 
 
@@ -27,8 +36,18 @@ def reasons(session: Session, job: ShownJob) -> list[str]:
         return []
     ready = session.execute(_READY, {"job_id": job.id}).all()
     paused, rooms = workers.paused(session), workers.claiming_rooms(session)
-    said = (_reason(step, is_paused=step.pool in paused, rooms=rooms.get(step.pool, ())) for step in ready)
+    said = (
+        _reason(step, is_paused=step.pool in paused, rooms=rooms.get(step.pool, ())) or _waits_for_host(session, step)
+        for step in ready
+    )
     return [reason for reason in said if reason is not None]
+
+
+def _waits_for_host(session: Session, step: Row[Any]) -> str | None:
+    """Return that a step must be alone on its host, while something runs on each that there is."""
+    if not step.is_exclusive or session.scalar(_HAS_IDLE_HOST, {"pool": step.pool}):
+        return None
+    return f"{step.kind.capitalize()} waits until nothing else runs on the machine of a {step.pool} worker."
 
 
 def _reason(step: Row[Any], *, is_paused: bool, rooms: Sequence[Room]) -> str | None:

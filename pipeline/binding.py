@@ -58,6 +58,7 @@ def describe(step: UnboundStep) -> Work:
         inputs={**input_ids(inputs), **kind.further_inputs(step.params)},
         need=need_of(kind.forecast(step.params, input_facts(step))),
         is_external=kind.is_external,
+        is_exclusive=kind.is_exclusive,
     )
 
 

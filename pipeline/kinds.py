@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from pipeline.benchmark import Benchmark
 from pipeline.calibrate import Calibrate
 from pipeline.convert import Convert
 from pipeline.document import Document
@@ -16,6 +17,6 @@ from pipeline.verify import Verify
 
 _ALL = (
     *(Fetch(), Convert(), Calibrate(), Imatrix(), Quantize()),
-    *(Reference(), Verify(), Evaluate(), Document(), Publish()),
+    *(Reference(), Verify(), Evaluate(), Benchmark(), Document(), Publish()),
 )
 KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in _ALL}

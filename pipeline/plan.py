@@ -17,6 +17,7 @@ def plan(
     evaluation: Mapping[str, Any],
     publish_to: str | None = None,
     own_text: Mapping[str, Any] | None = None,
+    benchmark: Mapping[str, Any] | None = None,
 ) -> tuple[PlannedStep, ...]:
     """Return the steps that a recipe, its evaluation and its publishing take, in the order in which they are shown.
 
@@ -26,6 +27,7 @@ def plan(
             and how many bytes of full precision's answers may be kept, ``reference_bytes_max``.
         publish_to: where the result goes, once it is verified and judged; None where it stays in the store alone.
         own_text: what ``calibrate`` has to know of the team's text that the recipe names; None where it names none.
+        benchmark: what is measured of the result's speed, as in the request; None where nothing is.
     """
     judged = {name: evaluation[name] for name in ("domains", "windows")}
     gate = {"gate": [*evaluation["gate"]]} if evaluation.get("gate") else {}
@@ -45,8 +47,12 @@ def plan(
         PlannedStep("verify", result_pool, (*seen, "quantize", "reference"), wanted),
         PlannedStep("evaluate", result_pool, (*JUDGED_BY, "verify"), {**judged, **gate, "format": written}),
     ]
+    if benchmark is not None:
+        needs = ("fetch", "quantize", "verify")
+        steps.append(PlannedStep("benchmark", result_pool, needs, {**benchmark, "format": written}))
+    documented = {**judged, **gate, **wanted, **({} if benchmark is None else {"benchmark": dict(benchmark)})}
     everything = tuple(step.kind for step in steps)
-    steps.append(PlannedStep("document", "cpu", everything, {**judged, **gate, **wanted}))
+    steps.append(PlannedStep("document", "cpu", everything, documented))
     if publish_to is not None:
         steps.append(PlannedStep("publish", "cpu", ("quantize", "document"), {"to": publish_to}))
     return tuple(steps)

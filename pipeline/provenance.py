@@ -18,7 +18,9 @@ CARD_NAME = "README.md"
 class Part(BaseModel):
     """The base of every part: an unknown field is an error, and values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, serialize_by_alias=True, json_schema_serialization_defaults_required=True
+    )
 
     @field_validator("*")
     @classmethod
@@ -184,6 +186,47 @@ class GateOutcome(Condition):
     decision: Literal["passed", "blocked", "undecided"] = Field(description="What is undecided counts as blocked")
 
 
+class Spread(Part):
+    """What repeats came to."""
+
+    median: float
+    min: float
+    max: float
+
+
+class BenchmarkPoint(Part):
+    """What was measured at one context length and batch size."""
+
+    context_tokens: int = Field(description="Length of each prompt")
+    batch_size: int = Field(description="How many prompts were read, and gone on with, at once")
+    prompt_tokens_per_second: Spread
+    generation_tokens_per_second: Spread
+    time_to_first_token_seconds: Spread
+
+
+class BenchmarkHardware(Hardware):
+    """Where the speed was measured."""
+
+    threads: int = Field(description="Of the CPU, that were used")
+
+
+class Benchmark(Part):
+    """How fast the result was; to be compared only with what the same runtime did on the same hardware."""
+
+    context_tokens: list[int] = Field(description="This and the next three are what was asked for")
+    batch_sizes: list[int]
+    generated_tokens: int
+    repeats: int
+    runtime: str
+    hardware: BenchmarkHardware
+    is_serving_speed: bool
+    note: str
+    load_seconds: float
+    peak_memory_bytes: int | None
+    peak_vram_bytes: int | None
+    points: list[BenchmarkPoint]
+
+
 class Provenance(Part):
     """Where a quantized model comes from: enough to judge it, and to make it again."""
 
@@ -201,6 +244,7 @@ class Provenance(Part):
     report: list[Comparison]
     verdict: Literal["passed", "blocked"] | None = Field(description="Of the gate; null where nothing was asked")
     gate: list[GateOutcome] = Field(description="What became of each condition on each text")
+    benchmark: Benchmark | None = Field(default=None, description="Null where the speed was not measured")
     costs: list[Cost] = Field(description="Differs from run to run, and makes no difference to the result")
 
     def text(self) -> str:

@@ -53,6 +53,7 @@ def retrace(step: UnboundStep) -> Provenance:
         report=[_comparison(domain, done) for domain in judged["domains"]],
         verdict=done["evaluate"].facts.get("verdict"),
         gate=[provenance.GateOutcome(**outcome) for outcome in done["evaluate"].facts.get("gate", ())],
+        benchmark=_benchmark(step.params.get("benchmark"), done.get("benchmark")),
         costs=[_cost(kind, one) for kind, one in sorted(done.items()) if kind not in _UNSHARED],
     )
 
@@ -113,6 +114,13 @@ def _score(score: Mapping[str, Any] | None) -> provenance.Score | None:
 
 def _condition(asked: Mapping[str, Any]) -> provenance.Condition:
     return provenance.Condition(**{name: asked.get(name) for name in provenance.Condition.model_fields})
+
+
+def _benchmark(asked: Mapping[str, Any] | None, measured: Done | None) -> provenance.Benchmark | None:
+    if asked is None or measured is None:
+        return None
+    known = {**asked, **measured.facts}
+    return provenance.Benchmark(**{name: known[name] for name in provenance.Benchmark.model_fields})
 
 
 def _cost(kind: str, one: Done) -> provenance.Cost:

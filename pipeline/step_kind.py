@@ -66,6 +66,7 @@ class StepKind(abc.ABC):
         name: as in the tables and the API.
         version: raised when the same inputs would give another result; part of every key.
         is_external: whether others see what it does and it cannot be taken back: once begun, it completes.
+        is_exclusive: whether it is alone on its host, and has all of its cores.
         reads: what the work knows of the steps before it: the ``files`` that they made, or what is on ``record`` of
             them (``UnboundStep.done``), which ``work_params`` puts into its parameters.
     """
@@ -73,6 +74,7 @@ class StepKind(abc.ABC):
     name: ClassVar[str]
     version: ClassVar[int]
     is_external: ClassVar[bool] = False
+    is_exclusive: ClassVar[bool] = False
     reads: ClassVar[Literal["files", "record"]] = "files"
 
     @abc.abstractmethod

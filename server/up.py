@@ -4,6 +4,7 @@ Starts real parts and the very commands that a cluster runs, configures them thr
 them running until it is told to stop.
 """
 
+import socket
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -138,6 +139,7 @@ class Stack:
         self._port = _choose_port(self._host, options.port)
         self._environment = dict(environment)
         self._environment |= {"FEWBITS_API_HOST": self._host, "FEWBITS_API_PORT": str(self._port)}
+        self._environment["FEWBITS_HOST_NAME"] = socket.gethostname()  # by which the workers are known again
         self._environment.setdefault("FEWBITS_STORE_URL", folder.store.as_uri())
         self._environment.setdefault("FEWBITS_SCRATCH_ROOT", str(folder.scratch))
         self._environment.setdefault("FEWBITS_CACHE_ROOT", str(folder.cache))

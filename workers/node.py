@@ -2,7 +2,6 @@
 
 import os
 import random
-import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,11 +28,11 @@ Execute = Callable[[Workplace, Claim, str], None]
 """Does the work of a claim on the device of that name, and commits what came of it."""
 
 
-def node_row(pool: str, slots: Slots) -> NodeRow:
-    """Return what a worker of this process offers."""
+def node_row(pool: str, slots: Slots, host: str) -> NodeRow:
+    """Return what a worker of this process offers, on the machine of that name."""
     return NodeRow(
         pool=pool,
-        host=socket.gethostname(),
+        host=host,
         pid=os.getpid(),
         device=slots.device_names,
         slots=slots.count,
@@ -122,7 +121,7 @@ class Node:
             claimer = Claimer(
                 worker_id=self._at.worker_id,
                 pool=self._pool,
-                host=socket.gethostname(),
+                host=self._at.host,
                 device=device.name,
                 room=self._slots.room(device),
                 capacity=self._slots.capacity(device),

@@ -17,6 +17,7 @@ from core import pid_file
 from core.errors import ChildCrashed, DoesNotFit, ErrorDocument, FewbitsError
 from db.room import Peaks
 from engines.context import Measurement, Progress
+from pipeline.kinds import KINDS
 from pipeline.step_kind import Outcome
 from workers.disk_use import DiskWatch
 from workers.protocol import LINE_BYTES_MAX, ChildSpec, Failure, LastWord, Left, Message, Saved, Taken, decode
@@ -223,13 +224,15 @@ def environment_of(spec: ChildSpec) -> dict[str, str]:
     """Return all the variables that a child is given."""
     allowed = {name: os.environ[name] for name in ENVIRONMENT_ALLOWED if name in os.environ}
     kernels = {name: str(Path(spec.kernels, folder)) for name, folder in KERNEL_FOLDERS.items()}
+    # Children share cores; threads that spin take them from others.
+    waiting = {} if KINDS[spec.kind].is_exclusive else {"OMP_WAIT_POLICY": "PASSIVE"}
     return {
         **allowed,
         **kernels,
+        **waiting,
         "HOME": str(spec.scratch),
         "TMPDIR": str(spec.scratch),
         "OMP_NUM_THREADS": str(spec.threads),
-        "OMP_WAIT_POLICY": "PASSIVE",  # children share cores; threads that spin take them from others
         "GPTQMODEL_CPU_WORKERS": str(max(spec.threads, GPTQMODEL_WORKERS_MIN)),
         "LOGBAR_PROGRESS_OUTPUT_INTERVAL": "1000000",  # GPTQModel draws its progress bars into a log, too
         "HF_HOME": str(spec.scratch),

@@ -43,6 +43,7 @@ class Workplace:
 
     Attributes:
         worker_id: who works.
+        host: the machine's name.
         database: where claims come from and results go.
         store: where blobs are.
         folder: the worker's own folder on the scratch disk.
@@ -51,6 +52,7 @@ class Workplace:
         retry: how often failed work is tried.
         team_running_max: how many executions of its pool a team may run at once, unless it has a quota.
         threads: CPU threads of a child.
+        threads_alone: likewise of one beside which there is no other.
         source_roots: folders that a fetch may read.
         publish_roots: folders under which results may be published.
         method_modules: modules that register further methods.
@@ -58,6 +60,7 @@ class Workplace:
     """
 
     worker_id: WorkerId
+    host: str
     database: Database
     store: BlobStore
     folder: Path
@@ -66,6 +69,7 @@ class Workplace:
     retry: Retry
     team_running_max: int | None
     threads: int
+    threads_alone: int
     source_roots: tuple[Path, ...]
     publish_roots: tuple[Path, ...]
     method_modules: tuple[str, ...]
@@ -222,7 +226,7 @@ class _Run:
             work=self._claim.lease.execution_id,
             folder=str(self._folder),
             kernels=str(self._at.kernels),
-            threads=self._at.threads,
+            threads=self._at.threads_alone if KINDS[self._claim.kind].is_exclusive else self._at.threads,
             device=self._device,
             source_roots=[str(root) for root in self._at.source_roots],
             publish_roots=[str(root) for root in self._at.publish_roots],

@@ -68,12 +68,14 @@ def _workplace(here: Settings, own: OwnFolder, pool: str, slots: Slots, departur
     connections = CONNECTIONS_BESIDE + CONNECTIONS_PER_SLOT * slots.count
     database = Database(here.database_url.get_secret_value(), connections_max=connections)
     retry = Retry(here.attempts_max, here.retry_backoff_seconds, here.deaths_max)
-    sign_on = partial(_sign_on, database, own.abandoned, retry, node_row(pool, slots))
+    threads = here.child_threads or max(1, len(os.sched_getaffinity(0)) // slots.count)
+    sign_on = partial(_sign_on, database, own.abandoned, retry, node_row(pool, slots, here.host_name))
     worker_id = when_reachable(sign_on, departure, here.heartbeat_file)
     if worker_id is None:
         return None
     return Workplace(
         worker_id=worker_id,
+        host=here.host_name,
         database=database,
         store=open_store(here),
         folder=own.path,
@@ -81,7 +83,8 @@ def _workplace(here: Settings, own: OwnFolder, pool: str, slots: Slots, departur
         leases=LeaseBook(database, worker_id, here.lease_seconds, departure),
         retry=retry,
         team_running_max=here.team_running_max,
-        threads=here.child_threads or max(1, len(os.sched_getaffinity(0)) // slots.count),
+        threads=threads,
+        threads_alone=threads * slots.count,
         source_roots=here.source_roots,
         publish_roots=here.publish_roots,
         method_modules=here.method_modules,

@@ -25,6 +25,8 @@ def texts_of(fields: Iterable[Field], given: Mapping[str, Any]) -> Texts:
         value = given.get(field.key, field.default)
         if field.kind is Kind.GROUP:
             texts.update(texts_of(field.fields, value or {}))
+            if field.nullable and value is not None:
+                texts[field.name] = ON
         elif field.kind is Kind.CHOICES:
             texts.update({field.name: [text_of(option) for option in value or ()]})
         elif field.kind is not Kind.SWITCH:
@@ -47,6 +49,9 @@ def values_of(fields: Iterable[Field], texts: Texts) -> tuple[dict[str, Any], Er
     values: dict[str, Any] = {}
     errors: Errors = {}
     for field in fields:
+        if field.kind is Kind.GROUP and field.nullable and field.name not in texts:
+            values[field.key] = None
+            continue
         if field.kind is Kind.GROUP:
             values[field.key], inner = values_of(field.fields, texts)
             errors.update(inner)
@@ -64,6 +69,8 @@ def values_of(fields: Iterable[Field], texts: Texts) -> tuple[dict[str, Any], Er
 def _text(field: Field, value: Any) -> str:
     if field.kind is Kind.LINES:
         return "\n".join(value or ())
+    if field.kind is Kind.INTEGERS:
+        return ", ".join(map(str, value or ()))
     if field.kind is Kind.PAIRS:
         return "\n".join(f"{name}={text}" for name, text in (value or {}).items())
     if value is None:
@@ -117,6 +124,10 @@ def _json(text: str) -> Any:
         raise ValueError("This is nested too deeply.") from None
 
 
+def _integers(text: str) -> list[int | str] | None:
+    return [int(part) if part.isdecimal() else part for part in map(str.strip, text.split(","))] if text else None
+
+
 def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.split("\n") if line.strip()]
 
@@ -138,6 +149,7 @@ _READERS: Mapping[Kind, Callable[[str], Any]] = {
     Kind.NUMBER: _number,
     Kind.TEXT: lambda text: text or None,
     Kind.LINES: _lines,
+    Kind.INTEGERS: _integers,
     Kind.PAIRS: _pairs,
     Kind.JSON: _json,
 }

@@ -24,9 +24,10 @@ class Kind(enum.StrEnum):
     NUMBER = "number"
     TEXT = "text"
     LINES = "lines"  # texts, one a line
+    INTEGERS = "integers"  # with commas between them
     PAIRS = "pairs"  # NAME=VALUE, one a line
     JSON = "json"
-    GROUP = "group"  # fields of its own
+    GROUP = "group"  # fields of its own; one that may be null has a switch
 
 
 _PLAIN_KINDS: Mapping[str, Kind] = {
@@ -34,6 +35,14 @@ _PLAIN_KINDS: Mapping[str, Kind] = {
     "integer": Kind.INTEGER,
     "number": Kind.NUMBER,
     "string": Kind.TEXT,
+}
+
+
+_HOW_TYPED: Mapping[Kind, str] = {
+    Kind.LINES: "One a line",
+    Kind.INTEGERS: "Several with commas between them",
+    Kind.PAIRS: "One NAME=VALUE a line",
+    Kind.JSON: "As JSON",
 }
 
 
@@ -115,8 +124,6 @@ def _fields(schema: Schema, definitions: Schema, prefix: str) -> tuple[Field, ..
 def _field(name: str, schema: Schema, definitions: Schema, *, required: bool) -> Field:
     plain, nullable = _resolve(schema, definitions)
     kind = _kind(plain, definitions)
-    if kind is Kind.GROUP and nullable:
-        kind = Kind.JSON  # a group of controls cannot say that there is none
     of_items = _resolve(plain.get("items", {}), definitions)[0] if kind is Kind.CHOICES else plain
     whole = 1 if kind is Kind.INTEGER else 0
     return Field(
@@ -173,8 +180,10 @@ def _kind(schema: Schema, definitions: Schema) -> Kind:
 def _kind_of_list(items: Schema) -> Kind:
     if _options(items):
         return Kind.CHOICES
-    forms = items.get("anyOf", [items])
-    return Kind.LINES if any(form.get("type") == "string" for form in forms) else Kind.JSON
+    types = {form.get("type") for form in items.get("anyOf", [items])}
+    if "string" in types:
+        return Kind.LINES
+    return Kind.INTEGERS if types == {"integer"} else Kind.JSON
 
 
 def _kind_of_object(schema: Schema) -> Kind:
@@ -214,7 +223,7 @@ def _between(minimum: float | None, maximum: float | None) -> str:
 
 
 def _how_typed(kind: Kind) -> str:
-    return {Kind.LINES: "One a line", Kind.PAIRS: "One NAME=VALUE a line", Kind.JSON: "As JSON"}.get(kind, "")
+    return _HOW_TYPED.get(kind, "")
 
 
 def _in_words(default: Any) -> str:

@@ -127,8 +127,69 @@ class Calibration(TypedDict):
     warnings: list[str]
 
 
+class Spread(TypedDict):
+    """What repeats came to."""
+
+    median: float
+    min: float
+    max: float
+
+
+class BenchmarkPoint(TypedDict):
+    """What was measured at one context length and batch size."""
+
+    context_tokens: int
+    batch_size: int
+    prompt_tokens_per_second: Spread
+    generation_tokens_per_second: Spread
+    time_to_first_token_seconds: Spread
+
+
+class BenchmarkHardware(TypedDict):
+    """What it was measured on; `gpu` is null where none was used."""
+
+    device: str
+    cpu: str
+    gpu: str | None
+    threads: int
+
+
+class Benchmark(TypedDict):
+    """How fast the result is, to be compared only with the same runtime on the same hardware."""
+
+    runtime: str
+    hardware: BenchmarkHardware
+    is_serving_speed: bool
+    note: str
+    load_seconds: float
+    peak_memory_bytes: int | None
+    peak_vram_bytes: int | None
+    points: list[BenchmarkPoint]
+
+
+class ServingMemory(TypedDict):
+    """What serving the result takes at least, for weights and for keys and values."""
+
+    context_tokens: int
+    batch_size: int
+    weight_bytes: int
+    kv_cache_bytes: int
+
+
+class BenchmarkWanted(TypedDict, total=False):
+    """How a result's speed is measured; what is absent of a request is left to the server's defaults."""
+
+    context_tokens: Sequence[int]
+    batch_sizes: Sequence[int]
+    generated_tokens: int
+    repeats: int
+
+
 class Result(TypedDict):
-    """What was measured so far; fields are null until their step has finished, `runtimes` also in lists."""
+    """What was measured so far; fields are null until their step has finished.
+
+    `runtimes` and `serving_memory` are null in lists, too, and `benchmark` where none was asked for.
+    """
 
     size_bytes: int | None
     bits_per_weight: float | None
@@ -142,6 +203,8 @@ class Result(TypedDict):
     looks: int | None
     verification: list[Check] | None
     runtimes: list[Runtime] | None
+    serving_memory: list[ServingMemory] | None
+    benchmark: Benchmark | None
     seconds: float | None
 
 
@@ -168,6 +231,7 @@ class Job(TypedDict):
     evaluation: Evaluation
     gate: list[Condition]
     verdict: Literal["passed", "blocked"] | None
+    benchmark: BenchmarkWanted | None
     priority: int
     metadata: dict[str, str]
     labels: list[str]
@@ -403,6 +467,7 @@ class SubmitOptions(TypedDict, total=False):
     max_attempts: int
     wait_for_capacity: bool
     publish_to: str
+    benchmark: BenchmarkWanted
 
 
 def is_over(job: Job) -> bool:

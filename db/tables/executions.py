@@ -24,6 +24,7 @@ class Execution(Base):
     ``passed_over_at`` is since when smaller work overtakes it; ``reserved_by`` the worker whose device is kept for it.
     ``lost_at`` is set when a file of its artifact has vanished from the store, or verification has rejected it: it is
     not reused any more.
+    What ``is_exclusive`` runs alone on its host: by its kind, or since too many workers have died over it.
     What ``is_external`` is seen by others and cannot be taken back: once begun, it is not cancelled.
     ``inputs`` names artifacts, and texts of the team, by what the step's kind calls them.
     """
@@ -66,8 +67,13 @@ class Execution(Base):
             "queued_at",
             "id",
             postgresql_where="status = 'ready'",
-            postgresql_include=["ready_at", "memory_bytes", "vram_bytes", "scratch_bytes", "lost_count", "needs_gpu"],
+            postgresql_include=[
+                *("ready_at", "memory_bytes", "vram_bytes", "scratch_bytes"),
+                *("lost_count", "needs_gpu", "is_exclusive"),
+            ],
         ),
+        # What every claim looks at: seldom there is any.
+        Index("ix_executions_exclusive", "worker_id", postgresql_where="status = 'running' AND is_exclusive"),
         CheckConstraint("lost_at IS NULL OR status = 'succeeded'", name="only_results_are_lost"),
         Index("ix_executions_running", "lease_expires_at", postgresql_where="status = 'running'"),
         # What quotas count.
@@ -85,6 +91,7 @@ class Execution(Base):
     inputs: Mapped[Json]
     status: Mapped[str] = mapped_column(default=ExecutionStatus.READY.value)
     is_external: Mapped[bool] = mapped_column(server_default="false")
+    is_exclusive: Mapped[bool] = mapped_column(server_default="false")
     priority: Mapped[int]
     memory_bytes: Mapped[Bytes]
     vram_bytes: Mapped[Bytes] = mapped_column(server_default="0")

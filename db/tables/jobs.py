@@ -53,6 +53,7 @@ class Job(Base):
     max_attempts: Mapped[int | None]
     wait_for_capacity: Mapped[bool] = mapped_column(server_default="false")
     publish_to: Mapped[str | None]
+    benchmark: Mapped[Json | None]
     error: Mapped[Json | None]
     event_count: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[CreatedAt]

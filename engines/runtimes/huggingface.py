@@ -52,6 +52,11 @@ class HuggingFaceRuntime:
         """Return the model in ``folder`` in float32, on the CPU; see ``__enter__`` for what is raised."""
         return load_model(folder)
 
+    @property
+    def model(self) -> Any:
+        """The model as transformers has it, on the context's device."""
+        return self._model
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

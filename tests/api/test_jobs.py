@@ -11,7 +11,18 @@ from tests.api.work import CHECKS, MODEL_FACTS, Workers
 
 JOB_FIELDS = [
     *("id", "object", "created_at", "started_at", "finished_at", "status", "source", "method", "recipe"),
-    *("parameters", "evaluation", "gate", "verdict", "priority", "metadata", "labels", "retry_of", "sweep"),
+    *(
+        "parameters",
+        "evaluation",
+        "gate",
+        "verdict",
+        "benchmark",
+        "priority",
+        "metadata",
+        "labels",
+        "retry_of",
+        "sweep",
+    ),
     *("max_runtime_seconds", "max_pending_seconds", "max_attempts", "wait_for_capacity", "publish_to", "published"),
     *("waits_for", "error", "steps", "result"),
 ]
@@ -92,6 +103,8 @@ def test_a_job_shows_what_its_steps_find_out(caller: Caller, database: Database)
         "gate": None,
         "looks": None,
         "verification": None,
+        "serving_memory": None,
+        "benchmark": None,
         "seconds": None,
     }
 

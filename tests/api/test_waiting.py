@@ -104,3 +104,17 @@ def test_a_list_asks_nothing_more_for_it(caller: Caller, database: Database) -> 
     assert [job["waits_for"] for job in listed] == [[], []]
     assert statements
     assert not [one for one in statements if "paused_pools" in one or "FROM workers" in one]
+
+
+def test_what_must_be_alone_says_that_something_runs_there(caller: Caller, database: Database, job_id: str) -> None:
+    del job_id  # what runs
+    work = Workers(database)
+    running = work.start("fetch")
+    other = caller.submit(wait_for_capacity=True)["id"]
+    work.bind()
+    assert waits_for(caller, other) == []
+    with database.transaction() as session:
+        session.execute(text("UPDATE executions SET is_exclusive = true WHERE status = 'ready'"))
+    assert waits_for(caller, other) == ["Fetch waits until nothing else runs on the machine of a cpu worker."]
+    work.finish(running, MODEL_FACTS)
+    assert waits_for(caller, other) == []

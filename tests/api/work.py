@@ -64,13 +64,18 @@ class Workers:
         self._ids = {pool: register(database, pool) for pool in POOLS}
         self._written: Counter[tuple[str, Lease]] = Counter()
 
-    def start(self, kind: str) -> Claim:
-        """Bind what is ready, and claim the next step of a pool, which must be of this kind."""
+    def bind(self) -> None:
+        """Bind what is ready."""
         for step in self._database.run(partial(bind.unbound_steps, after="", limit=100)):
             key = hashlib.sha256(step.id.encode()).hexdigest()
             need = Need(1, 0, 1)
-            work = Work(key, step.params, inputs={}, need=need, is_external=KINDS[step.kind].is_external)
+            known = KINDS[step.kind]
+            work = Work(key, step.params, {}, need, known.is_external, known.is_exclusive)
             self._database.run(partial(bind.bind, step=step, work=work))
+
+    def start(self, kind: str) -> Claim:
+        """Bind what is ready, and claim the next step of a pool, which must be of this kind."""
+        self.bind()
         taken = self.claim("gpu" if kind == "reference" else "cpu")
         assert taken is not None
         assert taken.kind == kind

@@ -209,6 +209,57 @@ def test_show_says_what_a_job_waits_for(api: FakeApi, fewbits: Fewbits, capsys: 
     assert "waits" not in capsys.readouterr().out
 
 
+def test_a_benchmark_is_asked_for_by_lists(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    api.answers("POST", "/v1/jobs", a_job(status="queued"), 201)
+    asked = ("--benchmark-context", "512,4096", "--benchmark-batch", "1, 8", "--benchmark-tokens", "32")
+    assert fewbits("submit", "file:///m", "gguf:Q8_0", *asked) == 0
+    assert api.seen[0].body["benchmark"] == {
+        "context_tokens": [512, 4096],
+        "batch_sizes": [1, 8],
+        "generated_tokens": 32,
+    }
+    assert fewbits("submit", "file:///m", "gguf:Q8_0", "--benchmark-batch", "many") == 2
+    assert "not a list of whole numbers" in capsys.readouterr().err
+
+
+def test_show_says_how_fast_a_result_is_and_what_serving_takes(
+    api: FakeApi, fewbits: Fewbits, capsys: Captured
+) -> None:
+    job = a_job()
+    served = {"context_tokens": 4096, "batch_size": 1, "weight_bytes": 4_000_000, "kv_cache_bytes": 25_165_824}
+    spread = {"median": 1200.0, "min": 1100.0, "max": 1300.0}
+    point = {
+        "context_tokens": 512,
+        "batch_size": 8,
+        "prompt_tokens_per_second": spread,
+        "generation_tokens_per_second": dict.fromkeys(spread, 40.0),
+        "time_to_first_token_seconds": {name: value / 10_000 for name, value in spread.items()},
+    }
+    job["result"] |= {
+        "serving_memory": [served],
+        "benchmark": {
+            "runtime": "llama.cpp 1",
+            "hardware": {"device": "cpu", "cpu": "a processor", "gpu": None, "threads": 8},
+            "is_serving_speed": True,
+            "note": "llama.cpp itself ran it.",
+            "load_seconds": 1.5,
+            "peak_memory_bytes": 900_000_000,
+            "peak_vram_bytes": None,
+            "points": [point],
+        },
+    }
+    api.answers("GET", "/v1/jobs/job_1", job)
+    assert fewbits("show", "job_1") == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "4,096 1 4.0 MB 25.2 MB 29.2 MB" in lines
+    assert "512 8 1,200.0 (1,100.0 to 1,300.0) 40.0 120.0 (110.0 to 130.0)" in lines
+    assert lines[-3:] == [
+        "measured alone on a processor, 8 threads, by llama.cpp 1",
+        "llama.cpp itself ran it.",
+        "loaded in 1.5 s; took 900.0 MB of memory",
+    ]
+
+
 def test_show_says_where_a_result_goes_and_where_it_is(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
     folder = "file:///published/q4"
     api.answers("GET", "/v1/jobs/job_1", a_job(status="running", publish_to=folder))

@@ -69,8 +69,8 @@ class Bench:
         _, key = self.database.run(lambda s: keys.create_key(s, name, ""))
         return self.database.run(lambda s: keys.authenticate(s, key))
 
-    def new_worker(self, pool: str, slots: int = 1, capacity: Room = ROOM) -> WorkerId:
-        node = Node(pool=pool, host="here", pid=1, device="cpu", slots=slots, capacity=capacity)
+    def new_worker(self, pool: str, slots: int = 1, capacity: Room = ROOM, host: str = "here") -> WorkerId:
+        node = Node(pool=pool, host=host, pid=1, device="cpu", slots=slots, capacity=capacity)
         return self.database.run(lambda s: workers.register(s, node))
 
     def submit(self, team: TeamId | None = None, **values: Any) -> JobId:
@@ -83,7 +83,8 @@ class Bench:
         while unbound := self.database.run(lambda s: bind.unbound_steps(s, "", 100)):
             for step in unbound:
                 key = hashlib.sha256(key_of(step).encode()).hexdigest()
-                work = Work(key=key, params={}, inputs={}, need=need, is_external=step.kind == "publish")
+                alone, external = step.kind == "benchmark", step.kind == "publish"
+                work = Work(key, params={}, inputs={}, need=need, is_external=external, is_exclusive=alone)
                 bindings.append(self.database.run(partial(bind.bind, step=step, work=work)))
             if Binding.POSTPONED in bindings:
                 break
@@ -91,8 +92,8 @@ class Bench:
 
     def claimer(self, pool: str = "cpu", **values: Any) -> Claimer:
         worker = self.worker if pool == "cpu" else self.gpu_worker
-        known: dict[str, Any] = {"room": ROOM, "capacity": ROOM, "worker_id": worker, "device": "cpu"}
-        return Claimer(pool=pool, host="here", **{**known, **values})
+        known: dict[str, Any] = {"room": ROOM, "capacity": ROOM, "worker_id": worker, "host": "here", "device": "cpu"}
+        return Claimer(pool=pool, **{**known, **values})
 
     def claim(self, pool: str = "cpu", lease_seconds: float = LEASE_SECONDS, **values: Any) -> Claim | None:
         claimer = self.claimer(pool, **values)

@@ -33,6 +33,10 @@ IMPOSSIBLE = {
     "a step has succeeded though its execution has not": """
         SELECT s.id FROM steps s JOIN executions e ON e.id = s.execution_id
         WHERE s.status = 'succeeded' AND e.status <> 'succeeded'""",
+    "something runs beside what is alone on its host": """
+        SELECT e.id FROM executions e JOIN workers w ON w.id = e.worker_id
+        JOIN workers others ON others.host = w.host JOIN executions other ON other.worker_id = others.id
+        WHERE e.status = 'running' AND other.status = 'running' AND e.is_exclusive AND other.id <> e.id""",
     "an execution goes on that nobody wants": """
         SELECT e.id FROM executions e WHERE e.status IN ('ready', 'running') AND e.stop_requested_at IS NULL
         AND NOT EXISTS (SELECT FROM steps s WHERE s.execution_id = e.id AND s.status IN ('ready', 'running'))""",

@@ -287,6 +287,10 @@ class Machine(RuleBasedStateMachine):
             self.go_on_all()
             self.submit(pick % 2, f"new {len(self.jobs)}")
             self.claim([0, 1, 2, 3], is_busy=False)
+        if not self.claims():  # a worker that died was alone on the host
+            self.clock.move(RETRY.backoff_seconds * 2**RETRY.attempts_max)
+            self.watch(EVERYBODY, 8, is_rescued=True)
+            self.claim([0, 1, 2, 3], is_busy=False)
         return self.claims()[pick % len(self.claims())]
 
     def claims(self) -> list[tuple[SimulatedWorker, Claim]]:

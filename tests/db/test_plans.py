@@ -99,6 +99,9 @@ _RESERVED = """
     UPDATE executions SET reserved_device = 'cpu', reserved_by = (SELECT id FROM workers WHERE pool = 'cpu')
     WHERE id IN ('exec_ready7', 'exec_ready8')
 """
+_ALONE = "UPDATE executions SET is_exclusive = true WHERE id IN ('exec_ready3', 'exec_ready7')"
+_ELSEWHERE = "UPDATE workers SET host = 'there' WHERE id IN (SELECT worker_id FROM executions WHERE status = 'running')"
+_TAKEN = "UPDATE executions SET is_exclusive = true WHERE id = 'exec_running1'"
 _TOO_LARGE = "UPDATE executions SET memory_bytes = 1e15 WHERE status = 'ready' AND starts_with(id, 'exec_ready77')"
 _UNUSED_BLOB = """
     INSERT INTO blobs SELECT repeat('f', 60) || lpad(CAST(n AS text), 4, '0'), 1, now() - interval '1 day', false
@@ -148,6 +151,9 @@ CASES = {
         buffers_max=QUEUE_BUFFERS_MAX,
     ),
     "a claim of what is reserved": Case(Service.claim, [_RESERVED]),
+    "a claim of what must be alone": Case(Service.claim, [_ALONE, _ELSEWHERE]),
+    "a claim that passes over what must be alone": Case(Service.claim, [_ALONE]),
+    "a claim on a host that is taken": Case(Service.claim, [_TAKEN]),
     "the first page of jobs": Case(Service.jobs),
     "a deep page of jobs": Case(lambda service, s: service.jobs(s, "job_finished500000")),
     "a page of jobs by status": Case(lambda service, s: service.jobs(s, status="running")),

@@ -9,6 +9,7 @@ from engines.recipe import parse_recipe
 from pipeline.plan import plan
 
 EVALUATION: dict[str, Any] = {"domains": ["prose", "code"], "windows": 40}
+BENCHMARK: dict[str, Any] = {"context_tokens": [512], "batch_sizes": [4], "generated_tokens": 8, "repeats": 2}
 MODEL = {
     "architecture": "LlamaForCausalLM",
     "parameter_count": 6_162_688,
@@ -63,7 +64,9 @@ def documenting(
     recipe: str | dict[str, Any], *files: str, source: str = "file:///models/llama", **changes: Done
 ) -> UnboundStep:
     """Return the step that documents a result of these files; ``changes`` are of the record, by kind of step."""
-    planned = next(step for step in plan(parse_recipe(recipe), EVALUATION) if step.kind == "document")
+    benchmark = BENCHMARK if "benchmark" in changes else None
+    steps = plan(parse_recipe(recipe), EVALUATION, benchmark=benchmark)
+    planned = next(step for step in steps if step.kind == "document")
     scores = {
         kind: {
             domain: {"perplexity": value, "windows": 40, "tokens": 10_200, "measures": MEASURES.get(kind)}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from core.errors import InvalidRequest
 from core.steps import Input, UnboundStep
 from engines import methods
 from engines.recipe import parse_recipe
@@ -85,6 +86,25 @@ def test_other_work_has_another_key(changes: dict[str, Any]) -> None:
 def test_a_local_source_is_fetched_anew_for_each_job() -> None:
     fetch = UnboundStep("step_1", "job_1", "team_1", "fetch", "cpu", "file:///m", {}, {})
     assert describe(fetch).key != describe(dataclasses.replace(fetch, job_id="job_2")).key
+
+
+def test_a_benchmark_is_each_jobs_own_and_alone_on_its_host() -> None:
+    benchmark = {"context_tokens": [512], "batch_sizes": [1], "generated_tokens": 64, "repeats": 3}
+    *_, planned, document = plan(parse_recipe("gptq"), EVALUATION, benchmark=benchmark)
+    assert (planned.kind, planned.pool) == ("benchmark", "gpu")
+    assert "benchmark" in document.needs
+    sizes = {**MODEL, "position_count": 2048}
+    inputs = {
+        "fetch": Input("art_1", "1" * 64, {"model": sizes}),
+        "quantize": Input("art_2", "2" * 64, {"size_bytes": 5}),
+    }
+    step = UnboundStep("step_1", "job_1", "team_1", "benchmark", "gpu", "file:///m", planned.params, inputs)
+    work = describe(step)
+    assert work.is_exclusive
+    assert work.key != describe(dataclasses.replace(step, job_id="job_2")).key
+    assert work.key == describe(dataclasses.replace(step, id="step_2")).key
+    with pytest.raises(InvalidRequest, match="1984 at most"):
+        describe(dataclasses.replace(step, params={**planned.params, "context_tokens": [2048]}))
 
 
 CALIBRATION = {"calibration_text": "code", "calibration_samples": 7, "calibration_tokens": 64, "seed": 3}

@@ -13,8 +13,9 @@ from pipeline.binding import describe
 from pipeline.document import Document
 from pipeline.provenance import SCHEMA, Provenance, json_schema
 from pipeline.retracing import retrace
+from tests.api.benchmarks import MEASURED
 from tests.conftest import REPOSITORY
-from tests.pipeline.record import CALIBRATED, LOSSES, MODEL, WRITTEN, documenting, done
+from tests.pipeline.record import BENCHMARK, CALIBRATED, LOSSES, MODEL, WRITTEN, documenting, done
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -73,6 +74,14 @@ def test_a_text_of_the_teams_own_has_the_name_that_the_recipe_gives_it() -> None
     recipe = {"method": "gptq", "calibration_text": "text_" + "0" * 26}
     written = document(recipe, "model.safetensors", calibrate=done({**CALIBRATED, "text": "own"}))
     assert written["calibration"]["text"] == recipe["calibration_text"]
+
+
+def test_a_benchmark_stands_in_it_with_what_was_asked_for() -> None:
+    written = document("gguf:Q4_K_M", "model.gguf", benchmark=done(MEASURED))
+    assert not list(Draft202012Validator(json_schema()).iter_errors(written))
+    measured = {name: value for name, value in MEASURED.items() if name != "device"}
+    assert written["benchmark"] == {**BENCHMARK, **measured}
+    assert document("gguf:Q4_K_M", "model.gguf")["benchmark"] is None
 
 
 def test_what_an_earlier_version_has_not_kept_is_null() -> None:

@@ -28,6 +28,7 @@ class Strange(BaseModel):
     pairs: dict[str, str] = {}
     tags: dict[Annotated[str, Field(pattern="^[a-z]+$")], str] = {}
     matrix: list[list[int]] = []
+    lengths: list[int] = [512]
 
 
 def one(schema: dict[str, Any], name: str) -> Any:
@@ -55,7 +56,9 @@ def test_a_schema_that_no_control_expresses_becomes_json() -> None:
     assert kinds["needed"] is Kind.TEXT
     assert (kinds["pairs"], kinds["tags"]) == (Kind.PAIRS, Kind.PAIRS)
     assert kinds["one"] is Kind.CHOICE
-    assert {kinds[name] for name in ("either", "maybe_inner", "anything", "matrix")} == {Kind.JSON}
+    assert {kinds[name] for name in ("either", "anything", "matrix")} == {Kind.JSON}
+    assert kinds["maybe_inner"] is Kind.GROUP
+    assert kinds["lengths"] is Kind.INTEGERS
     assert fields_of({"properties": {"x": {"type": ["integer", "null"]}}})[0].kind is Kind.JSON
     assert fields_of({}) == ()
 
@@ -112,6 +115,20 @@ def test_values_keep_their_types() -> None:
         "skip": ["a", "b"],
         "dynamic": {"lm_head": 8},
     }
+
+
+def test_a_group_that_may_be_left_out_has_a_switch() -> None:
+    fields = fields_of(Strange.model_json_schema())
+    without, errors = values_of(fields, MultiDict({"maybe_inner.depth": "5"}))
+    assert errors == {}
+    assert without["maybe_inner"] is None
+    typed = MultiDict({"maybe_inner": "on", "maybe_inner.depth": "5", "lengths": "512, 4096"})
+    values, _ = values_of(fields, typed)
+    assert (values["maybe_inner"], values["lengths"]) == ({"depth": 5}, [512, 4096])
+    again = texts_of(fields, values)
+    assert (again["maybe_inner"], again["maybe_inner.depth"], again["lengths"]) == ("on", "5", "512, 4096")
+    assert "maybe_inner" not in texts_of(fields, without)
+    assert values_of(fields, MultiDict({"lengths": "512,,x"}))[0]["lengths"] == [512, "", "x"]
 
 
 def test_what_is_no_value_stays_for_validation_or_is_said(subtests: pytest.Subtests) -> None:

@@ -21,7 +21,9 @@ from db.tables import Worker
 from engines import methods
 from engines.recipe import parse_recipe
 from store.directory import DirectoryStore
-from tests.api.work import CALIBRATION, TAKEN, Workers
+from tests.api.benchmarks import MEASURED
+from tests.api.work import CALIBRATION, CHECKS, TAKEN, Workers
+from tests.pipeline.record import MODEL
 from tests.portal.conftest import Visitor, shown
 from tests.portal.stories import CONTENT, FILE, RECIPE, begin_quantizing, end_badly, end_rejected, end_well, submit
 
@@ -253,6 +255,33 @@ def test_a_finished_job_tells_what_was_lost_and_gives_its_files(
     assert download.data == CONTENT
     assert download.headers["Content-Disposition"].startswith("attachment")
     assert visitor.get(address[1], Range="bytes=0-3").data == b"GGUF"
+
+
+def test_a_job_tells_how_fast_its_result_is_and_what_serving_takes(visitor: Visitor, database: Database) -> None:
+    fields = {"method": "gguf", "recipe.type": "Q8_0", "evaluation.domains": "code", "benchmark.batch_sizes": "1, 4"}
+    job = visitor.submit(**fields, benchmark="on")
+    assert "speed measured after 512 tokens, 1, 4 at once" in shown(visitor.get(job))
+    again = visitor.get(f"/jobs/new?like={job.rpartition('/')[2]}").text
+    assert re.search(r'name="benchmark" checked', again)
+    assert re.search(r'name="benchmark.batch_sizes" value="1, 4"', again)
+    work = Workers(database)
+    work.do("fetch", {"model": {**MODEL, "position_count": 2048, "head_count": 4}})
+    work.do("convert")
+    work.do("quantize", {"size_bytes": 4_000_000})
+    work.do("reference")
+    work.do("verify", {"checks": CHECKS})
+    assert "Memory to serve it" in shown(visitor.get(job))
+    assert "2,048 4.0 MB 12.6 MB 16.6 MB" in shown(visitor.get(job))
+    work.bind()
+    for _ in range(2):
+        taken = work.claim("cpu")
+        assert taken is not None
+        work.finish(taken, {"evaluate": {}, "benchmark": {**MEASURED, "note": EVIL}}[taken.kind])
+    page = visitor.get(job)
+    assert "1,024 4 5,000.0 2,500.0 to 10,000.0 40.0 20.0 to 80.0 250.0 125.0 to 500.0" in shown(page)
+    assert "Measured alone on a processor (8 CPU threads) by llama.cpp" in shown(page)
+    assert EVIL in shown(page)
+    assert "<script>" not in page.text
 
 
 def test_a_rejected_result_is_said_and_not_offered(visitor: Visitor, database: Database) -> None:

@@ -41,10 +41,19 @@ def _recipes(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]
         raise click.BadParameter(f"a recipe that begins with {{ must be a JSON object: {error}") from error
 
 
+def _numbers(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[int] | None:
+    """Return numbers that stand between commas."""
+    try:
+        return None if value is None else [int(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of whole numbers such as 512,4096") from None
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+_BENCHMARK, _MEASURED = "benchmark-", "benchmark_"
 recipes_argument = click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, callback=_recipes)
 _TERMS = (
     click.option("--windows", type=click.IntRange(1, 10000), help="Windows of 512 tokens to score in each domain."),
@@ -65,6 +74,29 @@ _TERMS = (
     click.option("--max-pending", "max_pending_seconds", type=click.IntRange(1), help="Seconds it may wait to begin."),
     click.option("--max-attempts", type=click.IntRange(1), help="How often a step that goes wrong is tried."),
     click.option("--wait-for-capacity", is_flag=True, help="Submit also what no worker could run, to wait for one."),
+    click.option(
+        f"--{_BENCHMARK}context",
+        f"{_MEASURED}context_tokens",
+        metavar="TOKENS,...",
+        callback=_numbers,
+        help="Measure the speed after prompts of these lengths. Any of these four has it measured.",
+    ),
+    click.option(
+        f"--{_BENCHMARK}batch",
+        f"{_MEASURED}batch_sizes",
+        metavar="COUNT,...",
+        callback=_numbers,
+        help="With so many prompts at once.",
+    ),
+    click.option(
+        f"--{_BENCHMARK}tokens",
+        f"{_MEASURED}generated_tokens",
+        type=click.IntRange(1),
+        help="Tokens to generate after each prompt.",
+    ),
+    click.option(
+        f"--{_BENCHMARK}repeats", f"{_MEASURED}repeats", type=click.IntRange(1), help="How often to measure each."
+    ),
 )
 _A_FOLDER = click.option(
     "--publish-to", metavar="FOLDER", callback=_destination_url, help="A new folder for the result."
@@ -100,4 +132,7 @@ def _with(command: Command, *parts: Callable[[Command], Command]) -> Command:
 def given(options: Mapping[str, Any]) -> SubmitOptions:
     """Return the options that were said; the server has the defaults of the others."""
     said = {name: value for name, value in options.items() if value not in (None, (), {}) and value is not False}
+    measured = {name.removeprefix(_MEASURED): said.pop(name) for name in [*said] if name.startswith(_MEASURED)}
+    if measured:
+        said["benchmark"] = measured
     return cast("SubmitOptions", said)

@@ -12,6 +12,7 @@ from fewbits_client.cli.exits import Exit
 from fewbits_client.cli.fitting import Fitting
 from fewbits_client.cli.following import say_how_to_go_on
 from fewbits_client.cli.output import Output, table
+from fewbits_client.cli.speed import show_benchmark, show_serving_memory
 from fewbits_client.cli.wording import (
     NOTHING,
     baseline_perplexity,
@@ -153,6 +154,12 @@ def _show_result(job: Job, result: Result) -> None:
     if runtimes := result.get("runtimes"):
         click.echo("")
         _show_runtimes(runtimes)
+    if needed := result.get("serving_memory"):
+        click.echo("")
+        show_serving_memory(needed)
+    if measured := result.get("benchmark"):
+        click.echo("")
+        show_benchmark(measured)
 
 
 def _show_comparison(comparison: Mapping[str, Comparison]) -> None:
