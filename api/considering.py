@@ -14,7 +14,7 @@ from api.requests import JobRequest
 from api.services import services
 from core.errors import InvalidRequest, NoCapacity, RequestError
 from core.ids import TeamId
-from db import quotas, texts
+from db import datasets, quotas
 from db.jobs import PlannedStep
 from engines import families
 from engines.calibration import is_own
@@ -117,7 +117,7 @@ def _check_capacity(beyond: Mapping[str, str], *, wait: bool) -> None:
 
 
 def _own_text(session: Session, team_id: TeamId, recipe: Recipe) -> Mapping[str, Any] | None:
-    """Return what the plan has to know of the team's own text, where the recipe names one.
+    """Return what the plan has to know of the dataset, where the recipe names one.
 
     Raises:
         InvalidRequest: the team has none of that id.
@@ -125,8 +125,8 @@ def _own_text(session: Session, team_id: TeamId, recipe: Recipe) -> Mapping[str,
     params = recipe.params
     if not isinstance(params, CalibratedParams) or not is_own(params.calibration_text):
         return None
-    text = texts.require_for_job(session, team_id, params.calibration_text)
-    return {"text_sha256": text.sha256, "text_format": text.format, "text_bytes": text.size_bytes}
+    dataset = datasets.require_for_job(session, team_id, params.calibration_text)
+    return {"text_sha256": dataset.sha256, "text_format": dataset.format, "text_bytes": dataset.size_bytes}
 
 
 def _check_attempts(wanted: int | None, limit: int) -> None:

@@ -195,18 +195,18 @@ class JobQuery(_Query):
 
 
 class UploadQuery(_Query):
-    """What is said of a text that is uploaded."""
+    """What is said of a dataset that is uploaded."""
 
     name: Annotated[str, StringConstraints(max_length=255, pattern=NO_NUL)] = Field(
         default="", description="For people, such as its file's name"
     )
 
 
-class TextQuery(_Query):
-    """Which texts a page holds."""
+class DatasetQuery(_Query):
+    """Which datasets a page holds."""
 
     limit: Limit = 50
-    after: Id | None = Field(default=None, description="The last text seen so far")
+    after: Id | None = Field(default=None, description="The last dataset seen so far")
 
 
 class EventQuery(_Query):

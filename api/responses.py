@@ -229,11 +229,11 @@ class Artifact(BaseModel):
     files: list[ArtifactFile]
 
 
-class Text(BaseModel):
-    """A text that the team has uploaded for calibration."""
+class Dataset(BaseModel):
+    """A dataset that the team has uploaded."""
 
     id: str
-    object: Literal["text"] = "text"
+    object: Literal["dataset"] = "dataset"
     created_at: dt.datetime
     name: str
     format: Literal["text", "jsonl"]
@@ -242,11 +242,11 @@ class Text(BaseModel):
     documents: int
 
 
-class DeletedText(BaseModel):
-    """A text that is not there any more."""
+class DeletedDataset(BaseModel):
+    """A dataset that is not there any more."""
 
     id: str
-    object: Literal["text"] = "text"
+    object: Literal["dataset"] = "dataset"
     deleted: Literal[True] = True
 
 

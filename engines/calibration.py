@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TEXTS = Path(__file__).parent / "texts"
 _FILES = {"mixed": ("prose", "code"), "prose": ("prose",), "code": ("code",)}
 BUILT_IN = tuple(_FILES)
-OWN_ID = "text_[0-9a-z]{26}"  # of a text that a team has uploaded
+OWN_ID = "(?:dataset|text)_[0-9a-z]{26}"  # of a dataset of a team; earlier releases called them texts
 
 IDS_NAME = "samples.safetensors"
 TEXT_NAME = "samples.txt"

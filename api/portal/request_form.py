@@ -13,7 +13,7 @@ from api.portal.answers import Errors, Texts, texts_of, values_of
 from api.portal.fields import Field, Kind, fields_of
 from api.requests import JobRequest
 from api.strict_json import Location, UnusableText
-from db.texts import FIELD as TEXT_FIELD
+from db.datasets import FIELD as TEXT_FIELD
 from engines.methods.base import CalibratedParams, Method
 
 RECIPE = "recipe"

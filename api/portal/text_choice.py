@@ -1,4 +1,4 @@
-"""The choice of a calibration text: the built-in ones, and the team's own by their names."""
+"""The choice of a calibration text: the built-in ones, and the team's datasets by their names."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,21 +6,21 @@ from dataclasses import replace
 
 from api.portal.fields import Field, Kind
 from api.portal.wording import size
-from db.tables import Text
+from db.tables import Dataset
 from engines.calibration import BUILT_IN
 
-TEXTS_MAX = 500  # in one list
+DATASETS_MAX = 500  # in one list
 
 
-def choose_text(field: Field, own: Sequence[Text], *, has_more: bool) -> Field:
+def choose_text(field: Field, own: Sequence[Dataset], *, has_more: bool) -> Field:
     """Return the field in which a calibration text is chosen.
 
     Args:
         field: the field for its name or id.
-        own: the team's texts, newest first.
+        own: the team's datasets, newest first.
         has_more: whether the team has older ones, too.
     """
-    ids = tuple(text.id for text in own)
+    ids = tuple(dataset.id for dataset in own)
     return replace(
         field,
         kind=Kind.CHOICE,
@@ -31,14 +31,14 @@ def choose_text(field: Field, own: Sequence[Text], *, has_more: bool) -> Field:
     )
 
 
-def _about(own: Sequence[Text], *, has_more: bool) -> str:
+def _about(own: Sequence[Dataset], *, has_more: bool) -> str:
     if has_more:
         return f"Of your team's, the newest {len(own)} are listed"
-    return "The page Texts takes more of your own" if own else "The page Texts takes some of your own"
+    return "The page Datasets takes more of your own" if own else "The page Datasets takes some of your own"
 
 
-def _names(own: Sequence[Text]) -> dict[str, str]:
-    """Return how each text is shown; those that are called the same, with their ids."""
-    names = {text.id: f"{text.name or 'Without a name'}, {size(text.size_bytes)}" for text in own}
+def _names(own: Sequence[Dataset]) -> dict[str, str]:
+    """Return how each dataset is shown; those that are called the same, with their ids."""
+    names = {one.id: f"{one.name or 'Without a name'}, {size(one.size_bytes)}" for one in own}
     count = Counter(names.values())
-    return {text_id: name if count[name] == 1 else f"{name}, {text_id}" for text_id, name in names.items()}
+    return {dataset_id: name if count[name] == 1 else f"{name}, {dataset_id}" for dataset_id, name in names.items()}

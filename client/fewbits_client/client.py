@@ -15,6 +15,7 @@ from fewbits_client.objects import (
     Artifact,
     ArtifactFile,
     Attempt,
+    Dataset,
     Event,
     Job,
     LogChunk,
@@ -25,7 +26,6 @@ from fewbits_client.objects import (
     Plan,
     Quota,
     SubmitOptions,
-    Text,
     TextFormat,
     is_over,
 )
@@ -255,10 +255,10 @@ class Client:
             download.fetch(self._connection, target, backoff=self._backoff(), on_progress=report)
         return [target.path for target in found]
 
-    def upload_text(self, file: str | Path, *, name: str | None = None, format: TextFormat | None = None) -> Text:  # noqa: A002  # the API's word
-        """Bring a text for calibration; a recipe names it by its id, as its `calibration_text`.
+    def upload_dataset(self, file: str | Path, *, name: str | None = None, format: TextFormat | None = None) -> Dataset:  # noqa: A002  # the API's word
+        """Bring a dataset; a recipe names it by its id, as its `calibration_text`.
 
-        Bytes that the team has uploaded before are the same text, so that this may be done again.
+        Bytes that the team has uploaded before are the same dataset, so that this may be done again.
 
         Args:
             file: UTF-8: plain, or JSONL whose lines have a `text`, or `messages` with a `role` and a `content` each.
@@ -273,20 +273,20 @@ class Client:
         path = Path(file)
         given = format or ("jsonl" if path.suffix.lower() in _JSONL_SUFFIXES else "text")
         query = {"name": path.name if name is None else name}
-        answer = self._connection.send_file("/v1/texts", path, media_type=_MEDIA_TYPES[given], query=query)
-        return cast("Text", answer)
+        answer = self._connection.send_file("/v1/datasets", path, media_type=_MEDIA_TYPES[given], query=query)
+        return cast("Dataset", answer)
 
-    def texts(self) -> Iterator[Text]:
-        """Yield the team's texts, newest first."""
-        return self._pages("/v1/texts", None, {})
+    def datasets(self) -> Iterator[Dataset]:
+        """Yield the team's datasets, newest first."""
+        return self._pages("/v1/datasets", None, {})
 
-    def delete_text(self, text_id: str) -> None:
-        """Delete a text; results that were made with it stay.
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Delete a dataset; results that were made with it stay.
 
         Raises:
             Problem: with status 409, where a job that is not over needs it.
         """
-        self._connection.call("DELETE", f"/v1/texts/{identifier(text_id)}")
+        self._connection.call("DELETE", f"/v1/datasets/{identifier(dataset_id)}")
 
     def inspect(self, source: str) -> Model:
         """Return what a model is, and which recipes go with it, by its headers and small files alone.

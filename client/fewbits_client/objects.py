@@ -264,11 +264,11 @@ class Artifact(TypedDict):
     files: list[ArtifactFile]
 
 
-class Text(TypedDict):
-    """A text that the team has uploaded for calibration."""
+class Dataset(TypedDict):
+    """A dataset that the team has uploaded."""
 
     id: str
-    object: Literal["text"]
+    object: Literal["dataset"]
     created_at: str
     name: str
     format: TextFormat

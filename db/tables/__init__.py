@@ -2,10 +2,10 @@
 
 from db.tables.artifacts import Artifact, ArtifactFile, Blob, BlobIntent, Evaluation
 from db.tables.base import Base
+from db.tables.datasets import Dataset
 from db.tables.executions import Attempt, CheckpointFile, Execution, LogChunk, Metric
 from db.tables.jobs import Event, IdempotencyKey, Job, Step
 from db.tables.teams import ApiKey, PortalSession, Team, TeamQuota, TeamUsage
-from db.tables.texts import Text
 from db.tables.workers import PausedPool, RescueWatch, Worker
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Blob",
     "BlobIntent",
     "CheckpointFile",
+    "Dataset",
     "Evaluation",
     "Event",
     "Execution",
@@ -31,6 +32,5 @@ __all__ = [
     "Team",
     "TeamQuota",
     "TeamUsage",
-    "Text",
     "Worker",
 ]

@@ -25,7 +25,7 @@ class Execution(Base):
     ``lost_at`` is set when a file of its artifact has vanished from the store, or verification has rejected it: it is
     not reused any more.
     What ``is_external`` is seen by others and cannot be taken back: once begun, it is not cancelled.
-    ``inputs`` names artifacts, and texts of the team, by what the step's kind calls them.
+    ``inputs`` names artifacts, and datasets of the team, by what the step's kind calls them.
     """
 
     __tablename__ = "executions"

@@ -54,8 +54,8 @@ class CalibratedParams(MethodParams):
         if text not in BUILT_IN and not is_own(text):
             raise PydanticCustomError(
                 "calibration_text",
-                "Input should be {known}, or the id of a text of your team, which POST /v1/texts gives, and "
-                "'fewbits texts upload FILE'",
+                "Input should be {known}, or the id of a dataset of your team, which POST /v1/datasets gives, and "
+                "'fewbits datasets upload FILE'",
                 {"known": ", ".join(BUILT_IN)},
             )
         return text

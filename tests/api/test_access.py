@@ -12,7 +12,7 @@ from db.session import Database
 from tests.api.conftest import Caller, new_key, problem_of
 from tests.api.work import Workers
 
-VALUES = {"artifact_id": "art_1", "text_id": "text_1", "name": "model.gguf", "filename": "portal.css"}
+VALUES = {"artifact_id": "art_1", "dataset_id": "dataset_1", "name": "model.gguf", "filename": "portal.css"}
 
 
 def requests_of(app: APIFlask, job_id: str) -> list[tuple[str, str, str]]:

@@ -130,7 +130,7 @@ def with_what_exists(case: Request) -> Request:
 
 def upload(caller: Caller, text: str) -> str:
     headers = {**caller.headers, "Content-Type": "text/plain"}
-    uploaded: str = caller.client.post("/v1/texts", data=text, headers=headers).get_json()["id"]
+    uploaded: str = caller.client.post("/v1/datasets", data=text, headers=headers).get_json()["id"]
     return uploaded
 
 
@@ -170,7 +170,9 @@ def world(app: APIFlask, caller: Caller, database: Database, tmp_path: Path) -> 
     texts = [upload(caller, f"text {number}") for number, _ in enumerate(ids)]
     caller.submit({"method": "gptq", "calibration_text": texts[0]})
     known = {"artifact_id": artifact, "name": NAME}
-    places = [{"job_id": job_id, "text_id": text_id, **known} for job_id, text_id in zip(ids, texts, strict=True)]
+    places = [
+        {"job_id": job_id, "dataset_id": dataset_id, **known} for job_id, dataset_id in zip(ids, texts, strict=True)
+    ]
     return World(description_of(app), caller.headers, places)
 
 

@@ -253,10 +253,10 @@ def an_attempt(**fields: Any) -> dict[str, Any]:
     }
 
 
-def a_text(**fields: Any) -> dict[str, Any]:
+def a_dataset(**fields: Any) -> dict[str, Any]:
     return {
-        "id": "text_1",
-        "object": "text",
+        "id": "dataset_1",
+        "object": "dataset",
         "created_at": "2026-01-01T00:00:00Z",
         "name": "own.jsonl",
         "format": "jsonl",
@@ -269,7 +269,7 @@ def a_text(**fields: Any) -> dict[str, Any]:
 
 def a_calibration() -> dict[str, Any]:
     return {
-        "text": "text_1",
+        "text": "dataset_1",
         "text_sha256": "1" * 64,
         "samples": 128,
         "tokens": 512,

@@ -16,10 +16,10 @@ def test_a_model_is_quantized_by_a_text_that_was_uploaded(up: Up, tmp_path: Path
     paragraphs = (calibration.TEXTS / "prose_calibration.txt").read_text(encoding="utf-8").split("\n\n")
     file = tmp_path / "own.jsonl"
     file.write_text("\n".join(json.dumps({"text": text}) for text in paragraphs if text.strip()), encoding="utf-8")
-    uploaded = up.cli("texts", "upload", file, "--json")
+    uploaded = up.cli("datasets", "upload", file, "--json")
     assert uploaded.returncode == 0, uploaded.stderr
     text = json.loads(uploaded.stdout)
-    assert json.loads(up.cli("texts", "--json").stdout)["data"] == [text]
+    assert json.loads(up.cli("datasets", "--json").stdout)["data"] == [text]
     recipe = {"method": "gptq", "calibration_text": text["id"], "calibration_samples": 64}
     answer = up.cli("submit", TINY_LLAMA, json.dumps(recipe), "--wait", "--json", "--domain", "prose", "--windows", "8")
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -29,5 +29,5 @@ def test_a_model_is_quantized_by_a_text_that_was_uploaded(up: Up, tmp_path: Path
     assert (looked_at["samples"], looked_at["tokens"]) == (64, 512)
     assert looked_at["overlap"]["prose"] < 0.01
     assert f"calibration: {text['id']}, 64 samples of 512 tokens" in up.cli("show", job["id"]).stdout
-    deleted = up.cli("texts", "delete", text["id"])
+    deleted = up.cli("datasets", "delete", text["id"])
     assert deleted.returncode == 0, deleted.stderr

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from fewbits_client.cli.capacity import attempts, quotas
+from fewbits_client.cli.datasets import datasets
 from fewbits_client.cli.downloading import download
 from fewbits_client.cli.exits import HELP, Exit
 from fewbits_client.cli.following import cancel, watch
@@ -18,7 +19,6 @@ from fewbits_client.cli.looking import jobs, logs, methods, metrics, show
 from fewbits_client.cli.planning import plan
 from fewbits_client.cli.reproducing import reproduce
 from fewbits_client.cli.submitting import retry, submit
-from fewbits_client.cli.texts import texts
 
 
 class Program(click.Group):
@@ -46,7 +46,7 @@ def program() -> None:
 
 
 LOOKING = (jobs, show, watch, logs, metrics, attempts, methods, quotas)
-for command in (inspect, plan, submit, *LOOKING, cancel, retry, download, reproduce, texts):
+for command in (inspect, plan, submit, *LOOKING, cancel, retry, download, reproduce, datasets):
     program.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""What a team has brought itself: texts for calibration."""
+"""What a team has brought itself: datasets."""
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
@@ -8,21 +8,21 @@ from db.tables.base import Base, Bytes, CreatedAt, PrimaryId, Timestamp, one_of
 FORMATS = ["text", "jsonl"]
 
 
-class Text(Base):
-    """A text, whose bytes are a blob; the row pins that from before its bytes are there.
+class Dataset(Base):
+    """A dataset, whose bytes are a blob; the row pins that from before its bytes are there.
 
-    ``announced_at`` is when its last upload began; ``stored_at`` when the first one ended, before which it is no text
-    that anybody may see or use. ``document_count`` is 1 for plain text, and the lines that are not blank for JSONL.
+    ``announced_at`` is when its last upload began; ``stored_at`` when the first one ended, before which nobody
+    may see or use. ``document_count`` is 1 for plain text, and the lines that are not blank for JSONL.
     """
 
-    __tablename__ = "texts"
+    __tablename__ = "datasets"
     __table_args__ = (
         one_of("format", FORMATS),
         CheckConstraint("size_bytes > 0 AND document_count > 0", name="there_is_something"),
         UniqueConstraint("team_id", "sha256", "format"),
-        Index("ix_texts_sha256", "sha256"),
-        Index("ix_texts_team_id_created_at_id", "team_id", "created_at", "id"),
-        Index("ix_texts_unfinished", "announced_at", postgresql_where="stored_at IS NULL"),
+        Index("ix_datasets_sha256", "sha256"),
+        Index("ix_datasets_team_id_created_at_id", "team_id", "created_at", "id"),
+        Index("ix_datasets_unfinished", "announced_at", postgresql_where="stored_at IS NULL"),
     )
 
     id: Mapped[PrimaryId]

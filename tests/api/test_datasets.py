@@ -1,4 +1,4 @@
-"""A team's own texts: what is taken and what is refused, whose they are, and that a job needs them."""
+"""A team's own datasets: what is taken and what is refused, whose they are, and that a job needs them."""
 
 import hashlib
 import json
@@ -16,13 +16,13 @@ from core.errors import StoreFailed
 from core.ids import TeamId
 from core.manifest import StoredFile
 from core.settings import Settings
-from db import texts
+from db import datasets
 from db.session import Database
 from tests.api.conftest import Caller, pointers, problem_of
 from tests.api.work import CALIBRATION, Workers
 from workers.collector import Collector, Keeping
 
-PLAIN = "A text of our own, with an é in it.\n".encode()
+PLAIN = "A dataset of our own, with an é in it.\n".encode()
 CHAT = {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]}
 JSONL = "\n".join(json.dumps(line) for line in [{"text": "one\u2028two", "url": "x"}, CHAT]).encode() + b"\n\n"
 NOTHING_IS_KEPT = Keeping(garbage_grace_seconds=0, idempotency_seconds=1e6, history_seconds=1e6)
@@ -30,23 +30,23 @@ NOTHING_IS_KEPT = Keeping(garbage_grace_seconds=0, idempotency_seconds=1e6, hist
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"text_bytes_max": 2**21})
+    return settings.model_copy(update={"dataset_bytes_max": 2**21})
 
 
 def upload(caller: Caller, body: bytes = PLAIN, media_type: str = "text/plain", name: str = "own.txt") -> TestResponse:
     headers = {**caller.headers, "Content-Type": media_type}
-    return caller.client.post("/v1/texts", query_string={"name": name}, data=body, headers=headers)
+    return caller.client.post("/v1/datasets", query_string={"name": name}, data=body, headers=headers)
 
 
 def uploaded(caller: Caller, body: bytes = PLAIN, media_type: str = "text/plain") -> str:
     answer = upload(caller, body, media_type)
     assert answer.status_code in (200, 201), answer.text
-    text_id: str = answer.get_json()["id"]
-    return text_id
+    dataset_id: str = answer.get_json()["id"]
+    return dataset_id
 
 
-def remove(caller: Caller, text_id: str) -> TestResponse:
-    return caller.client.delete(f"/v1/texts/{text_id}", headers=caller.headers)
+def remove(caller: Caller, dataset_id: str) -> TestResponse:
+    return caller.client.delete(f"/v1/datasets/{dataset_id}", headers=caller.headers)
 
 
 def collect(app: APIFlask, database: Database) -> int:
@@ -57,19 +57,24 @@ def is_stored(app: APIFlask, body: bytes) -> bool:
     return services_of(app).store.has(hashlib.sha256(body).hexdigest())
 
 
-def test_a_text_is_stored_under_its_digest_and_can_be_read_of(app: APIFlask, caller: Caller) -> None:
+def test_a_dataset_is_stored_under_its_digest_and_can_be_read_of(app: APIFlask, caller: Caller) -> None:
     answer = upload(caller, JSONL, "application/jsonl; charset=utf-8")
     assert answer.status_code == 201
-    text = answer.get_json()
-    assert answer.headers["Location"] == f"/v1/texts/{text['id']}"
-    assert (text["object"], text["name"], text["format"], text["documents"]) == ("text", "own.txt", "jsonl", 2)
-    assert (text["sha256"], text["size_bytes"]) == (hashlib.sha256(JSONL).hexdigest(), len(JSONL))
+    dataset = answer.get_json()
+    assert answer.headers["Location"] == f"/v1/datasets/{dataset['id']}"
+    assert (dataset["object"], dataset["name"], dataset["format"], dataset["documents"]) == (
+        "dataset",
+        "own.txt",
+        "jsonl",
+        2,
+    )
+    assert (dataset["sha256"], dataset["size_bytes"]) == (hashlib.sha256(JSONL).hexdigest(), len(JSONL))
     assert is_stored(app, JSONL)
-    assert caller.get(answer.headers["Location"]).get_json() == text
-    assert caller.get("/v1/texts").get_json() == {"object": "list", "data": [text], "has_more": False}
+    assert caller.get(answer.headers["Location"]).get_json() == dataset
+    assert caller.get("/v1/datasets").get_json() == {"object": "list", "data": [dataset], "has_more": False}
 
 
-def test_the_same_bytes_are_the_same_text_until_it_is_deleted(caller: Caller) -> None:
+def test_the_same_bytes_are_the_same_dataset_until_it_is_deleted(caller: Caller) -> None:
     first = upload(caller)
     again = upload(caller, name="other.txt")
     assert (first.status_code, again.status_code) == (201, 200)
@@ -117,13 +122,13 @@ def test_of_many_uploads_at_once_one_makes_the_text(app: APIFlask, caller: Calle
         (b'{"messages": [{"role": "user"}]}', "application/jsonl", "A message of line 1"),
     ],
 )
-def test_what_is_no_text_is_refused_with_its_line(
+def test_what_is_no_dataset_is_refused_with_its_line(
     caller: Caller, app: APIFlask, body: bytes, media_type: str, said: str
 ) -> None:
     answer = upload(caller, body, media_type)
     assert answer.status_code == 422
     assert said in problem_of(answer)["detail"]
-    assert caller.get("/v1/texts").get_json()["data"] == []
+    assert caller.get("/v1/datasets").get_json()["data"] == []
     assert not is_stored(app, body)
 
 
@@ -134,96 +139,96 @@ def test_another_kind_of_body_is_refused(caller: Caller) -> None:
         assert "text/plain, application/jsonl" in problem_of(answer)["detail"]
 
 
-def test_a_text_may_be_as_large_as_the_operator_allows_and_no_larger(caller: Caller) -> None:
+def test_a_dataset_may_be_as_large_as_the_operator_allows_and_no_larger(caller: Caller) -> None:
     """That is more than the JSON of other requests."""
     assert upload(caller, b"x" * 2**21).status_code == 201
     answer = upload(caller, b"x" * (2**21 + 1))
     assert answer.status_code == 413
     assert "2097152 bytes" in problem_of(answer)["detail"]
-    assert "FEWBITS_TEXT_BYTES_MAX" in problem_of(answer)["detail"]
+    assert "FEWBITS_DATASET_BYTES_MAX" in problem_of(answer)["detail"]
 
 
 def test_another_team_sees_nothing_of_a_text(caller: Caller, stranger: Caller) -> None:
-    text_id = uploaded(caller)
-    assert stranger.get(f"/v1/texts/{text_id}").status_code == 404
-    assert remove(stranger, text_id).status_code == 404
-    assert stranger.get("/v1/texts").get_json()["data"] == []
-    assert stranger.get(f"/v1/texts?after={text_id}").status_code == 422
+    dataset_id = uploaded(caller)
+    assert stranger.get(f"/v1/datasets/{dataset_id}").status_code == 404
+    assert remove(stranger, dataset_id).status_code == 404
+    assert stranger.get("/v1/datasets").get_json()["data"] == []
+    assert stranger.get(f"/v1/datasets?after={dataset_id}").status_code == 422
     own = upload(stranger)
     assert own.status_code == 201
-    assert own.get_json()["id"] != text_id
+    assert own.get_json()["id"] != dataset_id
     assert remove(stranger, own.get_json()["id"]).status_code == 200
-    assert caller.get(f"/v1/texts/{text_id}").status_code == 200
+    assert caller.get(f"/v1/datasets/{dataset_id}").status_code == 200
 
 
 def test_texts_come_by_the_page(caller: Caller) -> None:
-    ids = [uploaded(caller, f"text {number}".encode()) for number in range(3)]
-    page = caller.get("/v1/texts?limit=2").get_json()
-    assert ([text["id"] for text in page["data"]], page["has_more"]) == (ids[:0:-1], True)
-    rest = caller.get(f"/v1/texts?after={ids[1]}").get_json()
-    assert ([text["id"] for text in rest["data"]], rest["has_more"]) == (ids[:1], False)
+    ids = [uploaded(caller, f"dataset {number}".encode()) for number in range(3)]
+    page = caller.get("/v1/datasets?limit=2").get_json()
+    assert ([dataset["id"] for dataset in page["data"]], page["has_more"]) == (ids[:0:-1], True)
+    rest = caller.get(f"/v1/datasets?after={ids[1]}").get_json()
+    assert ([dataset["id"] for dataset in rest["data"]], rest["has_more"]) == (ids[:1], False)
 
 
-def recipe(text: str) -> dict[str, str]:
-    return {"method": "gptq", "calibration_text": text}
+def recipe(dataset: str) -> dict[str, str]:
+    return {"method": "gptq", "calibration_text": dataset}
 
 
-def test_a_recipe_names_a_text_of_its_team(caller: Caller, stranger: Caller, database: Database) -> None:
-    text_id = uploaded(caller, JSONL, "application/jsonl")
-    job = caller.submit(recipe(text_id))
-    assert job["parameters"]["calibration_text"] == text_id
+def test_a_recipe_names_a_dataset_of_its_team(caller: Caller, stranger: Caller, database: Database) -> None:
+    dataset_id = uploaded(caller, JSONL, "application/jsonl")
+    job = caller.submit(recipe(dataset_id))
+    assert job["parameters"]["calibration_text"] == dataset_id
     with database.transaction() as session:
         params = session.scalar(sql("SELECT params FROM steps WHERE kind = 'calibrate'"))
     own = {"text_sha256": hashlib.sha256(JSONL).hexdigest(), "text_format": "jsonl", "text_bytes": len(JSONL)}
     assert own.items() <= params.items()
-    body = {"source": "file:///models/tiny", "recipe": recipe(text_id)}
+    body = {"source": "file:///models/tiny", "recipe": recipe(dataset_id)}
     refused = stranger.post("/v1/jobs", body)
     assert refused.status_code == 422
     assert pointers(refused) == ["/recipe/calibration_text"]
-    assert "fewbits texts upload FILE" in problem_of(refused)["detail"]
+    assert "fewbits datasets upload FILE" in problem_of(refused)["detail"]
 
 
 def test_a_job_shows_what_its_method_looked_at_under_the_name_it_asked_for(caller: Caller, database: Database) -> None:
-    for text in (uploaded(caller), "mixed"):
-        job = caller.submit(recipe(text))
+    for dataset in (uploaded(caller), "mixed"):
+        job = caller.submit(recipe(dataset))
         assert job["result"] is None
         work = Workers(database)
         work.do("fetch", {"model": {"weight_bytes": 1}})
         work.do("calibrate", CALIBRATION)
         result = caller.get(f"/v1/jobs/{job['id']}").get_json()["result"]
-        assert result["calibration"] == {**CALIBRATION, "text": text}
+        assert result["calibration"] == {**CALIBRATION, "text": dataset}
         caller.post(f"/v1/jobs/{job['id']}/cancel")
 
 
-@pytest.mark.parametrize("text", ["novel", "text_1", "", "text_" + "0" * 26])
-def test_an_unknown_text_is_refused_with_what_would_be_good(caller: Caller, text: str) -> None:
-    answer = caller.post("/v1/jobs", {"source": "file:///models/tiny", "recipe": recipe(text)})
+@pytest.mark.parametrize("dataset", ["novel", "dataset_1", "", "dataset_" + "0" * 26])
+def test_an_unknown_dataset_is_refused_with_what_would_be_good(caller: Caller, dataset: str) -> None:
+    answer = caller.post("/v1/jobs", {"source": "file:///models/tiny", "recipe": recipe(dataset)})
     assert answer.status_code == 422
     assert pointers(answer) == ["/recipe/calibration_text"]
-    assert "fewbits texts upload FILE" in problem_of(answer)["detail"]
-    assert ("mixed, prose, code" in problem_of(answer)["detail"]) is (len(text) < 20)
+    assert "fewbits datasets upload FILE" in problem_of(answer)["detail"]
+    assert ("mixed, prose, code" in problem_of(answer)["detail"]) is (len(dataset) < 20)
 
 
-def test_a_text_stays_for_as_long_as_an_open_job_needs_it(caller: Caller) -> None:
-    text_id = uploaded(caller)
-    job = caller.submit(recipe(text_id))
-    answer = remove(caller, text_id)
+def test_a_dataset_stays_for_as_long_as_an_open_job_needs_it(caller: Caller) -> None:
+    dataset_id = uploaded(caller)
+    job = caller.submit(recipe(dataset_id))
+    answer = remove(caller, dataset_id)
     assert answer.status_code == 409
     assert job["id"] in problem_of(answer)["detail"]
     caller.post(f"/v1/jobs/{job['id']}/cancel")
-    assert remove(caller, text_id).status_code == 200
+    assert remove(caller, dataset_id).status_code == 200
     retried = caller.post(f"/v1/jobs/{job['id']}/retry")
     assert pointers(retried) == ["/recipe/calibration_text"]
 
 
-def test_a_job_is_not_written_for_a_text_that_is_being_deleted(caller: Caller, database: Database) -> None:
-    text_id = uploaded(caller)
+def test_a_job_is_not_written_for_a_dataset_that_is_being_deleted(caller: Caller, database: Database) -> None:
+    dataset_id = uploaded(caller)
     team = caller_team(database)
     answers: list[TestResponse] = []
-    body = {"source": "file:///models/tiny", "recipe": recipe(text_id)}
+    body = {"source": "file:///models/tiny", "recipe": recipe(dataset_id)}
     submit = threading.Thread(target=lambda: answers.append(caller.post("/v1/jobs", body)))
     with database.transaction() as session:
-        texts.remove(session, team, text_id)
+        datasets.remove(session, team, dataset_id)
         submit.start()
         submit.join(0.5)
         assert submit.is_alive()
@@ -233,7 +238,7 @@ def test_a_job_is_not_written_for_a_text_that_is_being_deleted(caller: Caller, d
 
 def caller_team(database: Database) -> TeamId:
     with database.transaction() as session:
-        return TeamId(str(session.scalar(sql("SELECT team_id FROM texts"))))
+        return TeamId(str(session.scalar(sql("SELECT team_id FROM datasets"))))
 
 
 def test_uploads_deletions_and_collections_at_once_leave_nothing_half(
@@ -257,15 +262,15 @@ def test_uploads_deletions_and_collections_at_once_leave_nothing_half(
         thread.join()
     assert set(statuses) <= {200, 201, 404, 503}
     assert 201 in statuses
-    text_id = uploaded(caller)
+    dataset_id = uploaded(caller)
     collect(app, database)
     assert is_stored(app, PLAIN)
-    remove(caller, text_id)
+    remove(caller, dataset_id)
     collect(app, database)
     assert not is_stored(app, PLAIN)
 
 
-def test_no_collection_takes_a_text_and_one_takes_what_is_deleted(
+def test_no_collection_takes_a_dataset_and_one_takes_what_is_deleted(
     app: APIFlask, caller: Caller, stranger: Caller, database: Database
 ) -> None:
     ours, theirs = uploaded(caller), uploaded(stranger)
@@ -281,12 +286,12 @@ def test_no_collection_takes_a_text_and_one_takes_what_is_deleted(
 
 
 def test_bytes_that_an_artifact_has_outlive_the_text(app: APIFlask, caller: Caller, database: Database) -> None:
-    text_id = uploaded(caller)
+    dataset_id = uploaded(caller)
     work = Workers(database)
     caller.submit()
     file = StoredFile("a", hashlib.sha256(PLAIN).hexdigest(), len(PLAIN))
     work.do("fetch", {"model": {"weight_bytes": 1}}, files=[file])
-    remove(caller, text_id)
+    remove(caller, dataset_id)
     assert collect(app, database) == 0
     assert is_stored(app, PLAIN)
 
@@ -295,23 +300,23 @@ def test_an_upload_that_never_ended_is_seen_by_nobody_and_forgotten(
     app: APIFlask, caller: Caller, database: Database
 ) -> None:
     uploaded(caller, b"another")
-    new = texts.NewText("x", "text", hashlib.sha256(PLAIN).hexdigest(), len(PLAIN), 1)
-    text_id = database.run(partial(texts.announce, team_id=caller_team(database), new=new))
-    assert caller.get(f"/v1/texts/{text_id}").status_code == 404
-    assert remove(caller, text_id).status_code == 404
-    assert len(caller.get("/v1/texts").get_json()["data"]) == 1
+    new = datasets.NewDataset("x", "text", hashlib.sha256(PLAIN).hexdigest(), len(PLAIN), 1)
+    dataset_id = database.run(partial(datasets.announce, team_id=caller_team(database), new=new))
+    assert caller.get(f"/v1/datasets/{dataset_id}").status_code == 404
+    assert remove(caller, dataset_id).status_code == 404
+    assert len(caller.get("/v1/datasets").get_json()["data"]) == 1
     assert collect(app, database) == 1
     with pytest.raises(StoreFailed):
-        database.run(partial(texts.keep, text_id=text_id))
-    assert len(caller.get("/v1/texts").get_json()["data"]) == 1
+        database.run(partial(datasets.keep, dataset_id=dataset_id))
+    assert len(caller.get("/v1/datasets").get_json()["data"]) == 1
 
 
 def test_an_upload_that_was_broken_off_is_taken_up_by_the_next(caller: Caller, database: Database) -> None:
     uploaded(caller, b"another")
-    new = texts.NewText("x", "text", hashlib.sha256(PLAIN).hexdigest(), len(PLAIN), 1)
-    text_id = database.run(partial(texts.announce, team_id=caller_team(database), new=new))
+    new = datasets.NewDataset("x", "text", hashlib.sha256(PLAIN).hexdigest(), len(PLAIN), 1)
+    dataset_id = database.run(partial(datasets.announce, team_id=caller_team(database), new=new))
     answer = upload(caller)
-    assert (answer.status_code, answer.get_json()["id"]) == (201, text_id)
+    assert (answer.status_code, answer.get_json()["id"]) == (201, dataset_id)
 
 
 def test_a_blob_that_was_lost_is_there_again_after_another_upload(app: APIFlask, caller: Caller) -> None:
