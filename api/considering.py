@@ -12,12 +12,14 @@ from sqlalchemy.orm import Session
 from api.quotas import default_quotas
 from api.requests import JobRequest
 from api.services import services
+from core.dataset_kinds import DatasetKind
 from core.errors import InvalidRequest, NoCapacity, RequestError
 from core.ids import TeamId
 from db import datasets, quotas
 from db.jobs import PlannedStep
 from engines import families
 from engines.calibration import is_own
+from engines.datasets import form_of
 from engines.methods.base import CalibratedParams
 from engines.model_facts import ModelFacts
 from engines.recipe import Recipe, parse_recipe
@@ -120,13 +122,17 @@ def _own_text(session: Session, team_id: TeamId, recipe: Recipe) -> Mapping[str,
     """Return what the plan has to know of the dataset, where the recipe names one.
 
     Raises:
-        InvalidRequest: the team has none of that id.
+        InvalidRequest: the team has none of that id, or it is of a kind that no method looks at.
     """
     params = recipe.params
     if not isinstance(params, CalibratedParams) or not is_own(params.calibration_text):
         return None
-    dataset = datasets.require_for_job(session, team_id, params.calibration_text)
-    return {"text_sha256": dataset.sha256, "text_format": dataset.format, "text_bytes": dataset.size_bytes}
+    dataset = datasets.require_for_job(session, team_id, params.calibration_text, datasets.CALIBRATION)
+    return {
+        "text_sha256": dataset.sha256,
+        "text_format": form_of(DatasetKind(dataset.kind)),
+        "text_bytes": dataset.size_bytes,
+    }
 
 
 def _check_attempts(wanted: int | None, limit: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from api import responses
+from core.dataset_kinds import DatasetKind
 from core.errors import RequestError
 from db.quotas import Share
 from db.shown import ShownJob, ShownStep
@@ -160,7 +161,7 @@ def dataset_object(dataset: Dataset) -> responses.Dataset:
         id=dataset.id,
         created_at=dataset.created_at,
         name=dataset.name,
-        format="jsonl" if dataset.format == "jsonl" else "text",
+        kind=DatasetKind(dataset.kind),
         sha256=dataset.sha256,
         size_bytes=dataset.size_bytes,
         documents=dataset.document_count,

@@ -23,7 +23,7 @@ from core.ids import DatasetId, TeamId
 from db import datasets, quotas
 from db.datasets import NewDataset
 from db.tables import Dataset
-from engines.documents import TextFormat, count_documents
+from engines.datasets import TextFormat, look_at
 
 MEDIA_TYPES: dict[str, TextFormat] = {
     "text/plain": "text",
@@ -53,7 +53,7 @@ def receive_dataset(team_id: TeamId, name: str) -> tuple[Dataset, bool]:
     Raises:
         MediaTypeUnknown: it is of no kind that is taken.
         ContentTooLarge: it is larger than the operator allows.
-        InvalidRequest: it is not what its media type says.
+        InvalidRequest: it is not what its media type says, or its lines are not all of one kind.
         QuotaExceeded: the team has as many datasets as it may have.
         StoreFailed: it could not be stored.
     """
@@ -85,8 +85,8 @@ def _receive(team_id: TeamId, name: str, form: TextFormat, pieces: Iterator[byte
         path = Path(folder, "dataset")
         digest = hashlib.sha256()
         with path.open("wb") as file:
-            count = count_documents(_noted(pieces, digest.update, file), form)
-        new = NewDataset(name, form, digest.hexdigest(), path.stat().st_size, count)
+            seen = look_at(_noted(pieces, digest.update, file), form)
+        new = NewDataset(name, seen.kind, digest.hexdigest(), path.stat().st_size, seen.items)
         return _store(team_id, new, path)
 
 

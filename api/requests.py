@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from core.dataset_kinds import DatasetKind
 from core.errors import InvalidRequest
 from core.settings import YEAR_SECONDS
 from db.states import JobStatus
@@ -207,6 +208,7 @@ class DatasetQuery(_Query):
 
     limit: Limit = 50
     after: Id | None = Field(default=None, description="The last dataset seen so far")
+    kind: DatasetKind | None = None
 
 
 class EventQuery(_Query):

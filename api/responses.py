@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from core.dataset_kinds import DatasetKind
 from db.states import AttemptOutcome, JobStatus, StepStatus
 from db.states import Quota as QuotaName
 
@@ -236,10 +237,10 @@ class Dataset(BaseModel):
     object: Literal["dataset"] = "dataset"
     created_at: dt.datetime
     name: str
-    format: Literal["text", "jsonl"]
-    sha256: str
+    kind: DatasetKind
+    sha256: str = Field(description="Of its bytes: what is judged on a dataset is judged on these")
     size_bytes: int
-    documents: int
+    documents: int = Field(description="Items: lines that are not blank; 1 for plain text")
 
 
 class DeletedDataset(BaseModel):

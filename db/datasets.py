@@ -4,13 +4,14 @@ A dataset's row is there before its bytes are, as an upload of a worker announce
 What an upload that never ended has left is forgotten later.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import ColumnElement, delete, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from core.dataset_kinds import FOR_CALIBRATION, DatasetKind, listed
 from core.errors import Conflict, InvalidRequest, NotFound, StoreFailed
 from core.ids import DatasetId, TeamId, new_id
 from core.manifest import StoredFile
@@ -19,7 +20,25 @@ from db.states import JobStatus, live
 from db.tables import Dataset, Job
 
 FIELD = "calibration_text"  # where a recipe names a dataset
-SUFFIXES: Mapping[str, str] = {"text": "txt", "jsonl": "jsonl"}
+FILE = "dataset"  # what its file is called where work reads it
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a request names a dataset for.
+
+    Attributes:
+        param: where in the request.
+        what: what the dataset is there, in words.
+        kinds: those that are of use.
+    """
+
+    param: str
+    what: str
+    kinds: tuple[DatasetKind, ...]
+
+
+CALIBRATION = Use(f"recipe.{FIELD}", "a calibration text", FOR_CALIBRATION)
 
 
 @dataclass(frozen=True)
@@ -27,7 +46,7 @@ class NewDataset:
     """What is known of a dataset once its bytes have come."""
 
     name: str
-    format: str
+    kind: DatasetKind
     sha256: str
     size_bytes: int
     document_count: int
@@ -44,14 +63,14 @@ def announce(session: Session, team_id: TeamId, new: NewDataset) -> DatasetId:
     row = (
         insert(Dataset)
         .values(values)
-        .on_conflict_do_update(index_elements=["team_id", "sha256", "format"], set_={"announced_at": clock.now()})
+        .on_conflict_do_update(index_elements=["team_id", "sha256", "kind"], set_={"announced_at": clock.now()})
     )
     return DatasetId(session.scalars(row.returning(Dataset.id)).one())
 
 
 def is_announced(session: Session, team_id: TeamId, new: NewDataset) -> bool:
     """Return whether a team has announced a dataset of the same bytes before, and has not deleted it."""
-    same = (Dataset.team_id == team_id, Dataset.sha256 == new.sha256, Dataset.format == new.format)
+    same = (Dataset.team_id == team_id, Dataset.sha256 == new.sha256, Dataset.kind == new.kind)
     return session.scalar(select(Dataset.id).where(*same)) is not None
 
 
@@ -86,11 +105,11 @@ def find(session: Session, team_id: TeamId, dataset_id: str) -> Dataset | None:
     return session.scalar(select(Dataset).where(*_seen_by(team_id), Dataset.id == dataset_id))
 
 
-def require_for_job(session: Session, team_id: TeamId, dataset_id: str) -> Dataset:
+def require_for_job(session: Session, team_id: TeamId, dataset_id: str, use: Use) -> Dataset:
     """Return a dataset that a job will need; it cannot be deleted before this transaction has written the job.
 
     Raises:
-        InvalidRequest: there is none of that id in this team.
+        InvalidRequest: there is none of that id in this team, or it is of a kind that is of no use there.
     """
     statement = select(Dataset).where(*_seen_by(team_id), Dataset.id == dataset_id)
     found = session.scalar(statement.with_for_update(read=True))
@@ -98,18 +117,35 @@ def require_for_job(session: Session, team_id: TeamId, dataset_id: str) -> Datas
         raise InvalidRequest(
             f"There is no dataset {dataset_id}. The portal's page Datasets, 'fewbits datasets' and GET /v1/datasets "
             "list those of your team; that page, 'fewbits datasets upload FILE' and POST /v1/datasets bring one.",
-            param=f"recipe.{FIELD}",
+            param=use.param,
+        )
+    if found.kind not in use.kinds:
+        raise InvalidRequest(
+            f"The dataset {dataset_id} is of kind {found.kind}; {use.what} must be of kind {listed(use.kinds)}. "
+            f"'fewbits datasets --kind {use.kinds[0]}' and the portal's page Datasets show which are.",
+            param=use.param,
         )
     return found
 
 
-def list_page(session: Session, team_id: TeamId, after: str | None, limit: int) -> tuple[Sequence[Dataset], bool]:
+def list_page(
+    session: Session, team_id: TeamId, after: str | None, limit: int, kinds: Collection[DatasetKind] = ()
+) -> tuple[Sequence[Dataset], bool]:
     """Return up to ``limit`` datasets, newest first, that follow dataset ``after``, and whether there are more.
+
+    Args:
+        session: in whose transaction.
+        team_id: whose they are.
+        after: the last one seen so far.
+        limit: the most that are returned.
+        kinds: only datasets of these; of any, where none is named.
 
     Raises:
         InvalidRequest: ``after`` is no dataset of this team.
     """
     conditions = [*_seen_by(team_id)]
+    if kinds:
+        conditions.append(Dataset.kind.in_(kinds))
     if after is not None:
         created_at = session.scalar(select(Dataset.created_at).where(*_seen_by(team_id), Dataset.id == after))
         if created_at is None:
@@ -145,7 +181,7 @@ def needed_by(session: Session, team_id: TeamId, dataset_id: str) -> str | None:
 def files_of(session: Session, dataset_ids: Sequence[str]) -> Mapping[str, Sequence[StoredFile]]:
     """Return the one file of each dataset, by the dataset's id."""
     found = session.scalars(select(Dataset).where(Dataset.id.in_(dataset_ids)))
-    return {one.id: [StoredFile(f"dataset.{SUFFIXES[one.format]}", one.sha256, one.size_bytes)] for one in found}
+    return {one.id: [StoredFile(FILE, one.sha256, one.size_bytes)] for one in found}
 
 
 def forget_unfinished(session: Session, older_than_seconds: float) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from core.errors import ModelUnsupported
-from engines.documents import Document, TextFormat, contents, read_documents
+from engines.datasets import Document, TextFormat, contents, read_documents
 from engines.tokenizer import encode, encode_conversation, leading_bos, load_tokenizer
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ModelUnsupported
-from engines.documents import Message
+from engines.datasets import Message
 
 TRANSFORMERS = "transformers 5.17.0"
 

@@ -1,4 +1,4 @@
-"""The team's own datasets for calibration, newest first: upload one, copy its id, delete it."""
+"""The team's own datasets, newest first: upload one, copy its id, delete it."""
 
 from functools import partial
 from http import HTTPStatus
@@ -16,11 +16,21 @@ from api.quotas import default_quotas
 from api.receiving import SUFFIXES, receive_file
 from api.requests import DatasetQuery, Id, Limit, UploadQuery
 from api.services import services
+from core.dataset_kinds import DatasetKind
 from core.errors import Conflict, RequestError
 from db import clock, datasets, quotas
+from engines.datasets import EXAMPLES
 
 DATASETS_ON_A_PAGE = 25
 LABELS = {"file": "File", "name": "Name"}
+KINDS = {
+    DatasetKind.TEXT: "plain text",
+    DatasetKind.DOCUMENTS: "documents",
+    DatasetKind.CHAT: "conversations",
+    DatasetKind.COMPLETION: "completions",
+    DatasetKind.MULTIPLE_CHOICE: "multiple choice",
+    DatasetKind.REFERENCE: "prompts with references",
+}
 
 
 class DatasetsPageQuery(DatasetQuery):
@@ -31,7 +41,7 @@ class DatasetsPageQuery(DatasetQuery):
     known: bool = Field(default=False, description="Whether the team had it before")
     deleted: Id | None = Field(default=None, description="The dataset that was deleted")
 
-    @field_validator("after", "uploaded", "deleted", mode="before")
+    @field_validator("after", "uploaded", "deleted", "kind", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return value or None
@@ -84,8 +94,9 @@ def _refuse(errors: Errors, name: str) -> Any:
 def _page(wanted: DatasetsPageQuery, status: int = HTTPStatus.OK, **told: Any) -> Any:
     """Return the page, ``told`` what could not be done: errors of the form and the name in it, a refusal to delete."""
     team, run, settings = team_id(), services().database.run, services().settings
-    rows, has_more = run(lambda session: datasets.list_page(session, team, wanted.after, wanted.limit))
-    asked_for = {name: dataset for name, dataset in request.args.items() if name == "limit"}
+    kinds = [wanted.kind] if wanted.kind else []
+    rows, has_more = run(lambda session: datasets.list_page(session, team, wanted.after, wanted.limit, kinds))
+    asked_for = {name: dataset for name, dataset in request.args.items() if name in ("limit", "kind")}
     known = {
         "datasets": [dataset_object(dataset) for dataset in rows],
         "older": {**asked_for, "after": rows[-1].id} if has_more else None,
@@ -94,6 +105,9 @@ def _page(wanted: DatasetsPageQuery, status: int = HTTPStatus.OK, **told: Any) -
         "size_bytes_max": settings.dataset_bytes_max,
         "suffixes": ",".join(SUFFIXES),
         "labels": LABELS,
+        "kinds": KINDS,
+        "examples": EXAMPLES,
+        "wanted": wanted,
         "notice": _notice(wanted),
         "now": run(lambda session: session.scalar(select(clock.now()))),
     }

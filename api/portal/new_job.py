@@ -16,6 +16,7 @@ from api.portal.text_choice import DATASETS_MAX, choose_text
 from api.presenting import job_object
 from api.services import services
 from api.submitting import submit_request
+from core.dataset_kinds import FOR_CALIBRATION
 from core.errors import NoCapacity, RequestError
 from db import datasets, jobs
 from engines import methods
@@ -79,7 +80,9 @@ def submit_job(wanted: NewJobQuery) -> Any:
 
 def _form(method: str) -> RequestForm:
     team = team_id()
-    own, has_more = services().database.run(lambda session: datasets.list_page(session, team, None, DATASETS_MAX))
+    own, has_more = services().database.run(
+        lambda session: datasets.list_page(session, team, None, DATASETS_MAX, FOR_CALIBRATION)
+    )
     return RequestForm.of(methods.get(method), partial(choose_text, own=own, has_more=has_more))
 
 

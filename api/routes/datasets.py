@@ -1,4 +1,4 @@
-"""A team's own datasets for calibration: upload, list, read, delete."""
+"""A team's own datasets: upload, list, read, delete."""
 
 from http import HTTPStatus
 from typing import Any
@@ -30,11 +30,24 @@ routes = APIBlueprint("datasets", __name__, url_prefix="/v1", tag="Datasets")
 @routes.output(responses.Dataset, status_code=201)
 @routes.doc(responses={200: KNOWN, 201: {"headers": LOCATION}, **problems(400, 413, 415, 422, 429)})
 def upload_dataset(wanted: UploadQuery) -> Response:
-    """Upload a dataset for calibration.
+    """Upload a dataset, for calibration or to be judged on.
 
-    The body is the dataset itself, in UTF-8: plain, or JSONL, of which each line is an object with a `text`, or with
-    `messages`, each of which has a `role` and a `content`. Messages are written by the model's chat template; where it
-    has none, their contents are joined. A recipe names the dataset by its id, as its `calibration_text`.
+    The body is the dataset itself, in UTF-8: plain text, or JSONL, of which each line is an object. What the lines have
+    makes the dataset's `kind`, and all must be of one kind; fields beside these are passed over.
+
+    | kind | a line |
+    |---|---|
+    | `documents` | `{"text": "…"}` |
+    | `chat` | `{"messages": [{"role": "user", "content": "…"}, …]}` |
+    | `completion` | `{"prompt": "…", "completion": "…"}` |
+    | `multiple_choice` | `{"question": "…", "choices": ["…", "…"], "answer": 0}` |
+    | `reference` | `{"prompt": "…", "reference": "…"}` |
+
+    Messages are written by the model's chat template; where it has none, their contents are joined. Of a completion
+    only the completion is scored. A question has 2 to 26 choices, and `answer` is the place of the right one, from 0.
+
+    A recipe names a dataset of kind `text`, `documents` or `chat` by its id, as its `calibration_text`. A dataset is
+    never changed: its `sha256` is its version, and the same bytes uploaded again are the same dataset (status 200).
 
     A team may keep so many datasets (`datasets` of `GET /v1/quotas`); a further one is refused with status 429.
     """
@@ -51,8 +64,9 @@ def upload_dataset(wanted: UploadQuery) -> Response:
 def list_datasets(wanted: DatasetQuery) -> Any:
     """List the team's datasets, newest first."""
     team = team_id()
+    kinds = [wanted.kind] if wanted.kind else []
     rows, has_more = services().database.run(
-        lambda session: datasets.list_page(session, team, wanted.after, wanted.limit)
+        lambda session: datasets.list_page(session, team, wanted.after, wanted.limit, kinds)
     )
     return pages.DatasetPage(data=[dataset_object(dataset) for dataset in rows], has_more=has_more)
 

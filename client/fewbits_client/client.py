@@ -16,6 +16,7 @@ from fewbits_client.objects import (
     ArtifactFile,
     Attempt,
     Dataset,
+    DatasetKind,
     Event,
     Job,
     LogChunk,
@@ -256,12 +257,12 @@ class Client:
         return [target.path for target in found]
 
     def upload_dataset(self, file: str | Path, *, name: str | None = None, format: TextFormat | None = None) -> Dataset:  # noqa: A002  # the API's word
-        """Bring a dataset; a recipe names it by its id, as its `calibration_text`.
+        """Bring a dataset: text for calibration, which a recipe names by its id, or what models are judged on.
 
         Bytes that the team has uploaded before are the same dataset, so that this may be done again.
 
         Args:
-            file: UTF-8: plain, or JSONL whose lines have a `text`, or `messages` with a `role` and a `content` each.
+            file: UTF-8: plain text, or JSONL whose lines are all of one kind; `POST /v1/datasets` says of which.
             name: for people; by default the file's.
             format: ``text`` or ``jsonl``; by default as the file's name says.
 
@@ -276,9 +277,9 @@ class Client:
         answer = self._connection.send_file("/v1/datasets", path, media_type=_MEDIA_TYPES[given], query=query)
         return cast("Dataset", answer)
 
-    def datasets(self) -> Iterator[Dataset]:
-        """Yield the team's datasets, newest first."""
-        return self._pages("/v1/datasets", None, {})
+    def datasets(self, *, kind: DatasetKind | None = None) -> Iterator[Dataset]:
+        """Yield the team's datasets, newest first; those of one kind, where one is named."""
+        return self._pages("/v1/datasets", None, {"kind": kind})
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Delete a dataset; results that were made with it stay.

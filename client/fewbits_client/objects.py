@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 StepStatus = Literal["waiting", "ready", "running", "succeeded", "failed", "cancelled", "skipped"]
 TextFormat = Literal["text", "jsonl"]
+DatasetKind = Literal["text", "documents", "chat", "completion", "multiple_choice", "reference"]
 
 T = TypeVar("T")
 
@@ -271,7 +272,7 @@ class Dataset(TypedDict):
     object: Literal["dataset"]
     created_at: str
     name: str
-    format: TextFormat
+    kind: DatasetKind
     sha256: str
     size_bytes: int
     documents: int

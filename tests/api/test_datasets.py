@@ -3,8 +3,10 @@
 import hashlib
 import json
 import threading
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apiflask import APIFlask
@@ -12,6 +14,7 @@ from sqlalchemy import text as sql
 from werkzeug.test import TestResponse
 
 from api.services import services_of
+from core.dataset_kinds import DatasetKind
 from core.errors import StoreFailed
 from core.ids import TeamId
 from core.manifest import StoredFile
@@ -24,7 +27,10 @@ from workers.collector import Collector, Keeping
 
 PLAIN = "A dataset of our own, with an é in it.\n".encode()
 CHAT = {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]}
-JSONL = "\n".join(json.dumps(line) for line in [{"text": "one\u2028two", "url": "x"}, CHAT]).encode() + b"\n\n"
+JSONL = (
+    "\n".join(json.dumps(line) for line in [{"text": "one\u2028two", "url": "x"}, {"text": "three"}]).encode() + b"\n\n"
+)
+COMPLETION = {"prompt": "2 + 2 =", "completion": " 4"}
 NOTHING_IS_KEPT = Keeping(garbage_grace_seconds=0, idempotency_seconds=1e6, history_seconds=1e6)
 
 
@@ -45,6 +51,11 @@ def uploaded(caller: Caller, body: bytes = PLAIN, media_type: str = "text/plain"
     return dataset_id
 
 
+def jsonl(caller: Caller, line: Mapping[str, Any]) -> str:
+    """Upload a dataset of one line, and return its id."""
+    return uploaded(caller, json.dumps(line).encode(), "application/jsonl")
+
+
 def remove(caller: Caller, dataset_id: str) -> TestResponse:
     return caller.client.delete(f"/v1/datasets/{dataset_id}", headers=caller.headers)
 
@@ -62,10 +73,10 @@ def test_a_dataset_is_stored_under_its_digest_and_can_be_read_of(app: APIFlask, 
     assert answer.status_code == 201
     dataset = answer.get_json()
     assert answer.headers["Location"] == f"/v1/datasets/{dataset['id']}"
-    assert (dataset["object"], dataset["name"], dataset["format"], dataset["documents"]) == (
+    assert (dataset["object"], dataset["name"], dataset["kind"], dataset["documents"]) == (
         "dataset",
         "own.txt",
-        "jsonl",
+        "documents",
         2,
     )
     assert (dataset["sha256"], dataset["size_bytes"]) == (hashlib.sha256(JSONL).hexdigest(), len(JSONL))
@@ -113,9 +124,9 @@ def test_of_many_uploads_at_once_one_makes_the_text(app: APIFlask, caller: Calle
         (b'{"text": "\\ud800"}', "application/jsonl", "half of a surrogate pair"),
         (b'{"text": "a"}\n\nno', "application/jsonl", "Line 3 is not JSON"),
         (b"[" * 100_000, "application/jsonl", "Line 1 is not JSON"),
-        (b'"a"', "application/jsonl", "Line 1 is no document"),
-        (b'{"content": "a"}', "application/jsonl", "Line 1 is no document"),
-        (b'{"text": "a", "messages": []}', "application/jsonl", "Line 1 is no document"),
+        (b'"a"', "application/jsonl", "Line 1 is no object"),
+        (b'{"content": "a"}', "application/jsonl", "Line 1 has not the fields of any kind"),
+        (b'{"text": "a", "messages": []}', "application/jsonl", "several kinds: documents and chat"),
         (b'{"text": 1}', "application/jsonl", "The text of line 1 is no string"),
         (b'{"text": ["a"]}', "application/jsonl", "The text of line 1 is no string"),
         (b'{"messages": []}', "application/jsonl", "The messages of line 1"),
@@ -300,7 +311,7 @@ def test_an_upload_that_never_ended_is_seen_by_nobody_and_forgotten(
     app: APIFlask, caller: Caller, database: Database
 ) -> None:
     uploaded(caller, b"another")
-    new = datasets.NewDataset("x", "text", hashlib.sha256(PLAIN).hexdigest(), len(PLAIN), 1)
+    new = datasets.NewDataset("x", DatasetKind.TEXT, hashlib.sha256(PLAIN).hexdigest(), len(PLAIN), 1)
     dataset_id = database.run(partial(datasets.announce, team_id=caller_team(database), new=new))
     assert caller.get(f"/v1/datasets/{dataset_id}").status_code == 404
     assert remove(caller, dataset_id).status_code == 404
@@ -313,7 +324,7 @@ def test_an_upload_that_never_ended_is_seen_by_nobody_and_forgotten(
 
 def test_an_upload_that_was_broken_off_is_taken_up_by_the_next(caller: Caller, database: Database) -> None:
     uploaded(caller, b"another")
-    new = datasets.NewDataset("x", "text", hashlib.sha256(PLAIN).hexdigest(), len(PLAIN), 1)
+    new = datasets.NewDataset("x", DatasetKind.TEXT, hashlib.sha256(PLAIN).hexdigest(), len(PLAIN), 1)
     dataset_id = database.run(partial(datasets.announce, team_id=caller_team(database), new=new))
     answer = upload(caller)
     assert (answer.status_code, answer.get_json()["id"]) == (201, dataset_id)
@@ -334,3 +345,45 @@ def test_nothing_is_left_on_the_disk_of_the_api(
     uploaded(caller)
     upload(caller, b"\xff")
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_list_holds_one_kind_where_one_is_named(caller: Caller) -> None:
+    plain = uploaded(caller)
+    kinds: dict[str, dict[str, Any]] = {
+        "documents": {"text": "a"},
+        "chat": CHAT,
+        "completion": COMPLETION,
+        "multiple_choice": {"question": "a", "choices": ["b", "c"], "answer": 1},
+        "reference": {"prompt": "a", "reference": "b"},
+    }
+    ids = {"text": plain} | {kind: jsonl(caller, line) for kind, line in kinds.items()}
+    for kind, dataset_id in ids.items():
+        (found,) = caller.get(f"/v1/datasets?kind={kind}").get_json()["data"]
+        assert (found["id"], found["kind"], found["documents"]) == (dataset_id, kind, 1)
+    assert len(caller.get("/v1/datasets").get_json()["data"]) == 6
+    assert pointers(caller.get("/v1/datasets?kind=table")) == ["/kind"]
+
+
+def test_a_file_is_of_one_kind(caller: Caller) -> None:
+    answer = upload(caller, json.dumps(COMPLETION).encode() + b"\n" + json.dumps(CHAT).encode(), "application/jsonl")
+    assert answer.status_code == 422
+    assert "Line 2 is of kind chat, and line 1 of kind completion" in problem_of(answer)["detail"]
+
+
+def test_a_method_looks_at_texts_and_conversations_alone(caller: Caller) -> None:
+    assert caller.submit(recipe(jsonl(caller, CHAT)))["status"] == "queued"
+    answer = caller.post("/v1/jobs", {"source": "file:///models/tiny", "recipe": recipe(jsonl(caller, COMPLETION))})
+    assert answer.status_code == 422
+    assert pointers(answer) == ["/recipe/calibration_text"]
+    said = "is of kind completion; a calibration text must be of kind text, documents or chat"
+    assert said in problem_of(answer)["detail"]
+
+
+def test_an_id_of_an_earlier_release_is_found(caller: Caller, database: Database) -> None:
+    """Jobs that name it are retried, and rows of texts are datasets now."""
+    old = "text_" + uploaded(caller).removeprefix("dataset_")
+    with database.transaction() as session:
+        session.execute(sql("UPDATE datasets SET id = :id"), {"id": old})
+    job = caller.submit(recipe(old))
+    assert job["parameters"]["calibration_text"] == old
+    assert remove(caller, old).status_code == 409

@@ -9,6 +9,7 @@ import pytest
 from apiflask import APIFlask
 from werkzeug.test import TestResponse
 
+from core.dataset_kinds import DatasetKind
 from core.settings import Settings
 from db import datasets, keys, quotas
 from db.datasets import NewDataset
@@ -161,7 +162,7 @@ def test_an_upload_waits_for_another_that_takes_the_last_place(
 ) -> None:
     team = database.run(partial(keys.authenticate, key=caller.key))
     set_quota(Quota.DATASETS, 1)
-    new = NewDataset("", "text", "0" * 64, 1, 1)
+    new = NewDataset("", DatasetKind.TEXT, "0" * 64, 1, 1)
     answers: list[TestResponse] = []
     second = Thread(target=lambda: answers.append(upload(caller, "two")))
     with database.transaction() as session:

@@ -259,7 +259,7 @@ def a_dataset(**fields: Any) -> dict[str, Any]:
         "object": "dataset",
         "created_at": "2026-01-01T00:00:00Z",
         "name": "own.jsonl",
-        "format": "jsonl",
+        "kind": "documents",
         "sha256": "0123456789abcdef" * 4,
         "size_bytes": 2_000_000,
         "documents": 17,

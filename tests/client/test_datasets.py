@@ -66,6 +66,10 @@ def test_a_team_without_texts_is_told_how_to_bring_one(api: FakeApi, fewbits: Fe
     api.answers("GET", "/v1/datasets", {"object": "list", "data": [], "has_more": False})
     assert fewbits("datasets") == 0
     assert "fewbits datasets upload FILE" in capsys.readouterr().err
+    assert fewbits("datasets", "--kind", "chat") == 0
+    assert "no datasets of kind chat" in capsys.readouterr().err
+    assert [request.path.count("kind=chat") for request in api.requests("/v1/datasets")] == [0, 1]
+    assert fewbits("datasets", "--kind", "tables") == 2
 
 
 def test_a_job_shows_what_its_method_looked_at(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:

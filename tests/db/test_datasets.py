@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
+from core.dataset_kinds import DatasetKind
 from core.errors import Conflict, InvalidRequest, NotFound, StoreFailed
 from core.ids import DatasetId, TeamId
 from db import artifacts, datasets, jobs
@@ -33,7 +34,7 @@ def sha256_of(content: str) -> str:
 
 
 def announce(bench: Bench, content: str = "x", team: TeamId | None = None) -> DatasetId:
-    new = NewDataset("own.txt", "text", sha256_of(content), len(content), 1)
+    new = NewDataset("own.txt", DatasetKind.TEXT, sha256_of(content), len(content), 1)
     return bench.database.run(partial(datasets.announce, team_id=team or bench.team, new=new))
 
 
@@ -50,7 +51,7 @@ def remove(bench: Bench, dataset_id: str, team: TeamId | None = None) -> None:
 def submit(bench: Bench, dataset_id: str) -> None:
     new = new_job(steps=CHAIN[:1], recipe={"method": "gptq", datasets.FIELD: dataset_id})
     with bench.database.transaction() as session:
-        datasets.require_for_job(session, bench.team, dataset_id)
+        datasets.require_for_job(session, bench.team, dataset_id, datasets.CALIBRATION)
         jobs.submit(session, bench.team, new)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from core.dataset_kinds import DatasetKind
 from core.ids import ExecutionId
 from db import (
     artifacts,
@@ -44,7 +45,7 @@ DAY = 86400.0
 HOUR = 3600.0
 FULL = replace(ROOM, memory_bytes=0)
 PLACES: Mapping[Quota, int | None] = {Quota.QUEUED_JOBS: 530}  # about as many as the team has
-DATASET = datasets.NewDataset("", "text", "f" * 60 + "0001", 1, 1)
+DATASET = datasets.NewDataset("", DatasetKind.TEXT, "f" * 60 + "0001", 1, 1)
 TIGHT = replace(ROOM, memory_bytes=10)
 
 pytestmark = pytest.mark.timeout(1800)
@@ -104,7 +105,7 @@ _UNUSED_BLOB = """
     FROM generate_series(1, 50) AS n
 """
 _DATASETS = """
-    INSERT INTO datasets (id, team_id, name, format, sha256, size_bytes, document_count, announced_at, stored_at)
+    INSERT INTO datasets (id, team_id, name, kind, sha256, size_bytes, document_count, announced_at, stored_at)
     SELECT 'dataset_' || n, teams.id, '', 'text', repeat('f', 60) || lpad(CAST(n AS text), 4, '0'), 1, 1,
         now() - interval '1 day', CASE WHEN n > 10 THEN now() END
     FROM teams, generate_series(1, 50) AS n WHERE teams.name = 'one'

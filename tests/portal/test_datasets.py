@@ -20,6 +20,7 @@ from tests.api.work import CALIBRATION, Workers
 from tests.portal.conftest import Visitor, shown
 
 EVIL = '"><script>alert(1)</script>'
+COMPLETION = b'{"prompt": "2 + 2 =", "completion": " 4"}'
 JSONL = "\n".join(json.dumps({"text": word}) for word in ("one", "two")).encode()
 
 
@@ -55,12 +56,26 @@ def test_a_dataset_is_uploaded_and_listed_with_all_that_is_known_of_it(visitor: 
     dataset_id = uploaded(visitor, b"plain text", "own.TXT", "Support of 2026")
     bearer = {"Authorization": f"Bearer {visitor.key}"}
     first, second = app.test_client().get("/v1/datasets", headers=bearer).get_json()["data"]
-    assert (first["id"], first["name"], first["format"]) == (dataset_id, "Support of 2026", "text")
-    assert (second["name"], second["format"], second["documents"]) == ("chats.jsonl", "jsonl", 2)
+    assert (first["id"], first["name"], first["kind"]) == (dataset_id, "Support of 2026", "text")
+    assert (second["name"], second["kind"], second["documents"]) == ("chats.jsonl", "documents", 2)
     assert f"chats.jsonl is uploaded. Its id is {second['id']}" in page
     page = shown(visitor.get("/datasets"))
     assert "2 of the 100 that your team may keep" in page
-    assert re.search(rf"Support of 2026 plain 10 B 1 just now {dataset_id} .* chats.jsonl JSONL 31 B 2 just now", page)
+    assert re.search(
+        rf"Support of 2026 plain text 10 B 1 just now {dataset_id} .* chats.jsonl documents 31 B 2 just now", page
+    )
+
+
+def test_the_page_says_what_lines_may_be_and_shows_one_kind_if_asked(visitor: Visitor) -> None:
+    uploaded(visitor, b"plain")
+    other = uploaded(visitor, COMPLETION, "work.jsonl")
+    page = visitor.get("/datasets?kind=completion&after=")
+    assert '{"prompt": "…", "completion": "…"}' in shown(page)
+    assert '<option value="completion" selected>completions</option>' in page.text
+    assert (page.text.count("just now"), other in page.text) == (1, True)
+    assert "no datasets of this kind" in shown(visitor.get("/datasets?kind=chat"))
+    assert visitor.get("/datasets?kind=").text.count("just now") == 2
+    assert visitor.get("/datasets?kind=table").status_code == 422
 
 
 def test_bytes_that_the_team_has_are_told_as_such(visitor: Visitor) -> None:
@@ -174,6 +189,8 @@ def test_a_calibration_text_is_chosen_by_its_name(visitor: Visitor, stranger: Vi
     page = visitor.get("/jobs/new?method=gptq")
     same = {dataset_id: f"same.txt, 3 B, {dataset_id}" for dataset_id in (first, second)}
     assert options(page) == {**builtin, chats: "chats.jsonl, 31 B", **same}
+    uploaded(visitor, COMPLETION, "work.jsonl")
+    assert options(visitor.get("/jobs/new?method=gptq")) == options(page)
     assert '<optgroup label="Of your team">' in page.text
     assert options(stranger.get("/jobs/new?method=gptq")) == builtin
     job = visitor.submit(**{"method": "gptq", "recipe.calibration_text": chats})

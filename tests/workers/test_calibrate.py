@@ -4,6 +4,7 @@ import hashlib
 from functools import partial
 from pathlib import Path
 
+from core.dataset_kinds import DatasetKind
 from core.ids import DatasetId, JobId
 from db import datasets
 from db.datasets import NewDataset
@@ -22,7 +23,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 def bring(service: Service) -> DatasetId:
     """Write the row of a dataset, as the API does."""
-    new = NewDataset("own.jsonl", "jsonl", SHA256, len(CONTENT), 2000)
+    new = NewDataset("own.jsonl", DatasetKind.DOCUMENTS, SHA256, len(CONTENT), 2000)
     dataset_id = service.database.run(partial(datasets.announce, team_id=service.team, new=new))
     service.database.run(partial(datasets.keep, dataset_id=dataset_id))
     return dataset_id

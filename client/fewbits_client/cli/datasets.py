@@ -1,7 +1,8 @@
-"""`datasets`: a team's own datasets for calibration."""
+"""`datasets`: what a team has brought, for calibration and to judge models on."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import click
 
@@ -10,7 +11,24 @@ from fewbits_client.cli.exits import Exit
 from fewbits_client.cli.output import Output, table
 from fewbits_client.cli.wording import NOTHING, size
 from fewbits_client.client import Client
-from fewbits_client.objects import TextFormat
+from fewbits_client.objects import DatasetKind, TextFormat
+
+ITEMS: Mapping[DatasetKind, str] = {
+    "text": "plain text",
+    "documents": "documents",
+    "chat": "conversations",
+    "completion": "completions",
+    "multiple_choice": "questions",
+    "reference": "prompts with references",
+}
+LINES = """\b
+Kinds of lines:
+  documents        {"text": "…"}
+  chat             {"messages": [{"role": "user", "content": "…"}]}
+  completion       {"prompt": "…", "completion": "…"}
+  multiple_choice  {"question": "…", "choices": ["…", "…"], "answer": 0}
+  reference        {"prompt": "…", "reference": "…"}
+"""
 
 
 class _Listing(click.Group):
@@ -25,28 +43,29 @@ class _Listing(click.Group):
 
 @click.group(cls=_Listing)
 def datasets() -> None:
-    """List, upload and delete your team's datasets for calibration.
+    """List, upload and delete your team's datasets.
 
-    Without a command they are listed. A recipe names one by its id:
+    Without a command they are listed. A recipe names a text for calibration by its id:
 
     fewbits submit MODEL '{"method": "gptq", "calibration_text": "dataset_…"}'
     """
 
 
 @datasets.command("list")
+@click.option("--kind", type=click.Choice(get_args(DatasetKind)), help="Only those of one kind.")
 @talks_to_server
-def list_datasets(client: Client, output: Output) -> Exit:
+def list_datasets(client: Client, output: Output, *, kind: str | None) -> Exit:
     """List your team's datasets, newest first."""
-    found = list(client.datasets())
+    found = list(client.datasets(kind=cast("DatasetKind | None", kind)))
     if output.as_json:
         output.page(found)
     elif found:
-        columns = ["dataset", "name", "format", "documents", "size", "sha256"]
+        columns = ["dataset", "name", "kind", "documents", "size", "sha256"]
         rows = [
             [
                 dataset["id"],
                 dataset["name"] or NOTHING,
-                dataset["format"],
+                dataset["kind"],
                 str(dataset["documents"]),
                 size(dataset["size_bytes"]),
             ]
@@ -54,11 +73,12 @@ def list_datasets(client: Client, output: Output) -> Exit:
         ]
         table(columns, [[*row, dataset["sha256"][:12]] for row, dataset in zip(rows, found, strict=True)])
     else:
-        output.complain("your team has no datasets: `fewbits datasets upload FILE` brings one")
+        of_kind = f" of kind {kind}" if kind else ""
+        output.complain(f"your team has no datasets{of_kind}: `fewbits datasets upload FILE` brings one")
     return Exit.OK
 
 
-@datasets.command()
+@datasets.command(epilog=LINES)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--name", help="What to call it, instead of the file's name.")
 @click.option(
@@ -71,15 +91,15 @@ def list_datasets(client: Client, output: Output) -> Exit:
 def upload(client: Client, output: Output, *, file: Path, name: str | None, form: str | None) -> Exit:
     """Upload a dataset, in UTF-8.
 
-    It is plain, or JSONL: each line an object with a text, or with messages that have a role and a content each.
+    It is plain text, or JSONL, of which each line is an object, all of the same kind.
     `fewbits quotas` shows how many datasets your team may keep.
     """
     dataset = client.upload_dataset(file, name=name, format=cast("TextFormat | None", form))
     if output.as_json:
         output.document(dataset)
     else:
-        facts = f"{dataset['documents']} documents, {size(dataset['size_bytes'])}, sha256 {dataset['sha256']}"
-        output.line(f"{dataset['id']}  {facts}")
+        items = f"{dataset['documents']} {ITEMS[dataset['kind']]}"
+        output.line(f"{dataset['id']}  {items}, {size(dataset['size_bytes'])}, sha256 {dataset['sha256']}")
     return Exit.OK
 
 
