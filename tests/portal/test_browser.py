@@ -356,10 +356,10 @@ def test_a_dataset_says_what_it_is_to_a_screen_reader_and_by_keyboard(page: Page
     upload(page, "chats.jsonl", '{"text": "one"}')
     page.goto("/datasets")
     row = page.get_by_role("table", name="Datasets, newest first").get_by_role("row", name="chats.jsonl")
-    expect(row).to_contain_text("JSONL")
+    expect(row).to_contain_text("documents")
     order = list(tab_order(page))
     assert order[6:] == [
-        *("new job", "File (required)", "Name", "Upload"),
+        *("new job", "File (required)", "Name", "Upload", "Kind", "Filter"),
         *("Copy the id of chats.jsonl", "Delete … chats.jsonl"),
     ]
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
