@@ -1,16 +1,17 @@
-"""Cuts the functions of ``engines/texts/code-completion.jsonl`` out of the code that models are judged on.
+"""Cuts the functions of ``engines/texts/code-completion_eval.jsonl`` out of the code that models are judged on.
 
-    python -m bench.completions > engines/texts/code-completion.jsonl
+    python -m bench.completions > engines/texts/code-completion_eval.jsonl
 
 Each item is one run of lines of ``code_eval.txt``: what stands before a function, its head and, of every second
 one, the first half of its body are the prompt; the rest of the body is the completion. Chosen are functions of which
-little can be copied from the prompt, spread over the text, those of libraries before those of tests.
+little can be copied from the prompt, spread over the text, most of libraries, some of tests. They are shuffled, so that the first few stand for all.
 """
 
 import ast
 import difflib
 import itertools
 import json
+import random
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -117,21 +118,21 @@ def choose(items: Sequence[dict[str, str]], count: int) -> list[dict[str, str]]:
 
 
 def code_completions() -> list[dict[str, str]]:
-    """Return the items, in the order of the text."""
+    """Return the items, the same in each run."""
     lines = (evaluation.TEXTS / "code_eval.txt").read_text(encoding="utf-8").splitlines(keepends=True)
     tokenizer = load_tokenizer(MODEL)
-    made: dict[bool, list[tuple[int, dict[str, str]]]] = {True: [], False: []}
+    made: dict[bool, list[dict[str, str]]] = {True: [], False: []}
     from_half = itertools.cycle([False, True])
     taken = 0  # no item begins before the one before it has ended
     for function in functions(lines):
         is_test = function.name.startswith("test")
         item = cut(lines, function, tokenizer, from_half=next(from_half))
         if item is not None and function.begin >= taken:
-            made[is_test].append((function.begin, item))
+            made[is_test].append(item)
             taken = function.end
-    chosen = [*choose([one for _, one in made[False]], ITEMS - TESTS), *choose([one for _, one in made[True]], TESTS)]
-    places = {one["completion"]: begin for begin, one in itertools.chain(*made.values())}
-    return sorted(chosen, key=lambda one: places[one["completion"]])
+    chosen = [*choose(made[False], ITEMS - TESTS), *choose(made[True], TESTS)]
+    random.Random(0).shuffle(chosen)  # noqa: S311 - repeatable on purpose
+    return chosen
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ SUMMARY = "\n\nSummary:"
 
 
 def read(name: str) -> list[Completion]:
-    content = (evaluation.TEXTS / f"{name}.jsonl").read_bytes()
+    content = (evaluation.TEXTS / f"{name}_eval.jsonl").read_bytes()
     assert look_at([content], "jsonl") == (DatasetKind.COMPLETION, ITEMS)
     return [item for item in read_items([content], "jsonl") if isinstance(item, Completion)]
 
