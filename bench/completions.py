@@ -4,7 +4,8 @@
 
 Each item is one run of lines of ``code_eval.txt``: what stands before a function, its head and, of every second
 one, the first half of its body are the prompt; the rest of the body is the completion. Chosen are functions of which
-little can be copied from the prompt, spread over the text, most of libraries, some of tests. They are shuffled, so that the first few stand for all.
+little can be copied from the prompt, spread over the text, most of libraries, some of tests. They are shuffled,
+so that the first few stand for all.
 """
 
 import ast

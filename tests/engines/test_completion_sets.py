@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import completions
 from core.dataset_kinds import DatasetKind
 from engines import evaluation
 from engines.datasets import Completion, look_at, read_items
@@ -60,3 +61,8 @@ def test_summaries_are_short_and_follow_a_passage_of_the_prose() -> None:
         assert item.completion.startswith(" ")
         assert item.completion.endswith(".")
         assert 20 <= len(item.completion.split()) <= 55
+
+
+@pytest.mark.slow
+def test_functions_are_cut_as_the_script_says() -> None:
+    assert [item._asdict() for item in read("code-completion")] == completions.code_completions()
