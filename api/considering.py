@@ -15,6 +15,7 @@ from api.services import services
 from core.dataset_kinds import DatasetKind
 from core.errors import InvalidRequest, NoCapacity, RequestError
 from core.ids import TeamId
+from core.settings import Settings
 from db import datasets, quotas
 from db.jobs import PlannedStep
 from engines import families
@@ -73,7 +74,7 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest) -> Considere
     recipe = parse_recipe(wanted.recipe)
     source = check_source(wanted.source, settings.source_roots)
     publish_to = wanted.publish_to and check_destination(wanted.publish_to, settings.publish_roots)
-    steps = plan(recipe, wanted.evaluation.model_dump(), publish_to, _own_text(session, team_id, recipe))
+    steps = plan(recipe, _judging(wanted, settings), publish_to, _own_text(session, team_id, recipe))
     seen = look_at(source, settings.source_roots)
     model = None if seen is None else seen.facts
     foreseen = foresee(steps, model)
@@ -82,6 +83,7 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest) -> Considere
     if beyond and wanted.wait_for_capacity:
         warnings += (f"{next(iter(beyond.values()))} The job waits for one.",)
     checks = (
+        lambda: _check_gate(wanted),
         lambda: _check_attempts(wanted.max_attempts, settings.attempts_limit),
         lambda: _check_fit(recipe, seen),
         lambda: _check_capacity(beyond, wait=wanted.wait_for_capacity),
@@ -106,6 +108,21 @@ def _refusals(checks: Iterable[Callable[[], object]]) -> Iterator[RequestError]:
             check()
         except RequestError as error:
             yield error
+
+
+def _judging(wanted: JobRequest, settings: Settings) -> Mapping[str, Any]:
+    """Return how a result is judged, as the plan has to know it."""
+    gate = [condition.model_dump() for condition in wanted.gate]
+    return {**wanted.evaluation.model_dump(), "gate": gate, "reference_bytes_max": settings.reference_bytes_max}
+
+
+def _check_gate(wanted: JobRequest) -> None:
+    for index, condition in enumerate(wanted.gate):
+        if condition.domain is not None and condition.domain not in wanted.evaluation.domains:
+            raise InvalidRequest(
+                f"The text {condition.domain!r} is not judged on. Name one of evaluation.domains, or add it there.",
+                param=f"gate.{index}.domain",
+            )
 
 
 def _check_fit(recipe: Recipe, seen: Seen | None) -> None:

@@ -13,6 +13,8 @@ from db.shown import ShownJob, ShownStep
 from db.states import AttemptOutcome, StepStatus
 from db.tables import Artifact, Attempt, Dataset, Event, LogChunk, Metric, Step
 from engines import serving
+from engines.comparison import METRICS
+from engines.gates import Condition
 from engines.methods.base import Method, Preset
 from engines.model_facts import ModelFacts
 from engines.recipe import Recipe, parse_recipe, preset_recipe
@@ -38,6 +40,8 @@ def job_object(job: ShownJob, waits_for: Sequence[str] | None = None) -> respons
         recipe=json.dumps(job.recipe) if recipe is None else recipe.short,
         parameters=_parameters(job) if recipe is None else recipe.parameters,
         evaluation=responses.Evaluation(**job.evaluation),
+        gate=[_condition(condition) for condition in job.gate],
+        verdict=_verdict(job),
         priority=job.priority,
         metadata=job.metadata,
         labels=job.labels,
@@ -47,7 +51,7 @@ def job_object(job: ShownJob, waits_for: Sequence[str] | None = None) -> respons
         max_attempts=job.max_attempts,
         wait_for_capacity=job.wait_for_capacity,
         publish_to=job.publish_to,
-        published=any(step.kind == "publish" and step.status == StepStatus.SUCCEEDED for step in job.steps),
+        published=_facts(_done(job).get("publish")).get("published_to") is not None,
         waits_for=list(waits_for or ()),
         error=error_object(job.error),
         steps=[step_object(step) for step in job.steps],
@@ -220,7 +224,7 @@ def _result(job: ShownJob, recipe: Recipe | None) -> responses.Result | None:
         job: whose steps.
         recipe: what serves its result is told by; None leaves that out.
     """
-    done = {step.kind: step for step in job.steps if step.status == StepStatus.SUCCEEDED}
+    done = _done(job)
     if not done.keys() & {"calibrate", "quantize", "reference", "evaluate"}:
         return None
     written = _facts(done.get("quantize"))
@@ -233,6 +237,9 @@ def _result(job: ShownJob, recipe: Recipe | None) -> responses.Result | None:
         calibration=_calibration(job, done.get("calibrate")),
         baseline=None if baseline is None else responses.Baseline(perplexity=baseline),
         perplexity=_perplexity(done.get("evaluate")),
+        comparison=_comparison(done),
+        gate=_gate(done.get("evaluate")),
+        looks=_facts(done.get("evaluate")).get("looks"),
         verification=_facts(done.get("verify")).get("checks"),
         runtimes=[runtime_object(note) for note in recipe.runtimes] if recipe and "quantize" in done else None,
         seconds=_seconds(job),
@@ -258,4 +265,49 @@ def _facts(step: ShownStep | None) -> Mapping[str, Any]:
 
 
 def _perplexity(step: ShownStep | None) -> Mapping[str, float] | None:
-    return None if step is None else step.perplexity or {}
+    return None if step is None else {domain: score["perplexity"] for domain, score in (step.scores or {}).items()}
+
+
+def _comparison(done: Mapping[str, ShownStep]) -> dict[str, responses.Comparison] | None:
+    """Return what was lost on each text; None before that is known, and of what an earlier version has evaluated."""
+    if not {"reference", "evaluate"} <= done.keys():
+        return None
+    baseline, scores = done["reference"].scores or {}, done["evaluate"].scores or {}
+    return {
+        domain: responses.Comparison(
+            items=score["items"],
+            tokens=score["tokens"],
+            baseline_perplexity=baseline[domain]["perplexity"],
+            perplexity=score["perplexity"],
+            **{metric: (score["measures"] or {}).get(metric) for metric in METRICS},
+        )
+        for domain, score in scores.items()
+        if domain in baseline
+    }
+
+
+def _gate(step: ShownStep | None) -> list[responses.GateOutcome] | None:
+    outcomes = _facts(step).get("gate")
+    return (
+        None
+        if outcomes is None
+        else [
+            responses.GateOutcome(
+                **_condition(outcome).model_dump(), measured=outcome["measured"], decision=outcome["decision"]
+            )
+            for outcome in outcomes
+        ]
+    )
+
+
+def _verdict(job: ShownJob) -> Any:
+    return _facts(_done(job).get("evaluate")).get("verdict")
+
+
+def _condition(asked: Mapping[str, Any]) -> responses.Condition:
+    known = Condition(asked["metric"], asked.get("domain"), asked.get("max"), asked.get("min"))
+    return responses.Condition(**dataclasses.asdict(known), short=known.short)
+
+
+def _done(job: ShownJob) -> dict[str, ShownStep]:
+    return {step.kind: step for step in job.steps if step.status == StepStatus.SUCCEEDED}

@@ -16,11 +16,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from api.gating import Condition
 from core.dataset_kinds import DatasetKind
 from core.errors import InvalidRequest
 from core.settings import YEAR_SECONDS
 from db.states import JobStatus
-from engines import evaluation
+from engines.domains import domains
 
 INT4_MAX = 2**31 - 1  # event numbers are Postgres integers
 INT8_MAX = 2**63 - 1  # log chunks are counted over all jobs
@@ -60,13 +61,13 @@ def _text_or_object(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
 
 
 def _known_domain(name: str) -> str:
-    known = evaluation.domains()
+    known = domains()
     if name not in known:
         raise PydanticCustomError("domain", "Input should be one of {known}", {"known": ", ".join(known)})
     return name
 
 
-Domain = Annotated[str, AfterValidator(_known_domain), Field(json_schema_extra={"enum": [*evaluation.domains()]})]
+Domain = Annotated[str, AfterValidator(_known_domain), Field(json_schema_extra={"enum": domains()})]
 
 
 def _without_repetition(names: list[str]) -> list[str]:
@@ -133,8 +134,17 @@ class JobRequest(_Body):
         examples=["gguf:Q4_K_M", {"method": "gguf", "type": "Q4_K_M"}],
     )
     evaluation: EvaluationRequest = EvaluationRequest()
+    gate: list[Condition] = Field(
+        default=[],
+        max_length=16,
+        description="What the result must meet, beyond the noise, or it is blocked: nothing of it is published",
+        examples=[["code: perplexity_ratio <= 1.02", {"metric": "agreement", "min": 0.95}]],
+    )
     metadata: dict[MetadataKey, MetadataValue] = Field(
-        default={}, max_length=16, description="Up to 16 names with values of your own, kept with the job"
+        default={},
+        max_length=16,
+        description="Up to 16 names with values of your own, kept with the job",
+        json_schema_extra={"additionalProperties": False},
     )
     labels: Annotated[list[Label], Field(max_length=16), *Distinct] = Field(
         default=[], description="Up to 16 words by which jobs can be found"

@@ -45,6 +45,46 @@ class Step(BaseModel):
     error: JobError | None
 
 
+class Estimate(BaseModel):
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float | None = Field(description="Null where there was too little text to tell, as the next one")
+    high: float | None
+
+
+class Comparison(BaseModel):
+    """The result and full precision on the same tokens of one text."""
+
+    items: int = Field(description="How many windows were looked at")
+    tokens: int = Field(description="How many tokens of them were scored")
+    baseline_perplexity: float = Field(
+        description="With a gate of more text than the result's, if it was decided early"
+    )
+    perplexity: float
+    perplexity_ratio: Estimate | None = Field(description="By full precision's: 1 where nothing is lost")
+    kl_divergence: Estimate | None = Field(description="From full precision, the mean over all tokens, in nats")
+    kl_divergence_p99: Estimate | None = Field(description="What 99 of 100 tokens stay below")
+    agreement: Estimate | None = Field(description="The part of the tokens for which both find the same one likeliest")
+
+
+class Condition(BaseModel):
+    """What a result must meet."""
+
+    metric: str
+    domain: str | None = Field(description="The text on which it is measured; null for each")
+    max: float | None
+    min: float | None
+    short: str = Field(description="In short form, as a request may name it")
+
+
+class GateOutcome(Condition):
+    """What became of one condition on one text."""
+
+    measured: Estimate | None = Field(description="With the interval on which it was decided, which is wider than 95 %")
+    decision: Literal["passed", "blocked", "undecided"] = Field(description="What is undecided counts as blocked")
+
+
 class Baseline(BaseModel):
     """What full precision scores."""
 
@@ -97,6 +137,9 @@ class Result(BaseModel):
     calibration: Calibration | None = Field(description="Null, too, where the method looks at no text")
     baseline: Baseline | None
     perplexity: dict[str, float] | None
+    comparison: dict[str, Comparison] | None = Field(description="By text, what was lost against full precision")
+    gate: list[GateOutcome] | None = Field(description="What became of the gate's conditions on each text")
+    looks: int | None = Field(description="How often the gate looked, each time at twice as much text")
     verification: list[Check] | None = Field(description="What was looked at before the result was published")
     runtimes: list[Runtime] | None = Field(
         description="Which runtimes can serve the result, and which cannot; told where one job is read"
@@ -125,6 +168,10 @@ class Job(BaseModel):
     recipe: str = Field(description="In short form")
     parameters: dict[str, Any]
     evaluation: Evaluation
+    gate: list[Condition]
+    verdict: Literal["passed", "blocked"] | None = Field(
+        description="Of the gate; null where there is none, and before it is decided. What is blocked is not published"
+    )
     priority: int
     metadata: dict[str, str]
     labels: list[str]

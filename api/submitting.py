@@ -51,6 +51,7 @@ def _new_job(session: Session, team_id: TeamId, wanted: JobRequest) -> NewJob:
         method=considered.recipe.method.name,
         recipe=considered.recipe.document(),
         evaluation=wanted.evaluation.model_dump(),
+        gate=tuple(condition.model_dump() for condition in wanted.gate),
         metadata=wanted.metadata,
         labels=tuple(wanted.labels),
         priority=wanted.priority,

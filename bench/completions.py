@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines import evaluation
+from engines.domains import TEXTS
 from engines.tokenizer import encode, load_tokenizer
 
 MODEL = Path(__file__).parents[1] / "demo" / "tiny-llama-6m"
@@ -120,7 +120,7 @@ def choose(items: Sequence[dict[str, str]], count: int) -> list[dict[str, str]]:
 
 def code_completions() -> list[dict[str, str]]:
     """Return the items, the same in each run."""
-    lines = (evaluation.TEXTS / "code_eval.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = (TEXTS / "code_eval.txt").read_text(encoding="utf-8").splitlines(keepends=True)
     tokenizer = load_tokenizer(MODEL)
     made: dict[bool, list[dict[str, str]]] = {True: [], False: []}
     from_half = itertools.cycle([False, True])

@@ -122,6 +122,11 @@ class Settings(BaseSettings):
     dataset_bytes_max: int = Field(
         default=16 * 2**20, ge=1, le=2**30, description="How large a dataset may be that a team uploads"
     )
+    reference_bytes_max: int = Field(
+        default=8 * 2**30,
+        ge=0,
+        description="How much is kept of what full precision answers to a job's texts, to compare results with",
+    )
     team_queued_jobs_max: int | None = Field(
         default=1000, ge=0, description="Jobs of a team that may wait at once, unless the team has a quota of its own"
     )

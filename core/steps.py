@@ -59,10 +59,16 @@ class UnboundStep:
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """A measured perplexity, with each window's summed negative log-likelihood in nats."""
+    """A measured perplexity, with each window's summed negative log-likelihood in nats.
+
+    Attributes:
+        measures: what was lost against full precision, by metric: a ``value`` with the ``low`` and ``high`` end of its
+            95 % interval, which are None where there was too little text. None of full precision itself.
+    """
 
     domain: str
     perplexity: float
     window_count: int
     token_count: int
     window_nll: Sequence[float]
+    measures: Mapping[str, Mapping[str, float | None]] | None = None

@@ -103,6 +103,7 @@ def commit_evaluations(session: Session, lease: Lease, rows: Sequence[Evaluation
             window_count=row.window_count,
             token_count=row.token_count,
             window_nll=list(row.window_nll),
+            measures=row.measures,
         )
         for row in rows
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, insert, select, tuple_
+from sqlalchemy import ColumnElement, insert, or_, select, tuple_
 from sqlalchemy.orm import Session, selectinload
 
 from core.errors import Conflict, InvalidRequest, NotFound
@@ -15,7 +15,9 @@ from db.locks import lock_job
 from db.notify import WORK, notify
 from db.shown import ShownJob
 from db.states import JobStatus, StepStatus, is_terminal
-from db.tables import Artifact, Attempt, Job, Step
+from db.tables import Artifact, Attempt, Execution, Job, Step
+
+DOCUMENTS = "documents"  # the format of what says how a result came about and what was found of it
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class NewJob:
     wait_for_capacity: bool = False
     publish_to: str | None = None
     warnings: tuple[str, ...] = ()
+    gate: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def _job_row(new: NewJob) -> dict[str, Any]:
         "method": new.method,
         "recipe": dict(new.recipe),
         "evaluation": dict(new.evaluation),
+        "gate": [dict(condition) for condition in new.gate],
         "job_metadata": dict(new.metadata),
         "labels": list(new.labels),
         "priority": new.priority,
@@ -213,15 +217,21 @@ def attempts(session: Session, team_id: TeamId, job_id: str) -> Sequence[tuple[S
 def results(session: Session, team_id: TeamId, job_id: str) -> Sequence[Artifact]:
     """Return what a job has made for its team: the artifacts in the role ``result``, with their files.
 
-    There are none before the job has succeeded: nothing is published that has not been verified and judged.
+    There are none before the job has succeeded: nothing is published that has not been verified and judged. Of a job
+    that its gate has blocked there is only what says so.
     """
     statement = (
         select(Artifact)
         .join(Step, Step.execution_id == Artifact.execution_id)
         .join(Job, Job.id == Step.job_id)
         .where(Job.id == job_id, Job.team_id == team_id, Job.status == JobStatus.SUCCEEDED.value)
-        .where(Artifact.role == "result")
+        .where(Artifact.role == "result", or_(Artifact.format == DOCUMENTS, ~_is_blocked(job_id)))
         .order_by(Step.position)
         .options(selectinload(Artifact.files))
     )
     return session.scalars(statement).all()
+
+
+def _is_blocked(job_id: str) -> ColumnElement[bool]:
+    decided = select(Step.id).join(Execution, Step.execution_id == Execution.id)
+    return decided.where(Step.job_id == job_id, Execution.facts["verdict"].astext == "blocked").exists()

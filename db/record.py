@@ -15,7 +15,7 @@ _DONE = text("""
         FROM artifact_files WHERE artifact_id = artifacts.id
     ) AS files, coalesce((
         SELECT json_object_agg(domain, json_build_object(
-            'perplexity', perplexity, 'windows', window_count, 'tokens', token_count
+            'perplexity', perplexity, 'windows', window_count, 'tokens', token_count, 'measures', measures
         ))
         FROM evaluations WHERE execution_id = executions.id
     ), '{}') AS scores, json_build_object(

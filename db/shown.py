@@ -21,7 +21,8 @@ class ShownStep:
     Attributes:
         attempt: the execution's, 0 before the first.
         facts: what the execution found out, once it has succeeded, but for the losses of modules, which are many.
-        perplexity: by domain, where it measured one.
+        scores: by domain, where it measured any: ``perplexity``, how many ``items`` and ``tokens`` were scored, and
+            ``measures`` beside full precision, each a ``value`` with the ``low`` and ``high`` end of its interval.
     """
 
     id: str
@@ -35,7 +36,7 @@ class ShownStep:
     attempt: int
     progress: Mapping[str, Any] | None
     facts: Mapping[str, Any] | None
-    perplexity: Mapping[str, float] | None
+    scores: Mapping[str, Mapping[str, Any]] | None
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class ShownJob:
     method: str
     recipe: Mapping[str, Any]
     evaluation: Mapping[str, Any]
+    gate: Sequence[Mapping[str, Any]]
     metadata: Mapping[str, str]
     labels: Sequence[str]
     retry_of: str | None
@@ -72,8 +74,11 @@ _STEPS: Label[Any] = literal_column("""(
         'id', steps.id, 'kind', steps.kind, 'status', steps.status, 'pool', steps.pool, 'reused', steps.reused,
         'error', steps.error, 'started_at', steps.started_at, 'finished_at', steps.finished_at,
         'attempt', coalesce(executions.attempt, 0), 'progress', executions.progress,
-        'facts', executions.facts - 'losses', 'perplexity', (
-            SELECT json_object_agg(domain, perplexity) FROM evaluations WHERE execution_id = executions.id
+        'facts', executions.facts - 'losses', 'scores', (
+            SELECT json_object_agg(domain, json_build_object(
+                'perplexity', perplexity, 'items', window_count, 'tokens', token_count, 'measures', measures
+            ))
+            FROM evaluations WHERE execution_id = executions.id
         )
     ) ORDER BY steps.position)
     FROM steps LEFT JOIN executions ON executions.id = steps.execution_id

@@ -1,72 +1,87 @@
-"""The one evaluator: how well a model predicts text, the same for every format.
+"""The one evaluator: how well a model predicts text, and what it has lost against full precision.
 
-The source tokenizer's ids, cut into llama-perplexity's windows to the token, are fed to each runtime through one port;
-what is compared is the probability of the same tokens. Perplexity is exp of the mean negative log-likelihood, in nats.
+The source tokenizer's ids are fed to each runtime through one port; what is compared is the probability of the same
+tokens. Perplexity is exp of the mean negative log-likelihood, in nats. Work that is broken off goes on at the item
+where it was.
 """
 
-import functools
-import hashlib
+import abc
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
 
-from core.errors import InvalidRequest, ModelUnsupported
-from engines.context import Progress
+from core.errors import ModelUnsupported
+from engines.comparison import compare
+from engines.context import EngineContext, Progress, Suspended
+from engines.domains import SCORED_TOKENS, WINDOW_TOKENS, Item, is_in_order, read_items
+from engines.gates import LOOK_CONFIDENCE, LOOKS, Gate, GateReport
+from engines.intervals import CONFIDENCE, Estimate
 from engines.methods.base import Forecast
 from engines.model_facts import ModelFacts
-from engines.runtimes import CONTEXT_TOKENS, SCORED_TOKENS, WINDOW_TOKENS, Judged, Runtime
-from engines.tokenizer import encode, leading_bos, load_tokenizer
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-TEXTS = Path(__file__).parent / "texts"
-TEXT_SUFFIX = "_eval.txt"
+from engines.runtimes import Judged, Runtime
+from engines.score_files import BYTES_EACH, LogProbabilityWriter, Reference, read_scores, write_scores
+from engines.scoring import ItemScore, score
+from engines.tokenizer import load_tokenizer
 
 MEAN_MAX = 100.0  # nats; a model that knows nothing of a million tokens has 14
 PROCESS_BYTES = 1536 * 2**20  # torch, transformers and a large tokenizer
+REFERENCE_BYTES_MAX = 8 * 2**30
+SAVE_SECONDS = 30.0  # between two times that what is done is put aside
+
+Items = Mapping[str, Sequence[Item]]
 
 
-class DomainScore(TypedDict):
-    """How a model does on one text.
+@dataclass(frozen=True)
+class Judgement:
+    """What was found out about a result.
 
     Attributes:
-        perplexity: exp of the mean over all scored tokens.
-        windows: how many windows were scored; fewer than asked for where the text is shorter.
-        tokens: how many tokens were scored.
-        negative_log_likelihood: for each window the sum over its scored tokens, in nats.
+        scores: of the items that were looked at, by domain.
+        measures: by domain, each metric with its 95 % interval.
+        gate: what became of the gate; None where there is none.
     """
 
-    perplexity: float
-    windows: int
-    tokens: int
-    negative_log_likelihood: list[float]
+    scores: Mapping[str, Sequence[ItemScore]]
+    measures: Mapping[str, Mapping[str, Estimate]]
+    gate: GateReport | None
 
 
-def domains() -> list[str]:
-    """Return the names of the texts that there are."""
-    return sorted(path.name.removesuffix(TEXT_SUFFIX) for path in TEXTS.glob(f"*{TEXT_SUFFIX}"))
+def perplexity(items: Sequence[ItemScore]) -> float:
+    """Return exp of the mean over all scored tokens.
+
+    Raises:
+        ModelUnsupported: the model gives the text no probability at all.
+    """
+    mean = math.fsum(math.fsum(item.nll) for item in items) / token_count(items)
+    if mean > MEAN_MAX:
+        raise ModelUnsupported("The model gives the text no probability at all: its weights are damaged.")
+    return math.exp(mean)
 
 
-@functools.cache
-def text_digest(domain: str) -> str:
-    """Return the SHA-256 of a domain's text: another text gives other scores."""
-    return hashlib.sha256(_text_path(domain).read_bytes()).hexdigest()
+def token_count(items: Sequence[ItemScore]) -> int:
+    """Return how many tokens were scored."""
+    return sum(len(item.nll) for item in items)
 
 
-def _text_path(domain: str) -> Path:
-    if domain not in domains():
-        known = ", ".join(domains())
-        raise InvalidRequest(f"There is no text {domain[:80]!r}. Known: {known}.", param="evaluation.domains")
-    return TEXTS / f"{domain}{TEXT_SUFFIX}"
+def forecast_reference(facts: ModelFacts, logit_bytes: int = 0) -> Forecast:
+    """Return what judging the source in float32 will need.
 
-
-def forecast_reference(facts: ModelFacts) -> Forecast:
-    """Return what judging the source in float32 will need."""
+    Args:
+        facts: of the source.
+        logit_bytes: what will be kept of its answers.
+    """
     weights = 4 * facts.parameter_count + facts.weight_bytes // max(facts.layer_count, 1)
-    return Forecast(memory_bytes=PROCESS_BYTES, vram_bytes=weights + _window_bytes(facts), scratch_bytes=2**20)
+    return Forecast(
+        memory_bytes=PROCESS_BYTES, vram_bytes=weights + _window_bytes(facts), scratch_bytes=2**20 + logit_bytes
+    )
+
+
+def forecast_logits(facts: ModelFacts, items: int, limit_bytes: int) -> int:
+    """Return how many bytes of log-probabilities are kept of some items of full length."""
+    return min(limit_bytes, items * SCORED_TOKENS * facts.vocabulary_size * BYTES_EACH)
 
 
 def forecast_result(facts: ModelFacts, written: Judged, result_bytes: int) -> Forecast:
@@ -87,101 +102,141 @@ def _window_bytes(facts: ModelFacts) -> int:
     return 4 * WINDOW_TOKENS * (4 * facts.vocabulary_size + facts.hidden_size * (16 + 2 * facts.layer_count))
 
 
-def read_windows(tokenizer_folder: Path, domain: str, windows: int) -> list[list[int]]:
-    """Return the first windows of a text, as llama-perplexity cuts them.
-
-    The text is tokenized whole, with the token that begins a text only where the tokenizer adds one; windows do not
-    overlap and the last, partial one is dropped. Where the tokenizer adds that token, it also takes the place of each
-    window's first.
-
-    Args:
-        tokenizer_folder: the source, for its tokenizer.
-        domain: one of ``domains()``.
-        windows: at most this many.
-
-    Raises:
-        InvalidRequest: there is no such text.
-        ModelUnsupported: the tokenizer makes less than one window of it.
-    """
-    text = _text_path(domain).read_text(encoding="utf-8")
-    return cut_windows(load_tokenizer(tokenizer_folder), text, windows)
+def read_all(tokenizer_folder: Path, domains: Sequence[str], count: int) -> dict[str, list[Item]]:
+    """Return the first items of each domain; see ``read_items``."""
+    tokenizer = load_tokenizer(tokenizer_folder)
+    return {domain: read_items(tokenizer, domain, count) for domain in domains}
 
 
-def cut_windows(tokenizer: Any, text: str, windows: int) -> list[list[int]]:
-    """Return the first windows of ``text``; see ``read_windows``."""
-    bos = leading_bos(tokenizer)
-    ids = [*([] if bos is None else [bos]), *encode(tokenizer, text)]
-    count = min(windows, len(ids) // WINDOW_TOKENS)
-    if count == 0:
-        raise ModelUnsupported(
-            f"The text has {len(ids)} tokens for this tokenizer, and a window needs {WINDOW_TOKENS}."
-        )
-    cut = [ids[index * WINDOW_TOKENS : (index + 1) * WINDOW_TOKENS] for index in range(count)]
-    if bos is not None:
-        for window in cut:
-            window[0] = bos
-    return cut
-
-
-def evaluate(
-    runtime: Runtime,
-    tokenizer_folder: Path,
-    domains: Sequence[str],
-    windows: int,
-    report: Callable[[Progress], None],
-) -> Mapping[str, DomainScore]:
-    """Score a model on each text.
+def score_reference(
+    runtime: Runtime, items: Items, context: EngineContext, limit_bytes: int = REFERENCE_BYTES_MAX
+) -> Mapping[str, Sequence[ItemScore]]:
+    """Score full precision, and leave in ``output`` what results are compared with.
 
     Args:
-        runtime: the model, entered.
-        tokenizer_folder: the source, for its tokenizer.
-        domains: names of texts.
-        windows: how many windows of each; a shorter text gives what it has, and the score says how many.
-        report: called after each window.
-
-    Returns:
-        a score for each domain.
+        runtime: the source, entered.
+        items: of each domain.
+        context: where the work is done.
+        limit_bytes: how much is kept of the log-probabilities, the same for each domain.
 
     Raises:
         ModelUnsupported: the model's numbers are not finite, or a token has no logit.
         DoesNotFit: memory ran out.
+        Suspended: the work was broken off.
     """
-    cut = {domain: read_windows(tokenizer_folder, domain, windows) for domain in domains}
-    total = sum(len(of_domain) for of_domain in cut.values())
-    done = 0
-    scores: dict[str, DomainScore] = {}
-    for domain, of_domain in cut.items():
-        sums = []
-        for window in of_domain:
-            sums.append(_score(runtime.logits(window), window[CONTEXT_TOKENS:]))
-            done += 1
-            report(Progress(done, total, "windows", domain))
-        tokens = SCORED_TOKENS * len(of_domain)
-        scores[domain] = DomainScore(
-            perplexity=math.exp(_bounded(math.fsum(sums) / tokens)),
-            windows=len(of_domain),
-            tokens=tokens,
-            negative_log_likelihood=sums,
-        )
-    return scores
+    scorer = _ReferenceScorer(runtime, items, context, limit_bytes // len(items))
+    scorer.score_up_to(max(len(of_domain) for of_domain in items.values()))
+    scorer.write()
+    for path in sorted(context.checkpoint.iterdir()):
+        os.link(path, context.output / path.name)
+    return scorer.scores
 
 
-def _score(logits: "NDArray[np.float32]", targets: Sequence[int]) -> float:
-    """Return the summed negative log-likelihood of ``targets`` under a float32 log-softmax of ``logits``."""
-    import numpy as np
+def score_result(
+    runtime: Runtime, items: Items, reference: Reference, context: EngineContext, gate: Gate | None = None
+) -> Judgement:
+    """Score a result beside full precision: on all items or, where it has a gate, on as many as that asks for.
 
-    if max(targets) >= logits.shape[1]:
-        raise ModelUnsupported(f"The tokenizer gives id {max(targets)}, and the model knows {logits.shape[1]} tokens.")
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    # The sum over a large vocabulary loses digits in float32, so it alone is made in float64.
-    normalizer = np.log(np.exp(shifted).sum(axis=1, dtype=np.float64))
-    score = float((normalizer - shifted[np.arange(len(targets)), list(targets)]).sum())
-    if not math.isfinite(score):
-        raise ModelUnsupported("The model's logits are not finite: its weights hold NaN, or overflow in this format.")
-    return score
+    Args:
+        runtime: the result, entered.
+        items: of each domain, those that the reference has been scored on.
+        reference: full precision's scores.
+        context: where the work is done.
+        gate: what the result must meet; None where nothing is asked of it.
+
+    Raises:
+        ModelUnsupported: the model's numbers are not finite, or a token has no logit.
+        DoesNotFit: memory ran out.
+        Suspended: the work was broken off.
+    """
+    scorer = _ResultScorer(runtime, items, context, reference)
+    most = max(len(of_domain) for of_domain in items.values())
+    report = None
+    if gate is None:
+        scorer.score_up_to(most)
+    else:
+        for look in range(1, LOOKS + 1):
+            scorer.score_up_to(gate.items_at(look))
+            has_more = gate.items_at(look) < most
+            report = gate.judge(scorer.measures(LOOK_CONFIDENCE), look, has_more=has_more)
+            if report.is_final:
+                break
+    return Judgement(scorer.scores, scorer.measures(CONFIDENCE), report)
 
 
-def _bounded(mean: float) -> float:
-    if mean > MEAN_MAX:
-        raise ModelUnsupported("The model gives the text no probability at all: its weights are damaged.")
-    return mean
+class _Scorer(abc.ABC):
+    """Scores items one after the other, and goes on where an earlier attempt was broken off."""
+
+    def __init__(self, runtime: Runtime, items: Items, context: EngineContext) -> None:
+        self._runtime = runtime
+        self._items = items
+        self._context = context
+        self._saved_at = time.monotonic()
+        done = read_scores(context.checkpoint)
+        self.scores: dict[str, list[ItemScore]] = {domain: done.get(domain, []) for domain in items}
+
+    @abc.abstractmethod
+    def score(self, domain: str, index: int) -> ItemScore:
+        """Return the score of one item."""
+
+    def score_up_to(self, count: int) -> None:
+        """Score the first items of each domain, those of them that are not scored yet."""
+        total = sum(min(count, len(of_domain)) for of_domain in self._items.values())
+        for domain, of_domain in self._items.items():
+            for index in range(len(self.scores[domain]), min(count, len(of_domain))):
+                self.scores[domain].append(self.score(domain, index))
+                done = sum(len(scored) for scored in self.scores.values())
+                self._context.report(Progress(done, total, "windows", domain))
+                self._save_now_and_then()
+
+    def write(self) -> None:
+        """Put what is done into the checkpoint."""
+        write_scores(self._context.checkpoint, self.scores)
+
+    def _save_now_and_then(self) -> None:
+        must_leave = self._context.must_leave()
+        if must_leave or time.monotonic() - self._saved_at >= SAVE_SECONDS:
+            self.write()
+            self._context.save()
+            self._saved_at = time.monotonic()
+        if must_leave:
+            raise Suspended
+
+
+class _ReferenceScorer(_Scorer):
+    def __init__(self, runtime: Runtime, items: Items, context: EngineContext, limit_bytes: int) -> None:
+        super().__init__(runtime, items, context)
+        self._writers = {
+            domain: LogProbabilityWriter(
+                context.checkpoint, domain, limit_bytes, [len(item.nll) for item in self.scores[domain]]
+            )
+            for domain in items
+        }
+
+    def score(self, domain: str, index: int) -> ItemScore:
+        item = self._items[domain][index]
+        logits = self._runtime.logits(item)
+        self._writers[domain].add(logits)
+        return score(logits, item.targets)
+
+    def write(self) -> None:
+        for writer in self._writers.values():
+            writer.flush()
+        super().write()
+
+
+class _ResultScorer(_Scorer):
+    def __init__(self, runtime: Runtime, items: Items, context: EngineContext, reference: Reference) -> None:
+        super().__init__(runtime, items, context)
+        self._reference = reference
+
+    def score(self, domain: str, index: int) -> ItemScore:
+        item = self._items[domain][index]
+        return score(self._runtime.logits(item), item.targets, self._reference.log_probabilities(domain, index))
+
+    def measures(self, confidence: float) -> Mapping[str, Mapping[str, Estimate]]:
+        """Return by domain each metric with its interval."""
+        return {
+            domain: compare(self._reference.scores[domain], scored, in_order=is_in_order(domain), confidence=confidence)
+            for domain, scored in self.scores.items()
+        }

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import ModelUnsupported
-from engines.evaluation import domains, read_windows
+from engines.domains import read_items
 from engines.runtimes import Runtime
+from engines.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+DOMAINS = ("code", "prose")
 FILE_NAME = "probe.safetensors"
 PLACES = 64  # in each window; a large vocabulary takes half a megabyte for each
 PROMPT_TOKENS = 64
@@ -48,13 +50,14 @@ def ask(runtime: Runtime, tokenizer_folder: Path) -> Answers:
     """
     import numpy as np
 
-    windows = [read_windows(tokenizer_folder, domain, 1)[0] for domain in domains()]
+    tokenizer = load_tokenizer(tokenizer_folder)
+    windows = [read_items(tokenizer, domain, 1)[0] for domain in DOMAINS]
     logits = np.concatenate([runtime.logits(window)[:PLACES].copy() for window in windows])
     if not np.isfinite(logits).all():
         raise ModelUnsupported("The model's logits are not finite: its weights hold NaN, or overflow in this format.")
     shifted = logits - logits.max(axis=1, keepdims=True)
     normalizer = np.log(np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64))
-    continuations = [runtime.continuation(window[:PROMPT_TOKENS], CONTINUATION_TOKENS) for window in windows]
+    continuations = [runtime.continuation(window.ids[:PROMPT_TOKENS], CONTINUATION_TOKENS) for window in windows]
     return Answers((shifted - normalizer).astype(np.float32), np.array(continuations, dtype=np.int64))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from core.steps import UnboundStep
 from engines import calibration, evaluation, tokenizer
 from engines.calibration import Calibration, OwnText
+from engines.domains import text_digest
 from engines.methods.base import Forecast
 from engines.model_facts import ModelFacts
 from pipeline.step_kind import MIB, Facts, Outcome, Output, StepContext, StepKind
@@ -43,7 +44,7 @@ class Calibrate(StepKind):
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
         """Return what is asked for, with the texts themselves: another text gives other samples."""
         params = step.params
-        texts = {domain: evaluation.text_digest(domain) for domain in params["domains"]}
+        texts = {domain: text_digest(domain) for domain in params["domains"]}
         if "text_sha256" in params:
             return {**params, "text": OWN, "texts": texts}
         return {**params, "text_sha256": calibration.text_digest(params["text"]), "texts": texts}
@@ -56,7 +57,8 @@ class Calibrate(StepKind):
         """Draw the samples and look at them beside the text that the result will be judged on."""
         params, source = context.params, context.inputs["fetch"]
         wanted = Calibration(*(params[name] for name in ("text", "samples", "tokens", "seed")))
-        judged = {domain: evaluation.read_windows(source, domain, params["windows"]) for domain in params["domains"]}
+        items = evaluation.read_all(source, params["domains"], params["windows"])
+        judged = {domain: [item.ids for item in of_domain] for domain, of_domain in items.items()}
         facts = calibration.write_samples(context.engine.output, source, wanted, judged, _own(context))
         return Outcome(facts, warnings=facts["warnings"])
 

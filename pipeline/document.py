@@ -40,4 +40,4 @@ class Document(StepKind):
         output = context.engine.output
         (output / PROVENANCE_NAME).write_text(provenance.text(), encoding="utf-8")
         (output / CARD_NAME).write_text(model_card(provenance), encoding="utf-8")
-        return Outcome(facts={})
+        return Outcome(facts={"verdict": provenance.verdict})

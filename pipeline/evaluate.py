@@ -1,12 +1,15 @@
-"""``evaluate``: judge a result, by the same windows as its reference."""
+"""``evaluate``: judge a result beside full precision, on the same tokens, and by its gate where it has one."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from core.steps import UnboundStep
 from engines import evaluation, runtimes
+from engines.gates import GateReport
 from engines.methods.base import Forecast
-from pipeline.judging import judge, judged
+from engines.score_files import Reference
+from pipeline.judging import gate_of, judged, read, rows
 from pipeline.step_kind import Facts, Outcome, StepContext, StepKind, model_facts
 
 
@@ -14,7 +17,7 @@ class Evaluate(StepKind):
     """The measured half of a report."""
 
     name = "evaluate"
-    version = 1
+    version = 2
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the version of the library that runs the result."""
@@ -29,7 +32,26 @@ class Evaluate(StepKind):
         return judged(step)
 
     def run(self, context: StepContext) -> Outcome:
-        """Score the result."""
+        """Score the result, and decide on it."""
         written = context.params["format"]
+        items, reference = read(context), Reference(context.inputs["reference"])
         with runtimes.open_runtime(written, context.inputs["quantize"], context.engine) as runtime:
-            return judge(context, runtime)
+            found = evaluation.score_result(runtime, items, reference, context.engine, gate_of(context.params))
+        facts = {"device": context.engine.device, **({} if found.gate is None else _decided(found.gate))}
+        return Outcome(facts, rows(found.scores, found.measures))
+
+
+def _decided(gate: GateReport) -> dict[str, Any]:
+    """Return what became of a gate as it is kept."""
+    return {
+        "verdict": gate.verdict,
+        "looks": gate.look,
+        "gate": [
+            {
+                **dataclasses.asdict(outcome.condition),
+                "measured": None if outcome.measured is None else dataclasses.asdict(outcome.measured),
+                "decision": outcome.decision,
+            }
+            for outcome in gate.outcomes
+        ],
+    }

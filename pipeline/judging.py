@@ -1,36 +1,67 @@
-"""What ``reference`` and ``evaluate`` share: run the one evaluator, and put its scores into rows."""
+"""What ``reference`` and ``evaluate`` share: which text is read, and how scores become rows."""
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.steps import EvaluationRow, UnboundStep
 from engines import evaluation
-from engines.runtimes import Runtime
-from pipeline.step_kind import Outcome, StepContext
+from engines.domains import Item, text_digest
+from engines.gates import LOOKS, Gate, expand, items_at
+from engines.intervals import Estimate
+from engines.scoring import ItemScore
+from pipeline.step_kind import StepContext
 
 
 def judged(step: UnboundStep) -> dict[str, Any]:
     """Return the parameters of the work: with the texts themselves, since another text gives other scores."""
-    texts = {domain: evaluation.text_digest(domain) for domain in step.params["domains"]}
+    texts = {domain: text_digest(domain) for domain in step.params["domains"]}
     return {**step.params, "texts": texts}
 
 
-def judge(context: StepContext, runtime: Runtime) -> Outcome:
-    """Score an entered model on the domains and windows of the parameters, with the source's tokenizer."""
-    domains, windows = context.params["domains"], context.params["windows"]
-    scores = evaluation.evaluate(runtime, context.inputs["fetch"], domains, windows, context.engine.report)
-    rows = [
+def most_items(windows: int, *, is_gated: bool) -> int:
+    """Return how many items of each text may be looked at: with a gate, those of its last look."""
+    return items_at(LOOKS, windows) if is_gated else windows
+
+
+def gate_of(params: Mapping[str, Any]) -> Gate | None:
+    """Return what a result must meet; None where nothing is asked of it."""
+    conditions = expand(params.get("gate", ()), params["domains"])
+    return Gate(conditions, params["windows"]) if conditions else None
+
+
+def read(context: StepContext) -> dict[str, list[Item]]:
+    """Return what is judged on, of each domain, with the source's tokenizer."""
+    params = context.params
+    count = most_items(params["windows"], is_gated=bool(params.get("gate")))
+    return evaluation.read_all(context.inputs["fetch"], params["domains"], count)
+
+
+def rows(
+    scores: Mapping[str, Sequence[ItemScore]], measures: Mapping[str, Mapping[str, Estimate]] | None = None
+) -> list[EvaluationRow]:
+    """Return scores, and what was measured beside full precision, as they are kept."""
+    return [
         EvaluationRow(
             domain=domain,
-            perplexity=score["perplexity"],
-            window_count=score["windows"],
-            token_count=score["tokens"],
-            window_nll=score["negative_log_likelihood"],
+            perplexity=evaluation.perplexity(items),
+            window_count=len(items),
+            token_count=evaluation.token_count(items),
+            window_nll=[float(item.nll.sum()) for item in items],
+            measures=None if measures is None else _documents(measures[domain]),
         )
-        for domain, score in scores.items()
+        for domain, items in scores.items()
     ]
-    warnings = [
+
+
+def _documents(measures: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
+    return {metric: dataclasses.asdict(estimate) for metric, estimate in measures.items()}
+
+
+def too_short(found: Sequence[EvaluationRow], windows: int) -> list[str]:
+    """Return a warning for each text that has less than was asked for."""
+    return [
         f"The text {row.domain!r} has {row.window_count} windows for this tokenizer; {windows} were asked for."
-        for row in rows
+        for row in found
         if row.window_count < windows
     ]
-    return Outcome(facts={"device": context.engine.device}, evaluations=rows, warnings=warnings)

@@ -11,10 +11,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from engines.calibration import is_own
+from engines.comparison import AGREEMENT, KL_DIVERGENCE, PERPLEXITY_RATIO
+from engines.gates import Condition
 from engines.recipe import Recipe, parse_recipe
 from pipeline.loading_guide import how_to_load
 from pipeline.markdown import block, code, plain, table
-from pipeline.provenance import PROVENANCE_NAME, Comparison, Provenance, Source
+from pipeline.provenance import PROVENANCE_NAME, Comparison, Estimate, Provenance, Source
 
 HUB = "https://huggingface.co"
 NOTHING = "\N{EN DASH}"
@@ -93,14 +95,42 @@ def _what_it_is(made: Provenance) -> str:
 
 def _what_was_lost(made: Provenance) -> str:
     rows = [
-        [plain(one.domain), _perplexity(one.baseline), _perplexity(one.result), _change(one), _windows(one)]
+        [plain(one.domain), _perplexity(one.baseline), _perplexity(one.result), _change(one), *_measures(one)]
         for one in made.report
     ]
-    return (
-        table(["text", "full precision", "this", "change", "windows of 512 tokens"], rows)
-        + "\n\nPerplexity, lower is better; full precision is the source in float32. Windows and scored tokens are "
-        "those of llama.cpp's `llama-perplexity`."
+    columns = ["text", "full precision", "this", "change", "KL divergence", "same token likeliest", "windows"]
+    said = (
+        "Perplexity, lower is better; full precision is the source in float32. In brackets the 95 % interval, of both "
+        "on the same tokens. Windows and scored tokens are those of llama.cpp's `llama-perplexity`."
     )
+    return "\n\n".join([table(columns, rows), said, *([] if made.verdict is None else [_gate(made)])])
+
+
+def _measures(one: Comparison) -> list[str]:
+    divergence, agreement = (one.measures.get(metric) for metric in (KL_DIVERGENCE, AGREEMENT))
+    return [_interval(divergence, 1, 4, ""), _interval(agreement, 100, 1, " %"), _windows(one)]
+
+
+def _gate(made: Provenance) -> str:
+    rows = [
+        [
+            code(Condition(one.metric, one.domain, one.max, one.min).short),
+            _interval(one.measured, 1, 4, ""),
+            plain(one.decision),
+        ]
+        for one in made.gate
+    ]
+    return f"Its gate: **{made.verdict}**.\n\n" + table(["condition", "measured", "decision"], rows)
+
+
+def _interval(found: Estimate | None, scale: float, digits: int, unit: str) -> str:
+    """Return a figure with its interval; without that where there was too little text."""
+    if found is None:
+        return NOTHING
+    value = f"{scale * found.value:.{digits}f}{unit}"
+    if found.low is None or found.high is None:
+        return value
+    return f"{value} [{scale * found.low:.{digits}f}, {scale * found.high:.{digits}f}]"
 
 
 def _perplexity(score: Any) -> str:
@@ -110,7 +140,15 @@ def _perplexity(score: Any) -> str:
 def _change(one: Comparison) -> str:
     if one.baseline is None or one.result is None:
         return NOTHING
-    return f"{100 * (one.result.perplexity / one.baseline.perplexity - 1):+.2f} %"
+    ratio = one.measures.get(PERPLEXITY_RATIO)
+    if ratio is None:  # an earlier version evaluated
+        return f"{100 * (one.result.perplexity / one.baseline.perplexity - 1):+.2f} %"
+    ends = "" if ratio.low is None or ratio.high is None else f" [{_percent(ratio.low)}, {_percent(ratio.high)}]"
+    return f"{_percent(ratio.value)} %{ends}"
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.2f}"
 
 
 def _recipe(made: Provenance) -> Recipe:

@@ -4,8 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from db.jobs import PlannedStep
+from engines.evaluation import REFERENCE_BYTES_MAX
 from engines.recipe import Recipe
+from pipeline.judging import most_items
 from pipeline.material import MADE_BY, NEEDS
+
+JUDGED_BY = ("fetch", "quantize", "reference")
 
 
 def plan(
@@ -18,27 +22,31 @@ def plan(
 
     Args:
         recipe: what to make.
-        evaluation: ``domains`` and ``windows``, as in the request.
+        evaluation: ``domains`` and ``windows``, as in the request; where there are any, the conditions of its ``gate``;
+            and how many bytes of full precision's answers may be kept, ``reference_bytes_max``.
         publish_to: where the result goes, once it is verified and judged; None where it stays in the store alone.
         own_text: what ``calibrate`` has to know of the team's text that the recipe names; None where it names none.
     """
-    judged = dict(evaluation)
+    judged = {name: evaluation[name] for name in ("domains", "windows")}
+    gate = {"gate": [*evaluation["gate"]]} if evaluation.get("gate") else {}
+    most = most_items(judged["windows"], is_gated=bool(gate))
+    kept = evaluation.get("reference_bytes_max", REFERENCE_BYTES_MAX)
     wanted = {"recipe": recipe.work()}
     written = recipe.method.writes(recipe.params)
     result_pool = "cpu" if written == "gguf" else "gpu"
     # Calibration text is compared with what the result will be judged on.
-    making = [*_material(recipe, {**evaluation, **(own_text or {})})]
+    making = [*_material(recipe, {**judged, **(own_text or {})})]
     made_from = tuple(MADE_BY[name] for name in recipe.method.material(recipe.params))
     seen = tuple(step.kind for step in making if step.kind in ("fetch", "convert"))
     steps = [
         *making,
         PlannedStep("quantize", recipe.method.pool, tuple(dict.fromkeys(("fetch", *made_from))), wanted),
-        PlannedStep("reference", "gpu", ("fetch",), judged),
+        PlannedStep("reference", "gpu", ("fetch",), {**judged, "windows": most, "reference_bytes_max": kept}),
         PlannedStep("verify", result_pool, (*seen, "quantize", "reference"), wanted),
-        PlannedStep("evaluate", result_pool, ("fetch", "quantize", "verify"), {**judged, "format": written}),
+        PlannedStep("evaluate", result_pool, (*JUDGED_BY, "verify"), {**judged, **gate, "format": written}),
     ]
     everything = tuple(step.kind for step in steps)
-    steps.append(PlannedStep("document", "cpu", everything, {**judged, **wanted}))
+    steps.append(PlannedStep("document", "cpu", everything, {**judged, **gate, **wanted}))
     if publish_to is not None:
         steps.append(PlannedStep("publish", "cpu", ("quantize", "document"), {"to": publish_to}))
     return tuple(steps)

@@ -63,11 +63,21 @@ class Recipe(Part):
     parameters: dict[str, Any] = Field(description="Every parameter that was of effect, defaults included")
 
 
+class Condition(Part):
+    """A condition that the result had to meet."""
+
+    metric: str
+    domain: str | None = Field(description="Null where it held on each text")
+    max: float | None
+    min: float | None
+
+
 class Evaluation(Part):
-    """On what text source and result were compared."""
+    """On what text source and result were compared, and what was asked of the result."""
 
     domains: list[str]
     windows: int = Field(description="Windows of 512 tokens that were asked for of each text")
+    gate: list[Condition] = Field(description="Empty where nothing was asked")
 
 
 class Calibration(Part):
@@ -148,12 +158,30 @@ class Score(Part):
     tokens: int
 
 
+class Estimate(Part):
+    """A figure with its 95 % interval, whose ends are null where there was too little text."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
 class Comparison(Part):
     """Source and result on one text."""
 
     domain: str
-    baseline: Score | None = Field(description="The source in float32")
+    baseline: Score | None = Field(description="The source in float32; with a gate, on text for further looks, too")
     result: Score | None
+    measures: dict[str, Estimate] = Field(
+        description="What was lost against full precision on the same tokens, by metric"
+    )
+
+
+class GateOutcome(Condition):
+    """What became of one condition on one text."""
+
+    measured: Estimate | None = Field(description="On the interval of which it was decided; its error is shared")
+    decision: Literal["passed", "blocked", "undecided"] = Field(description="What is undecided counts as blocked")
 
 
 class Provenance(Part):
@@ -171,6 +199,8 @@ class Provenance(Part):
     losses: list[ModuleLoss] | None = Field(description="Null where it was not kept; empty where nothing is measured")
     verification: list[Check]
     report: list[Comparison]
+    verdict: Literal["passed", "blocked"] | None = Field(description="Of the gate; null where nothing was asked")
+    gate: list[GateOutcome] = Field(description="What became of each condition on each text")
     costs: list[Cost] = Field(description="Differs from run to run, and makes no difference to the result")
 
     def text(self) -> str:

@@ -19,6 +19,7 @@ from pipeline.step_kind import MIB, Facts, Outcome, StepContext, StepKind
 
 MARKER = ".fewbits-job"  # in a published folder: whose it is
 PUBLISHED = ("quantize", "document")  # the steps whose files go there
+BLOCKED = "blocked"  # the verdict with which nothing is published
 ARRIVING = ".fewbits-arriving"  # the end of the name of a folder that is not whole yet
 
 
@@ -42,16 +43,20 @@ class Publish(StepKind):
         return Forecast(memory_bytes=256 * MIB, scratch_bytes=0)
 
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
-        """Return the destination, and the job: each job publishes for itself."""
-        return {**step.params, "job": step.job_id}
+        """Return the destination, whether the gate lets anything go there, and the job: each publishes for itself."""
+        described = step.inputs.get("document")  # which an older version's plan has not
+        verdict = None if described is None else described.facts.get("verdict")
+        return {**step.params, "job": step.job_id, **({"verdict": verdict} if verdict is not None else {})}
 
     def run(self, context: StepContext) -> Outcome:
-        """Copy the result and make it visible.
+        """Copy the result and make it visible, unless its gate has blocked it.
 
         Raises:
             DestinationRefused: something else is there already, or it is not allowed.
             DoesNotFit: the disk there is full.
         """
+        if context.params.get("verdict") == BLOCKED:
+            return Outcome(facts={"published_to": None})
         job_id = context.params["job"]
         folder = destination_folder(context.params["to"], context.publish_roots)
         if not _is_published(folder, job_id):

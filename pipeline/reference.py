@@ -6,23 +6,24 @@ from typing import Any
 from core.steps import UnboundStep
 from engines import evaluation, probe, runtimes
 from engines.methods.base import Forecast
-from pipeline.judging import judge, judged
+from pipeline.judging import judged, read, rows, too_short
 from pipeline.step_kind import Facts, Outcome, Output, StepContext, StepKind, model_facts
 
 
 class Reference(StepKind):
-    """The baseline of every report, and the answers that a result is verified against."""
+    """The baseline of every report, and the answers that a result is verified against and compared with."""
 
     name = "reference"
-    version = 2
+    version = 3
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the version of the library that runs the source."""
         return runtimes.ENGINES["safetensors"]
 
     def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
-        """Return what the source needs in float32."""
-        return evaluation.forecast_reference(model_facts(facts))
+        """Return what the source needs in float32, and the room of its answers."""
+        model, items = model_facts(facts), len(params["domains"]) * params["windows"]
+        return evaluation.forecast_reference(model, evaluation.forecast_logits(model, items, _limit(params)))
 
     def output(self, params: Mapping[str, Any]) -> Output:
         """Return that the answers are read by later steps only."""
@@ -35,7 +36,19 @@ class Reference(StepKind):
     def run(self, context: StepContext) -> Outcome:
         """Score the snapshot, and put the probe's questions to it."""
         source = context.inputs["fetch"]
+        items = read(context)
         with runtimes.open_runtime("safetensors", source, context.engine) as runtime:
-            outcome = judge(context, runtime)
+            scores = evaluation.score_reference(runtime, items, context.engine, _limit(context.params))
             probe.write(probe.ask(runtime, source), context.engine.output)
-        return outcome
+        found = rows(scores)
+        return Outcome(
+            facts={"device": context.engine.device},
+            evaluations=found,
+            warnings=too_short(found, context.params["windows"]),
+        )
+
+
+def _limit(params: Mapping[str, Any]) -> int:
+    """Return how many bytes of answers are kept; plans of earlier versions do not say."""
+    limit: int = params.get("reference_bytes_max", evaluation.REFERENCE_BYTES_MAX)
+    return limit

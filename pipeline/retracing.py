@@ -37,7 +37,7 @@ def retrace(step: UnboundStep) -> Provenance:
         schema=provenance.SCHEMA,
         source=_source(step.source, done["fetch"]),
         recipe=_recipe(recipe),
-        evaluation=provenance.Evaluation(**judged),
+        evaluation=provenance.Evaluation(**judged, gate=[_condition(one) for one in step.params.get("gate", ())]),
         seed=recipe.params.seed if looks_at_text and isinstance(recipe.params, CalibratedParams) else None,
         calibration=_calibration(recipe, done.get("calibrate")),
         result=_result(written, done["quantize"]),
@@ -51,6 +51,8 @@ def retrace(step: UnboundStep) -> Provenance:
         losses=facts.get("losses"),
         verification=done["verify"].facts["checks"],
         report=[_comparison(domain, done) for domain in judged["domains"]],
+        verdict=done["evaluate"].facts.get("verdict"),
+        gate=[provenance.GateOutcome(**outcome) for outcome in done["evaluate"].facts.get("gate", ())],
         costs=[_cost(kind, one) for kind, one in sorted(done.items()) if kind not in _UNSHARED],
     )
 
@@ -96,11 +98,21 @@ def _result(written: str, made: Done) -> provenance.Result:
 
 def _comparison(domain: str, done: Mapping[str, Done]) -> provenance.Comparison:
     baseline, result = (done[kind].scores.get(domain) for kind in ("reference", "evaluate"))
-    return provenance.Comparison(domain=domain, baseline=_score(baseline), result=_score(result))
+    measures = (result or {}).get("measures") or {}
+    return provenance.Comparison(
+        domain=domain,
+        baseline=_score(baseline),
+        result=_score(result),
+        measures={metric: provenance.Estimate(**estimate) for metric, estimate in measures.items()},
+    )
 
 
 def _score(score: Mapping[str, Any] | None) -> provenance.Score | None:
-    return None if score is None else provenance.Score(**score)
+    return None if score is None else provenance.Score(**{name: score[name] for name in provenance.Score.model_fields})
+
+
+def _condition(asked: Mapping[str, Any]) -> provenance.Condition:
+    return provenance.Condition(**{name: asked.get(name) for name in provenance.Condition.model_fields})
 
 
 def _cost(kind: str, one: Done) -> provenance.Cost:

@@ -173,7 +173,8 @@ def _kind(schema: Schema, definitions: Schema) -> Kind:
 def _kind_of_list(items: Schema) -> Kind:
     if _options(items):
         return Kind.CHOICES
-    return Kind.LINES if items.get("type") == "string" else Kind.JSON
+    forms = items.get("anyOf", [items])
+    return Kind.LINES if any(form.get("type") == "string" for form in forms) else Kind.JSON
 
 
 def _kind_of_object(schema: Schema) -> Kind:

@@ -108,8 +108,8 @@ class JobView:
         return (self.job.result and self.job.result.verification) or []
 
     @property
-    def verdict(self) -> str:
-        """Whether the result is good, in a word: ``passed``, ``rejected`` or ``undecided``."""
+    def verification(self) -> str:
+        """Whether the result is what it must be, in a word: ``passed``, ``rejected`` or ``undecided``."""
         if self.job.error is not None and self.job.error.code == VerificationFailed.code:
             return "rejected"
         return "passed" if self.checks and self.job.status is JobStatus.SUCCEEDED else "undecided"

@@ -45,7 +45,8 @@ def new_job(wanted: NewJobQuery) -> Any:
     given: dict[str, Any] = {}
     if wanted.like is not None:
         like, team = wanted.like, team_id()
-        given = job_object(services().database.run(lambda session: jobs.get(session, team, like))).model_dump()
+        job = job_object(services().database.run(lambda session: jobs.get(session, team, like)))
+        given = {**job.model_dump(), "gate": [condition.short for condition in job.gate]}
     if wanted.recipe is not None:
         recipe = parse_recipe(wanted.recipe)
         given |= {"method": recipe.method.name, "parameters": recipe.parameters}

@@ -65,6 +65,44 @@ class Check(TypedDict):
     detail: str
 
 
+class Estimate(TypedDict):
+    """A figure with its 95 % interval, whose ends are null where there was too little text."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class Comparison(TypedDict):
+    """The result and full precision on the same tokens of one text."""
+
+    items: int
+    tokens: int
+    baseline_perplexity: float
+    perplexity: float
+    perplexity_ratio: Estimate | None
+    kl_divergence: Estimate | None
+    kl_divergence_p99: Estimate | None
+    agreement: Estimate | None
+
+
+class Condition(TypedDict):
+    """What a result must meet; `domain` is null where it holds on each text, `short` says all in a line."""
+
+    metric: str
+    domain: str | None
+    max: float | None
+    min: float | None
+    short: str
+
+
+class GateOutcome(Condition):
+    """What became of a condition on one text; `undecided` counts as blocked."""
+
+    measured: Estimate | None
+    decision: Literal["passed", "blocked", "undecided"]
+
+
 class Runtime(TypedDict):
     """That one runtime serves the files, on some GPUs, or why it does not; by its sources, not by a try."""
 
@@ -100,6 +138,9 @@ class Result(TypedDict):
     calibration: Calibration | None
     baseline: Baseline | None
     perplexity: dict[str, float] | None
+    comparison: dict[str, Comparison] | None
+    gate: list[GateOutcome] | None
+    looks: int | None
     verification: list[Check] | None
     runtimes: list[Runtime] | None
     seconds: float | None
@@ -126,6 +167,8 @@ class Job(TypedDict):
     recipe: str
     parameters: dict[str, Any]
     evaluation: Evaluation
+    gate: list[Condition]
+    verdict: Literal["passed", "blocked"] | None
     priority: int
     metadata: dict[str, str]
     labels: list[str]
@@ -351,6 +394,7 @@ class SubmitOptions(TypedDict, total=False):
 
     domains: Sequence[str]
     windows: int
+    gate: Sequence[str | Mapping[str, Any]]
     metadata: Mapping[str, str]
     labels: Sequence[str]
     priority: int

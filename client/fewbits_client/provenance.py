@@ -27,7 +27,7 @@ class Provenance:
     Attributes:
         source: a URL, which need not mean the same to another server.
         recipe: the long form.
-        options: on what it was judged.
+        options: on what it was judged, and what it had to meet.
         text_sha256: of the dataset of the team's own that the recipe names; None where it names none.
         digests: sha256 of each file of the result, by name.
     """
@@ -58,13 +58,16 @@ def read_provenance(folder: Path) -> Provenance:
     is_own = (
         document.get("calibration") is not None and isinstance(named, str) and named.startswith(("dataset_", "text_"))
     )
+    options: SubmitOptions = {
+        "domains": reader.find("evaluation.domains", list),
+        "windows": reader.find("evaluation.windows", int),
+    }
+    if gate := reader.gate():
+        options["gate"] = gate
     return Provenance(
         source=reader.find("source.url", str),
         recipe=recipe,
-        options={
-            "domains": reader.find("evaluation.domains", list),
-            "windows": reader.find("evaluation.windows", int),
-        },
+        options=options,
         text_sha256=reader.find("calibration.text_sha256", str) if is_own else None,
         digests=reader.digests(),
     )
@@ -110,6 +113,13 @@ class _Reader:
                 raise self.damage("result.files")
             found[file["name"]] = file["sha256"]
         return found
+
+    def gate(self) -> list[dict[str, Any]]:
+        """Return the conditions that the result had to meet; none where an earlier version wrote the document."""
+        conditions = self.document["evaluation"].get("gate", [])
+        if not isinstance(conditions, list) or not all(isinstance(condition, dict) for condition in conditions):
+            raise self.damage("evaluation.gate")
+        return [{name: value for name, value in one.items() if value is not None} for one in conditions]
 
     def damage(self, name: str) -> NotReproducible:
         return NotReproducible(

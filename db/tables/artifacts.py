@@ -4,7 +4,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Index
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from db.tables.base import Base, Bytes, CreatedAt, PrimaryId, one_of
+from db.tables.base import Base, Bytes, CreatedAt, Json, PrimaryId, one_of
 
 ROLES = ["snapshot", "intermediate", "result"]
 
@@ -69,7 +69,11 @@ class ArtifactFile(Base):
 
 
 class Evaluation(Base):
-    """Perplexity on one domain's text; for each window the negative log-likelihood, summed over its tokens, in nats."""
+    """Perplexity on one domain's text; for each window the negative log-likelihood, summed over its tokens, in nats.
+
+    ``measures`` is what was lost against full precision, by metric, each a value with its interval; NULL of full
+    precision itself, and where an earlier version evaluated.
+    """
 
     __tablename__ = "evaluations"
     __table_args__ = (
@@ -83,4 +87,5 @@ class Evaluation(Base):
     window_count: Mapped[int]
     token_count: Mapped[int]
     window_nll: Mapped[list[float]] = mapped_column(ARRAY(Float(53)))
+    measures: Mapped[Json | None]
     created_at: Mapped[CreatedAt]

@@ -12,6 +12,7 @@ Timestamp = Annotated[dt.datetime, mapped_column(DateTime(timezone=True))]
 CreatedAt = Annotated[dt.datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
 Bytes = Annotated[int, mapped_column(BigInteger)]
 Json = Annotated[dict[str, Any], mapped_column(JSONB(none_as_null=True))]
+JsonList = Annotated[list[dict[str, Any]], mapped_column(JSONB())]
 PrimaryId = Annotated[str, mapped_column(Text, primary_key=True)]
 
 

@@ -5,12 +5,12 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from db.states import JobStatus, StepStatus, terminal
-from db.tables.base import Base, CreatedAt, Json, PrimaryId, Timestamp, one_of, sql_list
+from db.tables.base import Base, CreatedAt, Json, JsonList, PrimaryId, Timestamp, one_of, sql_list
 from db.tables.executions import Execution
 
 
 class Job(Base):
-    """One recipe on one source, with its evaluation."""
+    """One recipe on one source, with its evaluation and the conditions of its gate."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -36,6 +36,7 @@ class Job(Base):
     method: Mapped[str]
     recipe: Mapped[Json]
     evaluation: Mapped[Json]
+    gate: Mapped[JsonList] = mapped_column(server_default="[]")
     job_metadata: Mapped[Json] = mapped_column("metadata")
     labels: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from engines import gptqmodel, llama_cpp, llmcompressor
 from engines.context import EngineContext
+from engines.domains import Item
 from engines.gguf_file import gguf_in
 from engines.methods.base import Format
 from engines.tokenizer import TRANSFORMERS
@@ -16,12 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Judged = Format | Literal["safetensors"]
-
-# llama-perplexity's window: its first half is context alone, its second half is scored but for the last prediction,
-# whose answer lies in the next window.
-WINDOW_TOKENS = 512
-CONTEXT_TOKENS = 257
-SCORED_TOKENS = WINDOW_TOKENS - CONTEXT_TOKENS
 
 # What judges each format, with its version: part of the key under which a score is kept.
 _TRANSFORMERS = f"{TRANSFORMERS} on torch 2.13.0"
@@ -37,14 +32,14 @@ ENGINES: Mapping[Judged, str] = {
 class Runtime(Protocol):
     """A loaded model."""
 
-    def logits(self, window: Sequence[int]) -> "NDArray[np.float32]":
-        """Return the logits that predict the scored tokens of one window.
+    def logits(self, item: Item) -> "NDArray[np.float32]":
+        """Return the logits that predict the scored tokens of one item.
 
         Args:
-            window: ``WINDOW_TOKENS`` ids.
+            item: of at most ``WINDOW_TOKENS`` ids.
 
         Returns:
-            an array of shape ``[SCORED_TOKENS, vocabulary]``; row 0 predicts token ``CONTEXT_TOKENS``. Valid until the
+            an array of shape ``[len(item.targets), vocabulary]``; row 0 predicts the first of them. Valid until the
             next call.
 
         Raises:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from core.errors import ModelUnsupported
 from engines.context import EngineContext
+from engines.domains import Item
 from engines.loading import load_model
 from engines.memory_errors import told_as_not_fitting
-from engines.runtimes import CONTEXT_TOKENS, SCORED_TOKENS
 from engines.source import require_no_code
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class HuggingFaceRuntime:
         self._context = context
         self._model: Any = None
         self._threads_before = 0
-        self._keep: dict[str, int] = {}
+        self._can_leave_out = False
 
     def __enter__(self) -> Self:
         """Load the model.
@@ -45,9 +45,7 @@ class HuggingFaceRuntime:
         torch.set_num_threads(self._context.threads)
         with told_as_not_fitting(WHAT, self._context.device):
             self._model = self.load(self._folder).to(self._context.device).eval()
-        # Logits of the whole window of a large vocabulary are hundreds of megabytes; most models can leave some out.
-        if "logits_to_keep" in inspect.signature(self._model.forward).parameters:
-            self._keep = {"logits_to_keep": SCORED_TOKENS + 1}
+        self._can_leave_out = "logits_to_keep" in inspect.signature(self._model.forward).parameters
         return self
 
     def load(self, folder: Path) -> Any:
@@ -63,21 +61,29 @@ class HuggingFaceRuntime:
         self._model = None
         torch.set_num_threads(self._threads_before)
 
-    def logits(self, window: Sequence[int]) -> "NDArray[np.float32]":
+    def logits(self, item: Item) -> "NDArray[np.float32]":
         """Return the logits that predict the scored tokens; see ``Runtime.logits``."""
         import torch
 
+        wanted = len(item.targets)
         with torch.inference_mode(), told_as_not_fitting(WHAT, self._context.device):
-            ids = torch.tensor([list(window)], device=self._context.device)
+            ids = torch.tensor([list(item.ids)], device=self._context.device)
             try:
-                rows = self._model(input_ids=ids, use_cache=False, **self._keep).logits[0]
+                rows = self._model(input_ids=ids, use_cache=False, **self._keep(wanted + 1)).logits[0]
             except IndexError as error:
                 raise ModelUnsupported(
-                    f"The model cannot read {len(window)} tokens at once, or has no embedding for one of them."
+                    f"The model cannot read {len(item.ids)} tokens at once, or has no embedding for one of them."
                 ) from error
-            first = CONTEXT_TOKENS - 1 - (len(window) - len(rows))
-            result: NDArray[np.float32] = rows[first : first + SCORED_TOKENS].float().cpu().numpy()
+            # The last row predicts what comes after the item.
+            result: NDArray[np.float32] = rows[-wanted - 1 : -1].float().cpu().numpy()
             return result
+
+    def _keep(self, rows: int) -> dict[str, int]:
+        """Return how to have logits of the last rows alone, where the model can leave the others out.
+
+        Those of a whole window of a large vocabulary are hundreds of megabytes.
+        """
+        return {"logits_to_keep": rows} if self._can_leave_out else {}
 
     def continuation(self, prompt: Sequence[int], count: int) -> list[int]:
         """Return the likeliest next tokens, one after the other; see ``Runtime.continuation``."""

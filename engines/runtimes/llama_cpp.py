@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from core.errors import DoesNotFit, ToolFailed
 from engines.context import EngineContext
+from engines.domains import WINDOW_TOKENS, Item
 from engines.llama_cpp import load_model
-from engines.runtimes import CONTEXT_TOKENS, SCORED_TOKENS, WINDOW_TOKENS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,16 +58,16 @@ class LlamaCppRuntime:
         self._resources.close()
         self._context = self._batch = None
 
-    def logits(self, window: Sequence[int]) -> "NDArray[np.float32]":
+    def logits(self, item: Item) -> "NDArray[np.float32]":
         """Return the logits that predict the scored tokens; see ``Runtime.logits``."""
         import llama_cpp
         import numpy as np
 
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
         # The logits at one position predict the token at the next.
-        self._decode(window, 0, wanted=range(CONTEXT_TOKENS - 1, CONTEXT_TOKENS - 1 + SCORED_TOKENS))
+        self._decode(item.ids, 0, wanted=range(item.first - 1, len(item.ids) - 1))
         rows = llama_cpp.llama_get_logits(self._context)
-        return np.ctypeslib.as_array(rows, shape=(SCORED_TOKENS, self._vocabulary_size))
+        return np.ctypeslib.as_array(rows, shape=(len(item.targets), self._vocabulary_size))
 
     def continuation(self, prompt: Sequence[int], count: int) -> list[int]:
         """Return the likeliest next tokens, one after the other; see ``Runtime.continuation``."""

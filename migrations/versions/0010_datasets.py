@@ -7,14 +7,14 @@ The release before goes on beside it through the view ``texts``, but for uploads
 and takes none after a moment. A later migration drops the view.
 
 Revision: 0010
-Revises: 0006
+Revises: 0007
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0010"
-down_revision = "0006"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import delete, text
 from werkzeug.test import TestResponse
 
+from api.requests import EvaluationRequest
 from core.settings import Settings
 from db.room import Need, Room
 from db.session import Database
@@ -59,7 +60,7 @@ def refused(response: TestResponse) -> str:
 
 
 def foreseen(recipe: str) -> list[ForeseenStep]:
-    steps = plan(parse_recipe(recipe), {"domains": ["prose"], "windows": 4})
+    steps = plan(parse_recipe(recipe), EvaluationRequest().model_dump())
     return foresee(steps, source.inspect(TINY_LLAMA))
 
 

@@ -1,19 +1,28 @@
 import datetime as dt
+from typing import Any
 
 import pytest
 
 from core.errors import SourceInvalid
+from core.manifest import StoredFile
 from db.session import Database
 from tests.api.conftest import SOURCE, Caller, pointers, problem_of
 from tests.api.work import CHECKS, MODEL_FACTS, Workers
 
 JOB_FIELDS = [
     *("id", "object", "created_at", "started_at", "finished_at", "status", "source", "method", "recipe"),
-    *("parameters", "evaluation", "priority", "metadata", "labels", "retry_of"),
+    *("parameters", "evaluation", "gate", "verdict", "priority", "metadata", "labels", "retry_of"),
     *("max_runtime_seconds", "max_pending_seconds", "max_attempts", "wait_for_capacity", "publish_to", "published"),
     *("waits_for", "error", "steps", "result"),
 ]
 STEP_FIELDS = ["id", "kind", "status", "pool", "attempt", "reused", "progress", "started_at", "finished_at", "error"]
+GATE = {
+    "metric": "perplexity_ratio",
+    "domain": "code",
+    "max": 1.02,
+    "min": None,
+    "short": "code: perplexity_ratio <= 1.02",
+}
 KINDS = ["fetch", "convert", "quantize", "reference", "verify", "evaluate", "document"]
 
 
@@ -38,6 +47,7 @@ def test_a_submitted_job_is_queued_with_its_steps(caller: Caller) -> None:
 def test_everything_that_was_asked_for_is_kept(caller: Caller) -> None:
     asked = {
         "evaluation": {"domains": ["code"], "windows": 3},
+        "gate": [GATE],
         "metadata": {"ticket": "A-1", "wörter": "✓"},
         "labels": ["nightly", "a-b_c.d:e/f=g", "L" * 64],
         "priority": -7,
@@ -47,7 +57,7 @@ def test_everything_that_was_asked_for_is_kept(caller: Caller) -> None:
         "wait_for_capacity": True,
         "publish_to": "file:///published/model",
     }
-    job = caller.submit({"method": "gguf", "type": "Q8_0"}, **asked)
+    job = caller.submit({"method": "gguf", "type": "Q8_0"}, **{**asked, "gate": [GATE["short"]]})
     assert caller.submit(priority=5.0)["priority"] == 5
     assert {name: job[name] for name in asked} == asked
     assert job["recipe"] == "gguf:Q8_0"
@@ -78,6 +88,9 @@ def test_a_job_shows_what_its_steps_find_out(caller: Caller, database: Database)
         "calibration": None,
         "baseline": None,
         "perplexity": None,
+        "comparison": None,
+        "gate": None,
+        "looks": None,
         "verification": None,
         "seconds": None,
     }
@@ -95,6 +108,90 @@ def test_a_finished_job_has_its_whole_result(caller: Caller, database: Database)
     assert all(step["progress"] is None for step in job["steps"])
     job["result"]["runtimes"] = None  # a list leaves them out
     assert caller.get("/v1/jobs").get_json()["data"] == [job]
+
+
+@pytest.mark.parametrize(
+    ("condition", "stored"),
+    [
+        ("perplexity_ratio<=1.02", {"metric": "perplexity_ratio", "domain": None, "max": 1.02}),
+        (" code : agreement >= 0.95 ", {"metric": "agreement", "domain": "code", "min": 0.95}),
+        ({"metric": "kl_divergence", "domain": "prose", "max": 3}, {"metric": "kl_divergence", "max": 3}),
+        ({"metric": "kl_divergence_p99", "max": 0.5}, {"metric": "kl_divergence_p99", "max": 0.5}),
+    ],
+)
+def test_a_condition_has_a_short_and_a_long_form(caller: Caller, condition: Any, stored: dict[str, Any]) -> None:
+    job = caller.submit(gate=[condition])
+    assert stored.items() <= job["gate"][0].items()
+    assert caller.submit(gate=[job["gate"][0]["short"]])["gate"] == job["gate"]
+    assert job["verdict"] is None
+
+
+@pytest.mark.parametrize(
+    ("condition", "pointer", "says"),
+    [
+        ("perplexity_ratio <= 0", "/gate/0", "such as"),
+        ("perplexity_ratio >= 1", "/gate/0", "such as"),
+        ("agreement >= 1.5", "/gate/0", "such as"),
+        ("perplexity <= 1.02", "/gate/0", "such as"),
+        ("poetry: perplexity_ratio <= 1.02", "/gate/0/domain", "Name one of evaluation.domains"),
+        ({"metric": "agreement", "max": 1}, "/gate/0/min", "required"),
+        ({"metric": "agreement", "min": 1, "max": 1}, "/gate/0/max", "not permitted"),
+        ({"metric": "speed", "max": 1}, "/gate/0", "expected tags"),
+        (7, "/gate/0", "dictionary"),
+    ],
+)
+def test_a_wrong_condition_is_refused_by_its_place(caller: Caller, condition: Any, pointer: str, says: str) -> None:
+    response = caller.post("/v1/jobs", {"source": SOURCE, "recipe": "gguf", "gate": [condition]})
+    assert response.status_code == 422
+    assert pointer in pointers(response)
+    assert says in problem_of(response)["detail"]
+
+
+DECIDED: dict[str, Any] = {
+    "verdict": "blocked",
+    "looks": 3,
+    "gate": [
+        {
+            "metric": "perplexity_ratio",
+            "domain": "code",
+            "max": 1.02,
+            "min": None,
+            "measured": {"value": 1.03, "low": 1.01, "high": 1.05},
+            "decision": "undecided",
+        }
+    ],
+}
+
+
+def test_a_blocked_job_says_why_and_hands_out_what_says_so_alone(caller: Caller, database: Database) -> None:
+    job_id = caller.submit(gate=[GATE["short"]])["id"]
+    Workers(database).do_all([StoredFile("model.gguf", "a" * 64, 7)], decided=DECIDED)
+    job = caller.get(f"/v1/jobs/{job_id}").get_json()
+    assert (job["status"], job["verdict"], job["published"]) == ("succeeded", "blocked", False)
+    assert job["result"]["looks"] == 3
+    outcome = {"measured": DECIDED["gate"][0]["measured"], "decision": "undecided"}
+    assert job["result"]["gate"] == [{**GATE, **outcome}]
+    assert caller.get(f"/v1/jobs/{job_id}/artifacts").get_json()["data"] == []
+    passed = caller.submit()["id"]
+    Workers(database).do_all([StoredFile("model.gguf", "a" * 64, 7)], decided={"verdict": "passed"})
+    assert len(caller.get(f"/v1/jobs/{passed}/artifacts").get_json()["data"]) == 1
+
+
+def test_a_result_is_compared_with_full_precision(caller: Caller, database: Database) -> None:
+    job_id = caller.submit()["id"]
+    ratio = {"value": 1.03, "low": 1.02, "high": 1.04}
+    Workers(database).do_all(measures={"perplexity_ratio": ratio})
+    result = caller.get(f"/v1/jobs/{job_id}").get_json()["result"]
+    assert result["comparison"]["prose"] == {
+        "items": 2,
+        "tokens": 510,
+        "baseline_perplexity": 23.7,
+        "perplexity": 24.4,
+        "perplexity_ratio": ratio,
+        "kl_divergence": None,
+        "kl_divergence_p99": None,
+        "agreement": None,
+    }
 
 
 def test_lists_are_paged_newest_first(caller: Caller) -> None:
@@ -169,7 +266,7 @@ def test_a_job_that_is_publishing_is_not_cancelled_and_says_so(caller: Caller, d
         assert problem["code"] == "conflict"
         assert "begun to publish its result to file:///published/model" in problem["detail"]
         assert "it completes" in problem["detail"]
-    work.finish(taken)
+    work.finish(taken, {"published_to": "file:///published/model"})
     job = caller.get(f"/v1/jobs/{job_id}").get_json()
     assert (job["status"], job["published"]) == ("succeeded", True)
 

@@ -125,9 +125,12 @@ class Workers:
         *,
         files: Sequence[StoredFile] = (),
         perplexity: Mapping[str, float] | None = None,
+        measures: Mapping[str, Mapping[str, float | None]] | None = None,
     ) -> None:
         artifact = NewArtifact(ROLES[taken.kind], "gguf", "d" * 64, tuple(files)) if files else None
-        rows = [EvaluationRow(domain, value, 2, 510, [1.0, 2.0]) for domain, value in (perplexity or {}).items()]
+        rows = [
+            EvaluationRow(domain, value, 2, 510, [1.0, 2.0], measures) for domain, value in (perplexity or {}).items()
+        ]
 
         def commit(session: Session) -> None:
             artifacts.intend(session, taken.lease, {file.sha256: file.size_bytes for file in files})
@@ -138,12 +141,17 @@ class Workers:
     def do(self, kind: str, facts: Mapping[str, Any] | None = None, **left: Any) -> None:
         self.finish(self.start(kind), facts, **left)
 
-    def do_all(self, files: Sequence[StoredFile] = ()) -> None:
-        """Bring the one job that there is to its end."""
+    def do_all(
+        self,
+        files: Sequence[StoredFile] = (),
+        decided: Mapping[str, Any] | None = None,
+        measures: Mapping[str, Mapping[str, float | None]] | None = None,
+    ) -> None:
+        """Bring the one job that there is to its end: what its gate decided, and what was lost in each text."""
         self.do("fetch", MODEL_FACTS)
         self.do("convert")
         self.do("quantize", WRITTEN_FACTS, files=files)
         self.do("reference", perplexity={"prose": 23.7, "code": 7.5})
         self.do("verify", {"checks": CHECKS})
-        self.do("evaluate", perplexity={"prose": 24.4, "code": 7.7})
+        self.do("evaluate", decided, perplexity={"prose": 24.4, "code": 7.7}, measures=measures)
         self.do("document")

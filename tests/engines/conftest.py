@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import pytest
 from engines import calibration, convert, imatrix, methods, probe
 from engines.calibration import Calibration
 from engines.context import EngineContext, Measurement, Progress
+from engines.domains import TEXTS
+from engines.gguf_file import gguf_in
 from engines.llama_cpp import run_tool
 from engines.methods.base import Material
 from engines.probe import Answers
@@ -26,6 +28,7 @@ TINY = Path(__file__).parents[2] / "demo" / "tiny-llama-6m"
 MakeContext = Callable[..., EngineContext]
 Quantize = Callable[[str], Path]
 ToolPerplexity = Callable[[Path, str, int], float]
+ToolDivergence = Callable[[str, str, int], dict[str, float]]
 
 os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # as a worker sets it for its children
 
@@ -133,25 +136,44 @@ def quantized(converted: Path, make_context: MakeContext) -> Quantize:
 @pytest.fixture(scope="session")
 def tool_perplexity(tmp_path_factory: pytest.TempPathFactory) -> ToolPerplexity:
     """Return llama.cpp's own judgement of a model: a file, a text's domain and a number of windows."""
-    texts = Path(convert.__file__).parent / "texts"
     work = tmp_path_factory.mktemp("perplexity")
 
     def judge(model: Path, domain: str, windows: int) -> float:
-        lines: list[str] = []
-        # One thread: with all cores busy the tool's own logging thread often has not printed its last when it exits.
-        options = ["-c", "512", "-b", "512", "-t", "1", "--chunks", str(windows)]
-        for _ in range(5):
-            run_tool(
-                "llama-perplexity",
-                ["-m", model, "-f", texts / f"{domain}_eval.txt", *options],
-                cwd=work,
-                on_line=lines.append,
-            )
-            if found := re.search(r"Final estimate: PPL = ([\d.]+)", "".join(lines)):
-                return float(found[1])
-        pytest.fail("llama-perplexity ended five times without its estimate")
+        options = ["-f", TEXTS / f"{domain}_eval.txt", "--chunks", windows]
+        return float(run_perplexity(model, options, r"Final estimate: PPL = ([\d.]+)", work)[0])
 
     return judge
+
+
+@pytest.fixture(scope="session")
+def tool_divergence(quantized: Quantize, tmp_path_factory: pytest.TempPathFactory) -> ToolDivergence:
+    """Return what llama.cpp's own tool says of a GGUF recipe beside F16: a text's domain and a number of windows."""
+    work = tmp_path_factory.mktemp("divergence")
+
+    def judge(recipe: str, domain: str, windows: int) -> dict[str, float]:
+        base = work / f"{domain}.{windows}"
+        options = ["--chunks", windows, "--kl-divergence-base", base]
+        if not base.exists():
+            of_text = [*options, "-f", TEXTS / f"{domain}_eval.txt"]
+            run_perplexity(gguf_in(quantized("gguf:F16")), of_text, "Final estimate", work)
+        line = r"^([A-Z0-9][\w .%]+?): +(-?[\d.]+) *(?:±|$|%)"
+        found = run_perplexity(gguf_in(quantized(recipe)), [*options, "--kl-divergence"], line, work, last="Same top p")
+        return {name: float(value) for name, value in found}
+
+    return judge
+
+
+def run_perplexity(model: Path, options: Sequence[object], line: str, work: Path, last: str = "") -> list[Any]:
+    """Return all that a pattern finds in what llama-perplexity prints, which must hold ``last``, too."""
+    lines: list[str] = []
+    # One thread: with all cores busy the tool's own logging thread often has not printed its last when it exits.
+    known: list[str | Path] = ["-m", model, "-c", "512", "-b", "512", "-t", "1"]
+    for _ in range(5):
+        run_tool("llama-perplexity", [*known, *map(str, options)], cwd=work, on_line=lines.append)
+        said = "".join(lines)
+        if last in said and (found := re.findall(line, said, re.MULTILINE)):
+            return found
+    pytest.fail("llama-perplexity ended five times without its estimate")
 
 
 def edit_json(path: Path, **changes: Any) -> None:

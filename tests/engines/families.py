@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from engines import evaluation
+from engines.domains import TEXTS
 from tests.engines import conftest
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def train_sentencepiece(folder: Path, *, is_gemma: bool = False) -> None:
         "eos_piece": "<eos>",
     }
     sentencepiece.SentencePieceTrainer.train(
-        input=str(evaluation.TEXTS / "prose_eval.txt"),
+        input=str(TEXTS / "prose_eval.txt"),
         model_prefix=str(folder / "tokenizer"),
         vocab_size=TRAINED_PIECES,
         model_type="bpe",

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from engines import calibration, checkpoints, convert, evaluation, imatrix, source
 from engines.calibration import Calibration
 from engines.context import EngineContext
+from engines.domains import Item, read_items
 from engines.methods.base import Material
 from engines.recipe import Recipe, parse_recipe
-from engines.runtimes import Judged, open_runtime
+from engines.runtimes import Judged, Runtime, open_runtime
+from engines.tokenizer import load_tokenizer
 from tests.engines.conftest import MakeContext, linked
 
 if TYPE_CHECKING:
@@ -86,8 +88,20 @@ def perplexities(written: Judged, model: Path, tokenizer: Path, make_context: Ma
     """Return what the first 40 windows of each text cost."""
     context = make_context()
     with open_runtime(written, model, context) as runtime:
-        scores = evaluation.evaluate(runtime, tokenizer, ["prose", "code"], 40, context.report)
-    return {domain: score["perplexity"] for domain, score in scores.items()}
+        return score(runtime, tokenizer, {"prose": 40, "code": 40}, context)
+
+
+def score(runtime: Runtime, tokenizer: Path, windows: Mapping[str, int], context: EngineContext) -> dict[str, float]:
+    """Return what so many windows of each text cost a model."""
+    loaded = load_tokenizer(tokenizer)
+    items = {domain: read_items(loaded, domain, count) for domain, count in windows.items()}
+    scores = evaluation.score_reference(runtime, items, context, limit_bytes=0)
+    return {domain: evaluation.perplexity(of_domain) for domain, of_domain in scores.items()}
+
+
+def first_window(folder: Path, domain: str) -> Item:
+    """Return the first window of a text as the tokenizer in a folder cuts it."""
+    return read_items(load_tokenizer(folder), domain, 1)[0]
 
 
 def require_same_logits(
@@ -101,12 +115,12 @@ def require_same_logits(
     import numpy as np
     import torch
 
-    window = evaluation.read_windows(source, "code", 1)[0]
+    window = first_window(source, "code")
     with open_runtime(written, result, make_context()) as runtime:
         of_runtime = runtime.logits(window)
     model = with_weights(source, {f"{name}.weight": torch.from_numpy(weight) for name, weight in weights.items()})
     with torch.inference_mode():
-        logits = model(torch.tensor([window])).logits[0, 256:511].numpy()
+        logits = model(torch.tensor([window.ids])).logits[0, 256:511].numpy()
     np.testing.assert_allclose(of_runtime, logits, atol=2e-3)
 
 
@@ -126,7 +140,7 @@ def require_opens_in_transformers(result: Path, source: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    window = torch.tensor([evaluation.read_windows(source, "prose", 1)[0]])
+    window = torch.tensor([first_window(source, "prose").ids])
     given = []
     for folder in (result, source):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16, device_map="cpu")

@@ -73,7 +73,8 @@ def test_few_tokens_are_said(draw: Draw) -> None:
 
 
 def test_the_built_in_texts_do_not_overlap(tiny: Path, draw: Draw) -> None:
-    judged = {domain: evaluation.read_windows(tiny, domain, 1000) for domain in ("prose", "code")}
+    items = evaluation.read_all(tiny, ["prose", "code"], 1000)
+    judged = {domain: [item.ids for item in of_domain] for domain, of_domain in items.items()}
     facts, _ = draw("mixed", 512, 512, 0, judged=judged)
     assert facts["overlap"]["prose"] < 0.01
     assert facts["overlap"]["code"] < 0.01

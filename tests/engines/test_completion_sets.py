@@ -6,8 +6,8 @@ import pytest
 
 from bench import completions
 from core.dataset_kinds import DatasetKind
-from engines import evaluation
 from engines.datasets import Completion, look_at, read_items
+from engines.domains import TEXTS
 from engines.tokenizer import encode, load_tokenizer
 
 NAMES = ("code-completion", "summaries")
@@ -17,13 +17,13 @@ SUMMARY = "\n\nSummary:"
 
 
 def read(name: str) -> list[Completion]:
-    content = (evaluation.TEXTS / f"{name}_eval.jsonl").read_bytes()
+    content = (TEXTS / f"{name}_eval.jsonl").read_bytes()
     assert look_at([content], "jsonl") == (DatasetKind.COMPLETION, ITEMS)
     return [item for item in read_items([content], "jsonl") if isinstance(item, Completion)]
 
 
 def text(name: str) -> str:
-    return (evaluation.TEXTS / f"{name}_eval.txt").read_text(encoding="utf-8")
+    return (TEXTS / f"{name}_eval.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.errors import InvalidRequest
-from engines import evaluation, source
+from engines import source
 from engines.context import Measurement, Progress
 from engines.recipe import parse_recipe
 from engines.runtimes import open_runtime
@@ -185,7 +185,7 @@ def test_an_independent_reader_of_the_layout_gives_the_same_logits(
     import numpy as np
     import torch
 
-    window = evaluation.read_windows(two_layers, "code", 1)[0]
+    window = making.first_window(two_layers, "code")
     with open_runtime("compressed-tensors", results[short], make_context()) as runtime:
         of_runtime = runtime.logits(window)
     weights = compressed_layout.dequantize(results[short])

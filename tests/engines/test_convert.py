@@ -9,8 +9,9 @@ from typing import Any, get_args
 import pytest
 
 from core.errors import DoesNotFit, ModelUnsupported, SourceInvalid
-from engines import convert, evaluation, pretokenizer, source
+from engines import convert, pretokenizer, source
 from engines.context import Progress
+from engines.domains import TEXTS
 from engines.pretokenizer import NAMES_BY_PATTERNS, PreTokenizer
 from engines.runtimes import open_runtime
 from tests.engines import conftest
@@ -66,7 +67,7 @@ def _tokenizer_by(patterns: tuple[str, ...], **parts: Any) -> str:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=[AddedToken("<|endoftext|>", special=True), AddedToken("<|pad|>", special=True)],
     )
-    text = (evaluation.TEXTS / "code_eval.txt").read_text(encoding="utf-8")[:60_000]
+    text = (TEXTS / "code_eval.txt").read_text(encoding="utf-8")[:60_000]
     # Whatever a pattern keeps together is worth a token, so that another pattern gives other ids.
     tokenizer.train_from_iterator([text, *pretokenizer.PROOF_LINES * 40], trainer)
     return json.dumps(json.loads(tokenizer.to_str()) | parts)

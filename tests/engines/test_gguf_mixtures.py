@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from core.errors import DoesNotFit, InvalidRequest, ModelUnsupported
-from engines import evaluation, probe, source, verification
+from engines import probe, source, verification
 from engines.gguf_file import gguf_in, open_gguf, parts, read_gguf_facts, type_name
 from engines.gguf_plan import planned_types, quantizable, type_options
 from engines.gguf_types import asked_types, stored_as
@@ -240,7 +240,7 @@ def test_a_set_of_links_answers_as_the_whole(
     def perplexity(folder: Path) -> float:
         context = make_context()
         with open_runtime("gguf", folder, context) as runtime:
-            return evaluation.evaluate(runtime, tiny, ["prose"], 2, context.report)["prose"]["perplexity"]
+            return making.score(runtime, tiny, {"prose": 2}, context)["prose"]
 
     # As a store has them: the link's name says what a file is, and the file's own does not.
     blobs = tmp_path / "blobs"

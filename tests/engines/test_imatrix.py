@@ -214,12 +214,10 @@ Perplexity = Callable[[Path], float]
 
 @pytest.fixture
 def perplexity(tiny: Path, make_context: conftest.MakeContext) -> Perplexity:
-    from engines import evaluation
-
     def judge(folder: Path) -> float:
         context = dataclasses.replace(make_context(), threads=1)
         with open_runtime("gguf", folder, context) as runtime:
-            return evaluation.evaluate(runtime, tiny, ["prose"], 6, context.report)["prose"]["perplexity"]
+            return making.score(runtime, tiny, {"prose": 6}, context)["prose"]
 
     return judge
 

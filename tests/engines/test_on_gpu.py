@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engines import evaluation, methods, probe, source, verification
+from engines import methods, probe, source, verification
 from engines.context import EngineContext
 from engines.methods.base import registered
 from engines.recipe import parse_recipe, preset_recipe
@@ -48,8 +48,8 @@ def on_gpu(context: EngineContext) -> EngineContext:
 @pytest.fixture(scope="module")
 def full_precision(tiny: Path, make_context: conftest.MakeContext) -> tuple[probe.Answers, float]:
     with open_runtime("safetensors", tiny, on_gpu(make_context())) as runtime:
-        score = evaluation.evaluate(runtime, tiny, ["prose"], 10, lambda _: None)["prose"]
-        return probe.ask(runtime, tiny), score["perplexity"]
+        perplexity = making.score(runtime, tiny, {"prose": 10}, make_context())["prose"]
+        return probe.ask(runtime, tiny), perplexity
 
 
 @pytest.mark.parametrize("recipe", sorted(set(recipes())))
@@ -65,8 +65,8 @@ def test_what_is_made_on_a_gpu_is_verified_and_close_to_full_precision(
     checks = verification.verify(on_gpu(make_context()), subject, full_precision[0])
     assert not [check for check in checks if not check.passed]
     with open_runtime(written, context.output, on_gpu(make_context())) as runtime:
-        score = evaluation.evaluate(runtime, tiny, ["prose"], 10, lambda _: None)["prose"]
-    assert score["perplexity"] < full_precision[1] * (1 + LOSS_MAX)
+        perplexity = making.score(runtime, tiny, {"prose": 10}, make_context())["prose"]
+    assert perplexity < full_precision[1] * (1 + LOSS_MAX)
 
 
 PEAK = """

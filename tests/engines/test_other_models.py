@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from engines import convert, evaluation
+from engines import convert
 from engines.recipe import parse_recipe
 from engines.runtimes import open_runtime
-from tests.engines import conftest
+from tests.engines import conftest, making
 from tests.engines.families import train_sentencepiece
 
 SMALL = {
@@ -63,8 +63,8 @@ def test_a_model_of_another_shape_goes_all_the_way(
     assert sum(facts["tensor_types"].values()) >= 20
     (file,) = second.output.iterdir()
     with open_runtime("gguf", file, make_context()) as runtime:
-        ours = evaluation.evaluate(runtime, tmp_path, ["prose"], 2, lambda _: None)["prose"]["perplexity"]
+        ours = making.score(runtime, tmp_path, {"prose": 2}, make_context())["prose"]
     assert ours == pytest.approx(tool_perplexity(file, "prose", 2), rel=1e-3)
     with open_runtime("safetensors", tmp_path, make_context()) as runtime:
-        reference = evaluation.evaluate(runtime, tmp_path, ["prose"], 2, lambda _: None)["prose"]["perplexity"]
+        reference = making.score(runtime, tmp_path, {"prose": 2}, make_context())["prose"]
     assert ours == pytest.approx(reference, rel=0.1)

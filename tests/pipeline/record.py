@@ -39,6 +39,14 @@ CALIBRATED = {
     "overlap": {},
     "warnings": [],
 }
+MEASURES = {
+    "evaluate": {
+        "perplexity_ratio": {"value": 1.0304, "low": 1.0251, "high": 1.0359},
+        "kl_divergence": {"value": 0.0321, "low": 0.0302, "high": 0.0344},
+        "kl_divergence_p99": {"value": 0.41, "low": 0.38, "high": 0.46},
+        "agreement": {"value": 0.921, "low": 0.914, "high": 0.928},
+    }
+}
 WRITTEN = {"size_bytes": 4_012_640, "bits_per_weight": 5.04, "tensor_types": {"q6_K": 6, "f32": 13}}
 
 methods.load()
@@ -57,7 +65,10 @@ def documenting(
     """Return the step that documents a result of these files; ``changes`` are of the record, by kind of step."""
     planned = next(step for step in plan(parse_recipe(recipe), EVALUATION) if step.kind == "document")
     scores = {
-        kind: {domain: {"perplexity": value, "windows": 40, "tokens": 10_200} for domain, value in by_domain.items()}
+        kind: {
+            domain: {"perplexity": value, "windows": 40, "tokens": 10_200, "measures": MEASURES.get(kind)}
+            for domain, value in by_domain.items()
+        }
         for kind, by_domain in {"reference": {"prose": 23.686, "code": 7.5}, "evaluate": {"prose": 24.405}}.items()
     }
     record = {

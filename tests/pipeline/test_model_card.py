@@ -69,8 +69,25 @@ def test_the_licence_is_the_sources() -> None:
 
 def test_it_says_what_was_lost() -> None:
     text = card()
-    assert "| prose | 23.686 | 24.405 | +3.04 % | 40 |" in text
-    assert f"| code | 7.500 | {NOTHING} | {NOTHING} | {NOTHING} |" in text
+    measured = "+3.04 % [+2.51, +3.59] | 0.0321 [0.0302, 0.0344] | 92.1 % [91.4, 92.8] | 40"
+    assert f"| prose | 23.686 | 24.405 | {measured} |" in text
+    assert f"| code | 7.500 | {' | '.join([NOTHING] * 5)} |" in text
+    assert "gate" not in text
+
+
+def test_it_says_what_became_of_the_gate() -> None:
+    condition = {"metric": "perplexity_ratio", "domain": "prose", "max": 1.02, "min": None}
+    measured = {"value": 1.0304, "low": 1.0251, "high": 1.0359}
+    facts = {"verdict": "blocked", "gate": [{**condition, "measured": measured, "decision": "blocked"}]}
+    text = card(evaluate=done(facts))
+    assert "Its gate: **blocked**." in text
+    assert "| `prose: perplexity_ratio <= 1.02` | 1.0304 [1.0251, 1.0359] | blocked |" in text
+
+
+def test_it_says_what_was_lost_where_an_earlier_version_has_evaluated() -> None:
+    score = {"perplexity": 24.405, "windows": 40, "tokens": 10_200, "measures": None}
+    text = card(evaluate=done(scores={"prose": score}))
+    assert f"| prose | 23.686 | 24.405 | +3.04 % | {NOTHING} | {NOTHING} | 40 |" in text
     assert "4.0 MB in place of 12.3 MB, 5.04 bits per weight" in text
 
 

@@ -260,7 +260,7 @@ def test_a_page_follows_its_job(page: Page, database: Database, key: str) -> Non
     end_well(work, taken)
     expect(page.get_by_role("status")).to_contain_text("succeeded")
     expect(page.get_by_role("link", name="model-4bit.gguf")).to_be_visible()
-    expect(page.get_by_text("Verdict: passed.")).to_be_visible()
+    expect(page.get_by_text("Verification: passed.")).to_be_visible()
     expect(page.get_by_role("button", name="Retry")).to_be_visible()
     assert page.evaluate("window.sameDocument")
 

@@ -237,7 +237,13 @@ def test_a_finished_job_tells_what_was_lost_and_gives_its_files(
     DirectoryStore(tmp_path / "store").put(tmp_path / FILE.name, FILE.sha256)
     page = visitor.get(job)
     text = shown(page)
-    for said in ("succeeded", "12.3 MB 4.0 MB", "+3.04 %", "Verdict: passed. 3 of 3 checks", "layer 11, mlp.down_proj"):
+    for said in (
+        "succeeded",
+        "12.3 MB 4.0 MB",
+        "+3.04 %",
+        "Verification: passed. 3 of 3 checks",
+        "layer 11, mlp.down_proj",
+    ):
         assert said in text
     for note in parse_recipe(RECIPE).runtimes:
         assert f"{note.runtime} {note.version} {note.gpus}: {note.how}" in text
@@ -254,7 +260,7 @@ def test_a_rejected_result_is_said_and_not_offered(visitor: Visitor, database: D
     work = Workers(database)
     end_rejected(work, begin_quantizing(work))
     page = visitor.get(job)
-    assert "Verdict: rejected." in shown(page)
+    assert "Verification: rejected." in shown(page)
     assert "The source's chat template is lost." in shown(page)
     assert "What can serve it" not in shown(page)
     assert "/files/" not in page.text
@@ -273,7 +279,7 @@ def test_a_failed_job_says_why_and_can_be_retried(visitor: Visitor, database: Da
     text = shown(visitor.get(job))
     assert "Why it failed The child was killed by SIGKILL" in text
     assert "no such folder" in text
-    assert "Verdict: undecided." in text
+    assert "Verification: undecided." in text
     again = visitor.post(f"{job}/retry").headers["Location"]
     assert again != job
     assert f"retry of {job.rpartition('/')[2]}" in shown(visitor.get(again))

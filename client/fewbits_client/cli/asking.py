@@ -50,6 +50,13 @@ _ASKED = (
     click.option("--windows", type=click.IntRange(1, 10000), help="Windows of 512 tokens to score in each domain."),
     click.option("--domain", "domains", multiple=True, help="A text to judge by, such as prose; may be repeated."),
     click.option(
+        "--gate",
+        metavar="CONDITION",
+        multiple=True,
+        help="What the result must meet, such as 'perplexity_ratio <= 1.02' or 'code: agreement >= 0.95'; may be "
+        "repeated.",
+    ),
+    click.option(
         "--metadata", metavar="NAME=VALUE", multiple=True, callback=_pairs, help="A note on the job; may be repeated."
     ),
     click.option("--label", "labels", multiple=True, help="A tag to find the job by; may be repeated."),

@@ -13,6 +13,7 @@ class Exit(enum.IntEnum):
     OK = 0
     FAILED = 1
     USAGE = 2
+    BLOCKED = 3
     CANCELLED = 4
     REFUSED = 5
     UNREACHABLE = 6
@@ -26,6 +27,7 @@ Exit status:
   1    the job failed, a download could not be verified or written, or nothing was
        reproduced
   2    the command line is wrong
+  3    the job succeeded, but its gate has blocked the result
   4    the job was cancelled
   5    the server refused the request
   6    the server cannot be reached
@@ -47,8 +49,11 @@ def exit_for_error(error: FewbitsError | OSError) -> Exit:
 
 
 def exit_for_jobs(jobs: Iterable[Job]) -> Exit:
-    """Return the status for jobs that are over: a failure weighs more than a cancellation."""
+    """Return the status for jobs that are over: a failure weighs most, and a cancellation more than a gate."""
+    jobs = list(jobs)
     statuses = {job["status"] for job in jobs}
     if "failed" in statuses:
         return Exit.FAILED
-    return Exit.CANCELLED if "cancelled" in statuses else Exit.OK
+    if "cancelled" in statuses:
+        return Exit.CANCELLED
+    return Exit.BLOCKED if any(job.get("verdict") == "blocked" for job in jobs) else Exit.OK

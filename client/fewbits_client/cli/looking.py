@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -16,14 +16,16 @@ from fewbits_client.cli.wording import (
     NOTHING,
     baseline_perplexity,
     domains_of,
+    interval,
     number,
     one_line,
     perplexity,
     printable,
     size,
+    verdict,
 )
 from fewbits_client.client import Client
-from fewbits_client.objects import Calibration, Job, Result, Runtime, Step
+from fewbits_client.objects import Calibration, Comparison, Job, Result, Runtime, Step
 
 
 def results_table(output: Output, jobs: Sequence[Job], *, which: Sequence[str] = ()) -> None:
@@ -78,6 +80,18 @@ def show(client: Client, output: Output, job_id: str) -> Exit:
     if output.as_json:
         output.document(job)
         return Exit.OK
+    for name, value in _fields(job).items():
+        output.line(f"{name:<11} {one_line(str(value or NOTHING))}")
+    output.line("")
+    table(["step", "status", "attempt", "progress", "error"], [_step_row(step) for step in job["steps"]])
+    if job["result"]:
+        output.line("")
+        _show_result(job, job["result"])
+    return Exit.OK
+
+
+def _fields(job: Job) -> dict[str, Any]:
+    """Return what is said of a job before its steps."""
     fields: dict[str, Any] = {name: job[name] for name in ("id", "status", "recipe", "source")}
     fields |= {name.removesuffix("_at"): job[name] for name in ("created_at", "started_at", "finished_at")}
     fields["parameters"] = " ".join(f"{name}={json.dumps(value)}" for name, value in job["parameters"].items())
@@ -88,18 +102,15 @@ def show(client: Client, output: Output, job_id: str) -> Exit:
         fields["retry of"] = job["retry_of"]
     if job.get("publish_to"):
         fields["published" if job["published"] else "publish to"] = job["publish_to"]
+    if job.get("gate"):
+        fields["gate"] = "; ".join(condition["short"] for condition in job["gate"])
+    if job.get("verdict"):
+        fields["verdict"] = verdict(job)
     if job["error"]:
         fields["error"] = job["error"]["message"]
     if job.get("waits_for"):
         fields["waits"] = " ".join(job["waits_for"])
-    for name, value in fields.items():
-        output.line(f"{name:<11} {one_line(str(value or NOTHING))}")
-    output.line("")
-    table(["step", "status", "attempt", "progress", "error"], [_step_row(step) for step in job["steps"]])
-    if job["result"]:
-        output.line("")
-        _show_result(job, job["result"])
-    return Exit.OK
+    return fields
 
 
 def _step_row(step: Step) -> list[str]:
@@ -119,6 +130,13 @@ def _show_result(job: Job, result: Result) -> None:
         [job["recipe"], size(result.get("size_bytes")), bits, *(number(scores.get(d), 3) for d in domains)],
     ]
     table(["", "size", "bits/weight", *(f"perplexity {domain}" for domain in domains)], rows)
+    if comparison := result.get("comparison"):
+        click.echo("")
+        _show_comparison(comparison)
+    if gate := result.get("gate"):
+        click.echo("")
+        rows = [[one["short"], interval(one["measured"], 4), one["decision"]] for one in gate]
+        table(["gate", "measured", "decision"], rows)
     types = ", ".join(f"{count} {name}" for name, count in (result.get("tensor_types") or {}).items())
     if types:
         click.echo(f"tensors: {one_line(types)}")
@@ -132,6 +150,22 @@ def _show_result(job: Job, result: Result) -> None:
     if runtimes := result.get("runtimes"):
         click.echo("")
         _show_runtimes(runtimes)
+
+
+def _show_comparison(comparison: Mapping[str, Comparison]) -> None:
+    rows = [
+        [
+            domain,
+            interval(one["perplexity_ratio"], 4),
+            interval(one["kl_divergence"], 4),
+            interval(one["kl_divergence_p99"], 3),
+            interval(one["agreement"], 3),
+            f"{one['items']}, {one['tokens']} tokens",
+        ]
+        for domain, one in comparison.items()
+    ]
+    columns = ["perplexity ratio", "KL divergence", "99 of 100 below", "same token likeliest", "windows"]
+    table(["text, 95 % interval", *columns], rows)
 
 
 def _show_runtimes(runtimes: Sequence[Runtime]) -> None:

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Iterable, Sequence
 
-from fewbits_client.objects import STEP_OVER, Job, Result, Step
+from fewbits_client.objects import STEP_OVER, Estimate, Job, Result, Step
 
 _KEPT = {"\n", "\t"}
 NOTHING = "-"
@@ -45,6 +45,29 @@ def number(value: float | None, digits: int) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}"
 
 
+def interval(estimate: Estimate | None, digits: int) -> str:
+    """Return a figure with its interval in brackets, or a dash where it was not measured."""
+    if estimate is None:
+        return NOTHING
+    low, high = estimate["low"], estimate["high"]
+    ends = "" if low is None or high is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{estimate['value']:.{digits}f}{ends}"
+
+
+def verdict(job: Job) -> str:
+    """Return what became of a job's gate: of one that was blocked, what kept it, and by how much."""
+    result = job["result"]
+    looks = f" after {result['looks']} looks" if result and (result.get("looks") or 1) > 1 else ""
+    if job["verdict"] != "blocked" or result is None:
+        return f"{job['verdict']}{looks}"
+    missed = [
+        f"{one['short']} is {one['decision']} at {interval(one['measured'], 4)}"
+        for one in result["gate"] or []
+        if one["decision"] != "passed"
+    ]
+    return f"blocked{looks}, nothing was published: {'; '.join(missed)}"
+
+
 def perplexity(result: Result | None, domain: str) -> str:
     """Return a domain's perplexity with full precision's in brackets."""
     if result is None:
@@ -78,7 +101,8 @@ def outcome(job: Job) -> str:
     parts = [size(result["size_bytes"]), f"{number(result.get('bits_per_weight'), 2)} bits per weight"]
     if result.get("perplexity"):
         parts.append(f"perplexity {', '.join(measured)}")
-    return f"{job['status']}: {', '.join(parts)}"
+    decided = f"; {verdict(job)}" if job.get("verdict") else ""
+    return f"{job['status']}: {', '.join(parts)}{decided}"
 
 
 def completed(steps: Sequence[Step]) -> float:

@@ -1,0 +1,101 @@
+"""What a result has lost against full precision, on the same tokens of the same pieces of one text.
+
+Figures are those of llama.cpp's llama-perplexity with ``--kl-divergence``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from engines.intervals import CONFIDENCE, Estimate, block_length, draws, estimate
+from engines.scoring import ItemScore
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PERPLEXITY_RATIO = "perplexity_ratio"  # the result's perplexity by full precision's: 1 where nothing is lost
+KL_DIVERGENCE = "kl_divergence"  # the mean over all scored tokens, in nats
+KL_DIVERGENCE_P99 = "kl_divergence_p99"  # what 99 of 100 tokens stay below
+AGREEMENT = "agreement"  # the part of the tokens for which both find the same one likeliest
+METRICS = (PERPLEXITY_RATIO, KL_DIVERGENCE, KL_DIVERGENCE_P99, AGREEMENT)
+
+P99 = 0.99
+
+# From how often each piece is drawn, in an array of shape [draws, pieces], to the figure of each draw.
+Figure = Callable[["NDArray[np.float64]"], "NDArray[np.float64]"]
+
+
+def compare(
+    reference: Sequence[ItemScore], result: Sequence[ItemScore], *, in_order: bool, confidence: float = CONFIDENCE
+) -> Mapping[str, Estimate]:
+    """Return each metric with its interval.
+
+    Args:
+        reference: full precision's scores, of at least as many items.
+        result: the result's scores; those with a divergence come first, and metrics of it go by them alone.
+        in_order: whether each item follows on the one before it.
+        confidence: of the intervals.
+    """
+    paired = list(zip(reference, result, strict=False))
+    figures: dict[str, tuple[Figure, int]] = {
+        PERPLEXITY_RATIO: (_ratio(paired), len(paired)),
+        AGREEMENT: (_agreement(paired), len(paired)),
+    }
+    divergences = [item.kl for item in result if item.kl is not None]
+    if divergences:
+        figures[KL_DIVERGENCE] = _mean(divergences), len(divergences)
+        figures[KL_DIVERGENCE_P99] = _percentile(divergences), len(divergences)
+    return {metric: _estimate(*figures[metric], in_order, confidence) for metric in METRICS if metric in figures}
+
+
+def _estimate(figure: Figure, pieces: int, in_order: bool, confidence: float) -> Estimate:
+    import numpy as np
+
+    length = block_length(pieces, in_order=in_order)
+    drawn = np.concatenate([figure(counts) for counts in draws(pieces, length)])
+    value = figure(np.ones((1, pieces)))[0]
+    return estimate(float(value), drawn, pieces / length, confidence)
+
+
+def _ratio(paired: Sequence[tuple[ItemScore, ItemScore]]) -> Figure:
+    import numpy as np
+
+    lost = _mean([result.nll - reference.nll for reference, result in paired])
+    return lambda counts: np.exp(lost(counts))
+
+
+def _agreement(paired: Sequence[tuple[ItemScore, ItemScore]]) -> Figure:
+    return _mean([result.likeliest == reference.likeliest for reference, result in paired])
+
+
+def _mean(by_token: "Sequence[NDArray[np.float64] | NDArray[np.bool_]]") -> Figure:
+    """Return the mean over all tokens of the pieces that are drawn."""
+    import numpy as np
+
+    sums = np.array([values.sum(dtype=np.float64) for values in by_token])
+    lengths = np.array([len(values) for values in by_token], dtype=np.float64)
+
+    def figure(counts: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        drawn: NDArray[np.float64] = (counts @ sums) / (counts @ lengths)
+        return drawn
+
+    return figure
+
+
+def _percentile(by_token: "Sequence[NDArray[np.float64]]") -> Figure:
+    """Return the value that a part ``P99`` of all tokens of the pieces that are drawn stays at or below."""
+    import numpy as np
+
+    lengths = np.array([len(values) for values in by_token], dtype=np.float64)
+    values, pieces = np.concatenate(by_token), np.repeat(np.arange(len(by_token)), lengths.astype(int))
+    # The largest decide: few draws, if any, look further than at four times as many as lie above it.
+    largest = np.argsort(-values)[: max(1, round(4 * (1 - P99) * len(values)))]
+    values, pieces = values[largest], pieces[largest]
+
+    def figure(counts: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        above = np.cumsum(counts[:, pieces], axis=1)
+        reached = above > (1 - P99) * (counts @ lengths)[:, None]
+        found: NDArray[np.float64] = values[np.where(reached.any(axis=1), reached.argmax(axis=1), len(values) - 1)]
+        return found
+
+    return figure

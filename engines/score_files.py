@@ -1,0 +1,163 @@
+"""Scores as files: what full precision says of each item, and the scores of work that is half done.
+
+A folder holds ``scores.safetensors`` (for each domain the numbers of all its tokens, item after item) and, where they
+are kept, the log-probabilities of whole vocabularies in parts of some items each. Files are put in place whole, so that
+a link to an older one keeps what it had.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engines.scoring import ItemScore, log_probabilities
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SCORES_NAME = "scores.safetensors"
+PART_BYTES = 64 * 2**20  # about; held in memory while it is written or read
+BYTES_EACH = 2  # of a log-probability, in float16
+
+
+def write_scores(folder: Path, scores: Mapping[str, Sequence[ItemScore]]) -> None:
+    """Write the scores of each domain that has any, in place of those that are there."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for domain, items in scores.items():
+        if not items:
+            continue
+        arrays[f"{domain}/lengths"] = np.array([len(item.nll) for item in items], dtype=np.int32)
+        arrays[f"{domain}/nll"] = np.concatenate([item.nll for item in items])
+        arrays[f"{domain}/likeliest"] = np.concatenate([item.likeliest for item in items])
+        divergences = [item.kl for item in items if item.kl is not None]
+        if divergences:
+            arrays[f"{domain}/kl"] = np.concatenate(divergences)
+    hidden = folder / f".{SCORES_NAME}"
+    save_file(arrays, hidden)
+    hidden.replace(folder / SCORES_NAME)
+
+
+def read_scores(folder: Path) -> dict[str, list[ItemScore]]:
+    """Return the scores in a folder by domain; none where there is no such file."""
+    from safetensors.numpy import load_file
+
+    path = folder / SCORES_NAME
+    arrays = load_file(path) if path.exists() else {}
+    domains = [name.rpartition("/")[0] for name in arrays if name.endswith("/lengths")]
+    return {domain: list(_items(arrays, domain)) for domain in domains}
+
+
+def _items(arrays: "Mapping[str, NDArray[np.generic]]", domain: str) -> "list[ItemScore]":
+    """Return a domain's items; those with a divergence come first."""
+    import numpy as np
+
+    ends = np.cumsum(arrays[f"{domain}/lengths"])[:-1]
+    nll, likeliest = (np.split(arrays[f"{domain}/{name}"], ends) for name in ("nll", "likeliest"))
+    kl: list[NDArray[np.generic] | None] = [None] * len(nll)
+    if (known := arrays.get(f"{domain}/kl")) is not None:
+        pieces = np.split(known, ends[ends < len(known)])
+        kl[: len(pieces)] = pieces
+    return [ItemScore(*item) for item in zip(nll, likeliest, kl, strict=True)]  # type: ignore[arg-type]
+
+
+class LogProbabilityWriter:
+    """Keeps the log-probabilities of a domain's items, in their order, as long as they are no more than some bytes.
+
+    Args:
+        folder: where the parts go; those of items that were added before are there.
+        domain: whose they are.
+        limit_bytes: how much is kept.
+        done: lengths, in tokens, of the items that were added before.
+    """
+
+    def __init__(self, folder: Path, domain: str, limit_bytes: int, done: Sequence[int] = ()) -> None:
+        self._folder = folder
+        self._domain = domain
+        self._limit_bytes = limit_bytes
+        self._rows = sum(done)
+        self._waiting: list[NDArray[np.float16]] = []
+        self._resumes = bool(done)
+
+    def add(self, logits: "NDArray[np.float32]") -> None:
+        """Keep those that the next item's logits stand for, of shape ``[tokens, vocabulary]``."""
+        row_bytes = BYTES_EACH * logits.shape[1]
+        if (self._rows + len(logits)) * row_bytes > self._limit_bytes:
+            self._limit_bytes = 0  # what comes after would leave a gap
+            return
+        part = _part(self._rows, row_bytes)
+        if self._resumes:
+            self._waiting = [] if (begun := _load(self._folder, self._domain, part)) is None else [begun]
+            self._resumes = False
+        self._waiting.append(log_probabilities(logits))
+        self._rows += len(logits)
+        if _part(self._rows, row_bytes) > part:
+            self._write(part)
+            self._waiting = []
+
+    def flush(self) -> None:
+        """Write what has been added and fills no part."""
+        if self._waiting:
+            self._write(_part(self._rows, BYTES_EACH * self._waiting[0].shape[1]))
+
+    def _write(self, part: int) -> None:
+        import numpy as np
+
+        path = _path(self._folder, self._domain, part)
+        hidden = path.with_name(f".{path.name}")
+        np.save(hidden, np.concatenate(self._waiting))
+        hidden.replace(path)
+
+
+class Reference:
+    """What full precision says, as ``reference`` has left it in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.scores: Mapping[str, Sequence[ItemScore]] = read_scores(folder)
+        self._places = {domain: self._places_of(domain) for domain in self.scores}
+        self._loaded: tuple[str, int] | None = None
+        self._rows: NDArray[np.float16] | None = None
+
+    def log_probabilities(self, domain: str, index: int) -> "NDArray[np.float16] | None":
+        """Return those of one item, of shape ``[tokens, vocabulary]``; None where they were not kept."""
+        if not self._places[domain]:
+            return None
+        part, begin, end = self._places[domain][index]
+        if self._loaded != (domain, part):
+            self._loaded, self._rows = (domain, part), _load(self._folder, domain, part)
+        return None if self._rows is None or end > len(self._rows) else self._rows[begin:end]
+
+    def _places_of(self, domain: str) -> list[tuple[int, int, int]]:
+        """Return for each item its part, and between which rows of that it lies; nothing where none was kept."""
+        import numpy as np
+
+        first = _path(self._folder, domain, 0)
+        if not first.exists():
+            return []
+        row_bytes = BYTES_EACH * np.load(first, mmap_mode="r", allow_pickle=False).shape[1]
+        places, part, rows, part_begin = [], 0, 0, 0
+        for item in self.scores[domain]:
+            if _part(rows, row_bytes) > part:
+                part, part_begin = _part(rows, row_bytes), rows
+            places.append((part, rows - part_begin, rows - part_begin + len(item.nll)))
+            rows += len(item.nll)
+        return places
+
+
+def _part(rows_before: int, row_bytes: int) -> int:
+    """Return the part in which an item lies."""
+    return rows_before * row_bytes // PART_BYTES
+
+
+def _path(folder: Path, domain: str, part: int) -> Path:
+    return folder / f"log-probabilities.{domain}.{part:05}.npy"
+
+
+def _load(folder: Path, domain: str, part: int) -> "NDArray[np.float16] | None":
+    import numpy as np
+
+    path = _path(folder, domain, part)
+    return np.load(path, allow_pickle=False) if path.exists() else None

@@ -1,0 +1,165 @@
+"""Intervals hold the truth as often as they promise, and gates let through no more than they may."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engines.comparison import AGREEMENT, KL_DIVERGENCE, PERPLEXITY_RATIO, compare
+from engines.gates import LOOKS, Condition, Gate, expand
+from engines.intervals import BLOCKS_MIN, Estimate, block_length, draws, estimate
+from engines.scoring import ItemScore
+
+TOKENS = 20  # of each made-up item
+TRIALS = 1000
+
+
+def items(losses: NDArray[np.float64], divergence: NDArray[np.float64], agrees: NDArray[np.bool_]) -> list[ItemScore]:
+    return [
+        ItemScore(np.full(TOKENS, 3.0) + loss, same.astype(np.int32), kl)
+        for loss, kl, same in zip(losses, divergence, agrees, strict=True)
+    ]
+
+
+def full_precision(count: int) -> list[ItemScore]:
+    return [ItemScore(np.full(TOKENS, 3.0), np.ones(TOKENS, dtype=np.int32))] * count
+
+
+def a_model(generator: np.random.Generator, count: int) -> list[ItemScore]:
+    """Scores of a model that loses 0.02 nats a token, diverges by 0.05 and agrees in 0.95 of all tokens.
+
+    As real ones do: windows that follow each other are alike, some tokens lose much, and divergence is skewed.
+    """
+    noise = generator.normal(size=count + 1)
+    drift = 0.02 * (noise[1:] + 0.5 * noise[:-1])
+    losses = 0.02 + drift[:, None] + generator.standard_t(4, size=(count, TOKENS)) * 0.05
+    harder = np.exp(generator.normal(size=count) * 0.3 - 0.045)[:, None]
+    divergence = harder * generator.gamma(0.5, 0.1, size=(count, TOKENS))
+    return items(losses, divergence, generator.random((count, TOKENS)) < 0.95)
+
+
+def test_the_same_text_gives_the_same_interval() -> None:
+    first, second = (compare(full_precision(20), a_model(np.random.default_rng(3), 20), in_order=True) for _ in "ab")
+    assert first == second
+
+
+def test_a_draw_has_as_many_pieces_as_the_text() -> None:
+    for pieces, length in ((20, 3), (7, 1), (40, 3), (5, 2)):
+        drawn = np.concatenate([*draws(pieces, length)])
+        assert drawn.shape == (4000, pieces)
+        assert (drawn.sum(axis=1) == pieces).all()
+        assert drawn.mean(axis=0) == pytest.approx(np.ones(pieces), abs=0.1)
+
+
+def test_neighbours_are_drawn_together() -> None:
+    drawn = np.concatenate([*draws(30, 3)])
+    together = np.corrcoef(drawn[:, 10], drawn[:, 11])[0, 1]
+    apart = np.corrcoef(drawn[:, 10], drawn[:, 20])[0, 1]
+    assert together > 0.5 > apart
+
+
+def test_too_little_text_gives_no_interval() -> None:
+    few = compare(full_precision(4), a_model(np.random.default_rng(1), 4), in_order=False)
+    assert {(one.low, one.high) for one in few.values()} == {(None, None)}
+    enough = compare(full_precision(BLOCKS_MIN), a_model(np.random.default_rng(1), BLOCKS_MIN), in_order=False)
+    assert all(one.low is not None for one in enough.values())
+
+
+def test_few_blocks_give_a_wider_interval_than_the_percentiles() -> None:
+    drawn = np.random.default_rng(1).normal(size=4000)
+    few, many = estimate(0, drawn, 6), estimate(0, drawn, 1e6)
+    assert few.low is not None
+    assert many.low is not None
+    assert few.low < many.low
+    assert many.low == pytest.approx(np.quantile(drawn, 0.025), rel=1e-3)
+
+
+def test_blocks_grow_with_the_text() -> None:
+    assert [block_length(pieces, in_order=True) for pieces in (1, 8, 40, 1000)] == [1, 2, 3, 10]
+    assert block_length(1000, in_order=False) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("metric", "truth"), [(PERPLEXITY_RATIO, np.exp(0.02)), (KL_DIVERGENCE, 0.05), (AGREEMENT, 0.95)]
+)
+def test_intervals_hold_the_truth_about_as_often_as_they_say(metric: str, truth: float) -> None:
+    held = 0
+    for seed in range(400):
+        found = compare(full_precision(40), a_model(np.random.default_rng(seed), 40), in_order=True)[metric]
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= truth <= found.high
+    assert 0.92 <= held / 400 <= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "condition",
+    [
+        Condition(PERPLEXITY_RATIO, "prose", max=float(np.exp(0.02))),
+        Condition(KL_DIVERGENCE, "prose", max=0.05),
+        Condition(AGREEMENT, "prose", min=0.95),
+    ],
+    ids=lambda condition: condition.metric,
+)
+def test_a_result_just_at_the_limit_passes_in_at_most_one_of_twenty_trials(condition: Condition) -> None:
+    """With the true loss exactly at the limit, and all three looks."""
+    gate, passed = Gate((condition,), 20), 0
+    for seed in range(TRIALS):
+        model = a_model(np.random.default_rng(seed), gate.items_at(LOOKS))
+        for look in range(1, LOOKS + 1):
+            count = gate.items_at(look)
+            measured = compare(full_precision(count), model[:count], in_order=True, confidence=1 - 0.05 / LOOKS)
+            report = gate.judge({"prose": measured}, look, has_more=look < LOOKS)
+            if report.is_final:
+                break
+        passed += report.verdict == "passed"
+    assert passed <= 0.05 * TRIALS
+    assert passed > 0  # else nothing ever would
+
+
+def measured(low: float, high: float) -> dict[str, dict[str, Estimate]]:
+    return {"prose": {PERPLEXITY_RATIO: Estimate((low + high) / 2, low, high)}}
+
+
+@pytest.mark.parametrize(
+    ("found", "look", "decision", "verdict", "is_final"),
+    [
+        ((1.0, 1.02), 1, "passed", "passed", True),
+        ((1.021, 1.03), 1, "blocked", "blocked", True),
+        ((1.0, 1.03), 1, "undecided", "blocked", False),
+        ((1.0, 1.03), LOOKS, "undecided", "blocked", True),
+    ],
+)
+def test_a_gate_decides_on_the_interval(
+    found: tuple[float, float], look: int, decision: str, verdict: str, is_final: bool
+) -> None:
+    gate = Gate((Condition(PERPLEXITY_RATIO, "prose", max=1.02),), 10)
+    report = gate.judge(measured(*found), look, has_more=True)
+    assert (report.outcomes[0].decision, report.verdict, report.is_final) == (decision, verdict, is_final)
+
+
+def test_what_was_not_measured_is_not_passed() -> None:
+    gate = Gate((Condition(KL_DIVERGENCE, "prose", max=1.0), Condition(PERPLEXITY_RATIO, "prose", max=9.0)), 10)
+    report = gate.judge(measured(1.0, 1.1), 1, has_more=False)
+    assert [outcome.decision for outcome in report.outcomes] == ["undecided", "passed"]
+    assert report.verdict == "blocked"
+    assert report.is_final
+
+
+def test_one_blocked_condition_decides() -> None:
+    conditions = expand(
+        [{"metric": PERPLEXITY_RATIO, "max": 1.02}, {"metric": AGREEMENT, "domain": "code", "min": 0.9}],
+        ["prose", "code"],
+    )
+    assert [(one.metric, one.domain) for one in conditions] == [
+        (PERPLEXITY_RATIO, "prose"),
+        (PERPLEXITY_RATIO, "code"),
+        (AGREEMENT, "code"),
+    ]
+    both = {"prose": {PERPLEXITY_RATIO: Estimate(1.0, 1.0, 1.01)}, "code": {PERPLEXITY_RATIO: Estimate(1.1, 1.05, 1.2)}}
+    assert Gate(conditions[:2], 5).judge(both, 1, has_more=True).is_final
+
+
+def test_looks_double() -> None:
+    assert [Gate((), 40).items_at(look) for look in (1, 2, 3)] == [40, 80, 160]
