@@ -19,8 +19,7 @@ from core.settings import Settings
 from db import datasets, quotas
 from db.jobs import PlannedStep
 from engines import families
-from engines.calibration import is_own
-from engines.datasets import form_of
+from engines.datasets import form_of, is_own
 from engines.methods.base import CalibratedParams
 from engines.model_facts import ModelFacts
 from engines.recipe import Recipe, parse_recipe
@@ -74,7 +73,7 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest) -> Considere
     recipe = parse_recipe(wanted.recipe)
     source = check_source(wanted.source, settings.source_roots)
     publish_to = wanted.publish_to and check_destination(wanted.publish_to, settings.publish_roots)
-    steps = plan(recipe, _judging(wanted, settings), publish_to, _own_text(session, team_id, recipe))
+    steps = plan(recipe, _judging(session, team_id, wanted, settings), publish_to, _own_text(session, team_id, recipe))
     seen = look_at(source, settings.source_roots)
     model = None if seen is None else seen.facts
     foreseen = foresee(steps, model)
@@ -110,10 +109,25 @@ def _refusals(checks: Iterable[Callable[[], object]]) -> Iterator[RequestError]:
             yield error
 
 
-def _judging(wanted: JobRequest, settings: Settings) -> Mapping[str, Any]:
-    """Return how a result is judged, as the plan has to know it."""
-    gate = [condition.model_dump() for condition in wanted.gate]
-    return {**wanted.evaluation.model_dump(), "gate": gate, "reference_bytes_max": settings.reference_bytes_max}
+def _judging(session: Session, team_id: TeamId, wanted: JobRequest, settings: Settings) -> Mapping[str, Any]:
+    """Return how a result is judged, as the plan has to know it.
+
+    Raises:
+        InvalidRequest: a domain is no dataset of the team, or of a kind on which perplexity cannot be measured.
+    """
+    own = {
+        name: datasets.require_for_job(session, team_id, name, datasets.judged_on(index))
+        for index, name in enumerate(wanted.evaluation.domains)
+        if is_own(name)
+    }
+    return {
+        **wanted.evaluation.model_dump(),
+        "datasets": {
+            name: {"kind": one.kind, "sha256": one.sha256, "size_bytes": one.size_bytes} for name, one in own.items()
+        },
+        "gate": [condition.model_dump() for condition in wanted.gate],
+        "reference_bytes_max": settings.reference_bytes_max,
+    }
 
 
 def _check_gate(wanted: JobRequest) -> None:

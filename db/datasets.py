@@ -7,11 +7,11 @@ What an upload that never ended has left is forgotten later.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, delete, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core.dataset_kinds import FOR_CALIBRATION, DatasetKind, listed
+from core.dataset_kinds import FOR_CALIBRATION, FOR_PERPLEXITY, DatasetKind, listed
 from core.errors import Conflict, InvalidRequest, NotFound, StoreFailed
 from core.ids import DatasetId, TeamId, new_id
 from core.manifest import StoredFile
@@ -36,6 +36,11 @@ class Use:
     param: str
     what: str
     kinds: tuple[DatasetKind, ...]
+
+
+def judged_on(index: int) -> Use:
+    """Return what a dataset is for that is one of the domains of an evaluation."""
+    return Use(f"evaluation.domains.{index}", "what perplexity is measured on", FOR_PERPLEXITY)
 
 
 CALIBRATION = Use(f"recipe.{FIELD}", "a calibration text", FOR_CALIBRATION)
@@ -174,7 +179,8 @@ def remove(session: Session, team_id: TeamId, dataset_id: str) -> None:
 def needed_by(session: Session, team_id: TeamId, dataset_id: str) -> str | None:
     """Return a job that is not over and needs a dataset, None where there is none."""
     is_live = Job.status.in_(live(JobStatus))
-    needs_it = select(Job.id).where(Job.team_id == team_id, is_live, Job.recipe[FIELD].astext == dataset_id)
+    named = or_(Job.recipe[FIELD].astext == dataset_id, Job.evaluation["domains"].contains([dataset_id]))
+    needs_it = select(Job.id).where(Job.team_id == team_id, is_live, named)
     return session.scalar(needs_it.limit(1))
 
 

@@ -5,6 +5,7 @@ Refuses to know: tokenizers, and where the bytes are.
 
 import codecs
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict
@@ -13,6 +14,7 @@ from core.dataset_kinds import DatasetKind
 from core.errors import InvalidRequest
 
 TextFormat = Literal["text", "jsonl"]
+OWN_ID = "(?:dataset|text)_[0-9a-z]{26}"  # of a dataset of a team; earlier releases called them texts
 CHOICES_MIN, CHOICES_MAX = 2, 26  # an answer is given by a letter
 
 
@@ -57,6 +59,11 @@ class Seen(NamedTuple):
 
     kind: DatasetKind
     items: int
+
+
+def is_own(name: str) -> bool:
+    """Return whether the name of a text is the id of a team's own dataset."""
+    return re.fullmatch(OWN_ID, name) is not None
 
 
 def form_of(kind: DatasetKind) -> TextFormat:

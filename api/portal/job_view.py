@@ -19,7 +19,7 @@ from db import clock, datasets, events, jobs, logs, metrics, waiting
 from db.shown import ShownStep
 from db.states import AttemptOutcome, JobStatus, StepStatus, is_terminal
 from db.tables import LogChunk, Step
-from engines.calibration import is_own
+from engines.datasets import is_own
 
 LOG_BYTES = 2**16
 TROUBLE = {AttemptOutcome.FAILED, AttemptOutcome.LOST, AttemptOutcome.RELEASED}

@@ -1,4 +1,4 @@
-"""The choice of a calibration text: the built-in ones, and the team's datasets by their names."""
+"""The choice of texts, to calibrate by and to be judged on: built-in ones, and the team's datasets by their names."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,20 +6,32 @@ from dataclasses import replace
 
 from api.portal.fields import Field, Kind
 from api.portal.wording import size
+from core.dataset_kinds import FOR_CALIBRATION, FOR_PERPLEXITY
+from db.datasets import CALIBRATION
 from db.tables import Dataset
 from engines.calibration import BUILT_IN
+from engines.domains import domains
 
 DATASETS_MAX = 500  # in one list
+DOMAINS = "evaluation.domains"
 
 
-def choose_text(field: Field, own: Sequence[Dataset], *, has_more: bool) -> Field:
-    """Return the field in which a calibration text is chosen.
+def choose(field: Field, own: Sequence[Dataset], *, has_more: bool) -> Field:
+    """Return a field as one in which texts are chosen, where texts are named in it; else as it is.
 
     Args:
-        field: the field for its name or id.
+        field: any field of a request.
         own: the team's datasets, newest first.
         has_more: whether the team has older ones, too.
     """
+    if field.name == CALIBRATION.param:
+        return _choose_text(field, [one for one in own if one.kind in FOR_CALIBRATION], has_more=has_more)
+    if field.name == DOMAINS:
+        return _choose_domains(field, [one for one in own if one.kind in FOR_PERPLEXITY], has_more=has_more)
+    return replace(field, fields=tuple(choose(inner, own, has_more=has_more) for inner in field.fields))
+
+
+def _choose_text(field: Field, own: Sequence[Dataset], *, has_more: bool) -> Field:
     ids = tuple(dataset.id for dataset in own)
     return replace(
         field,
@@ -28,6 +40,16 @@ def choose_text(field: Field, own: Sequence[Dataset], *, has_more: bool) -> Fiel
         options=(*BUILT_IN, *ids),
         names=_names(own),
         groups=(("Built in", BUILT_IN), ("Of your team", ids)) if own else (),
+    )
+
+
+def _choose_domains(field: Field, own: Sequence[Dataset], *, has_more: bool) -> Field:
+    return replace(
+        field,
+        kind=Kind.CHOICES,
+        help=f"On what the result and full precision are compared. {_about(own, has_more=has_more)}",
+        options=(*domains(), *(dataset.id for dataset in own)),
+        names=_names(own),
     )
 
 

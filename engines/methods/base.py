@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from engines.calibration import BUILT_IN, OWN_ID, Calibration, is_own
+from engines.calibration import BUILT_IN, Calibration
 from engines.checkpoints import matrices
 from engines.context import EngineContext
+from engines.datasets import OWN_ID, is_own
 from engines.model_facts import ModelFacts
 from engines.source import ANYWHERE, inspect_snapshot, weight_tensors
 

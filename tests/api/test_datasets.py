@@ -387,3 +387,57 @@ def test_an_id_of_an_earlier_release_is_found(caller: Caller, database: Database
     job = caller.submit(recipe(old))
     assert job["parameters"]["calibration_text"] == old
     assert remove(caller, old).status_code == 409
+
+
+def judged_on(*domains: str, method: str = "gguf") -> dict[str, Any]:
+    return {"source": "file:///models/tiny", "recipe": method, "evaluation": {"domains": [*domains]}}
+
+
+def params_of(database: Database, kind: str) -> dict[str, Any]:
+    with database.transaction() as session:
+        found: dict[str, Any] = session.scalar(sql("SELECT params FROM steps WHERE kind = :kind"), {"kind": kind})
+    return found
+
+
+def test_a_job_is_judged_on_datasets_of_its_team(caller: Caller, database: Database) -> None:
+    line = json.dumps(COMPLETION).encode()
+    own = jsonl(caller, COMPLETION)
+    job = caller.post("/v1/jobs", judged_on("prose", own, method="gptq")).get_json()
+    assert job["evaluation"]["domains"] == ["prose", own]
+    about = {"kind": "completion", "sha256": hashlib.sha256(line).hexdigest(), "size_bytes": len(line)}
+    for kind in ("reference", "evaluate", "calibrate"):
+        params = params_of(database, kind)
+        assert (params["domains"], params["datasets"]) == (["prose", own], {own: about})
+    assert remove(caller, own).status_code == 409
+    caller.post(f"/v1/jobs/{job['id']}/cancel")
+    assert remove(caller, own).status_code == 200
+    assert pointers(caller.post(f"/v1/jobs/{job['id']}/retry")) == ["/evaluation/domains/1"]
+
+
+def test_a_plan_without_own_datasets_is_the_one_that_it_was(caller: Caller, database: Database) -> None:
+    """Or results of before would not be reused."""
+    caller.post("/v1/jobs", judged_on("prose"))
+    assert "datasets" not in params_of(database, "reference")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"question": "a", "choices": ["b", "c"], "answer": 1}, "is of kind multiple_choice; what perplexity"),
+        ({"prompt": "a", "reference": "b"}, "must be of kind text, documents, chat or completion"),
+    ],
+)
+def test_perplexity_is_not_measured_on_questions(caller: Caller, line: Mapping[str, Any], said: str) -> None:
+    answer = caller.post("/v1/plan", judged_on(jsonl(caller, line)))
+    assert answer.status_code == 422
+    assert pointers(answer) == ["/evaluation/domains/0"]
+    assert said in problem_of(answer)["detail"]
+
+
+def test_a_dataset_that_the_team_has_not_is_no_domain(caller: Caller, stranger: Caller) -> None:
+    for unknown in (uploaded(stranger), "dataset_" + "0" * 26, "text_" + "0" * 26):
+        answer = caller.post("/v1/jobs", judged_on(unknown))
+        assert (answer.status_code, pointers(answer)) == (422, ["/evaluation/domains/0"])
+        assert f"There is no dataset {unknown}" in problem_of(answer)["detail"]
+    answer = caller.post("/v1/jobs", judged_on("dataset_1"))
+    assert "or the id of a dataset of your team" in problem_of(answer)["errors"][0]["detail"]

@@ -256,3 +256,26 @@ def test_nothing_is_left_on_the_disk_of_the_api(
     uploaded(visitor, b"x" * 2**21)
     upload(visitor, b"\xff" * 2**21)
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_what_a_result_is_judged_on_is_chosen_by_name(visitor: Visitor, app: APIFlask) -> None:
+    work = uploaded(visitor, COMPLETION, "work.jsonl")
+    uploaded(visitor, b'{"prompt": "a", "reference": "b"}', "answers.jsonl")
+    page = visitor.get("/jobs/new?method=gguf")
+    boxes = dict(re.findall(r'name="evaluation.domains" value="([^"]*)"(?: checked)?> (.*?)</label>', page.text))
+    assert boxes[work] == f"work.jsonl, {len(COMPLETION)} B"
+    assert boxes["prose"] == "prose"
+    assert len([name for name in boxes if name.startswith("dataset_")]) == 1
+    job = visitor.submit(**{"evaluation.domains": ["code", work]})
+    bearer = {"Authorization": f"Bearer {visitor.key}"}
+    made = app.test_client().get(f"/v1{job}", headers=bearer).get_json()
+    assert made["evaluation"]["domains"] == ["code", work]
+    visitor.post(f"{job}/cancel")
+    visitor.post(f"/datasets/{work}/delete")
+    like = visitor.get(f"/jobs/new?like={job.rpartition('/')[2]}")
+    assert f'value="{work}" checked> {work}, which is not there' in like.text
+    refused = visitor.post(
+        "/jobs/new", **{"method": "gguf", "source": "file:///models/tiny", "evaluation.domains": work}
+    )
+    assert refused.status_code == 422
+    assert 'id="evaluation.domains-error"' in refused.text
