@@ -12,13 +12,14 @@ from sqlalchemy.orm import Session
 from api.quotas import default_quotas
 from api.requests import JobRequest
 from api.services import services
+from core.dataset_kinds import DatasetKind
 from core.errors import InvalidRequest, NoCapacity, RequestError
 from core.ids import TeamId
 from core.settings import Settings
-from db import quotas, texts
+from db import datasets, quotas
 from db.jobs import PlannedStep
 from engines import families
-from engines.calibration import is_own
+from engines.datasets import form_of, is_own
 from engines.methods.base import CalibratedParams
 from engines.model_facts import ModelFacts
 from engines.recipe import Recipe, parse_recipe
@@ -84,7 +85,7 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest, *, asks_for_
     publish_to = wanted.publish_to and check_destination(wanted.publish_to, settings.publish_roots)
     benchmark = None if wanted.benchmark is None else wanted.benchmark.model_dump()
     own_text = _own_text(session, team_id, recipe)
-    steps = plan(recipe, _judging(wanted, settings), publish_to, own_text, benchmark)
+    steps = plan(recipe, _judging(session, team_id, wanted, settings), publish_to, own_text, benchmark)
     seen = look_at(source, settings.source_roots)
     model = None if seen is None else seen.facts
     foreseen = foresee(steps, model)
@@ -126,10 +127,25 @@ def _refusals(*checks: Callable[[], object]) -> tuple[RequestError, ...]:
     return tuple(refusals)
 
 
-def _judging(wanted: JobRequest, settings: Settings) -> Mapping[str, Any]:
-    """Return how a result is judged, as the plan has to know it."""
-    gate = [condition.model_dump() for condition in wanted.gate]
-    return {**wanted.evaluation.model_dump(), "gate": gate, "reference_bytes_max": settings.reference_bytes_max}
+def _judging(session: Session, team_id: TeamId, wanted: JobRequest, settings: Settings) -> Mapping[str, Any]:
+    """Return how a result is judged, as the plan has to know it.
+
+    Raises:
+        InvalidRequest: a domain is no dataset of the team, or of a kind on which perplexity cannot be measured.
+    """
+    own = {
+        name: datasets.require_for_job(session, team_id, name, datasets.judged_on(index))
+        for index, name in enumerate(wanted.evaluation.domains)
+        if is_own(name)
+    }
+    return {
+        **wanted.evaluation.model_dump(),
+        "datasets": {
+            name: {"kind": one.kind, "sha256": one.sha256, "size_bytes": one.size_bytes} for name, one in own.items()
+        },
+        "gate": [condition.model_dump() for condition in wanted.gate],
+        "reference_bytes_max": settings.reference_bytes_max,
+    }
 
 
 def _check_gate(wanted: JobRequest) -> None:
@@ -157,16 +173,20 @@ def _check_capacity(beyond: Mapping[str, str], *, wait: bool) -> None:
 
 
 def _own_text(session: Session, team_id: TeamId, recipe: Recipe) -> Mapping[str, Any] | None:
-    """Return what the plan has to know of the team's own text, where the recipe names one.
+    """Return what the plan has to know of the dataset, where the recipe names one.
 
     Raises:
-        InvalidRequest: the team has none of that id.
+        InvalidRequest: the team has none of that id, or it is of a kind that no method looks at.
     """
     params = recipe.params
     if not isinstance(params, CalibratedParams) or not is_own(params.calibration_text):
         return None
-    text = texts.require_for_job(session, team_id, params.calibration_text)
-    return {"text_sha256": text.sha256, "text_format": text.format, "text_bytes": text.size_bytes}
+    dataset = datasets.require_for_job(session, team_id, params.calibration_text, datasets.CALIBRATION)
+    return {
+        "text_sha256": dataset.sha256,
+        "text_format": form_of(DatasetKind(dataset.kind)),
+        "text_bytes": dataset.size_bytes,
+    }
 
 
 def _check_attempts(wanted: int | None, limit: int) -> None:

@@ -8,7 +8,7 @@ from core.errors import InvalidRequest
 
 BODY_BYTES_MAX = 2**20
 # The only endpoints that take something else; they look at it themselves.
-FILE_ENDPOINTS = frozenset({"texts.upload_text", "portal.upload_text"})
+FILE_ENDPOINTS = frozenset({"datasets.upload_dataset", "portal.upload_dataset"})
 
 
 def install(app: Flask) -> None:

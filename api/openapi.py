@@ -24,7 +24,7 @@ _HEADERS = {
 
 # What is sent where it is no JSON, which APIFlask does not know of.
 _A_TEXT = {"schema": {"type": "string", "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}}
-_FILES = {"/v1/texts": {"content": {"text/plain": _A_TEXT, "application/jsonl": _A_TEXT}}}
+_FILES = {"/v1/datasets": {"content": {"text/plain": _A_TEXT, "application/jsonl": _A_TEXT}}}
 
 
 def problems(*statuses: int) -> dict[int, Any]:

@@ -63,11 +63,11 @@ class ArtifactPage(BaseModel):
     has_more: bool
 
 
-class TextPage(BaseModel):
-    """Texts, newest first."""
+class DatasetPage(BaseModel):
+    """Datasets, newest first."""
 
     object: Literal["list"] = "list"
-    data: list[responses.Text]
+    data: list[responses.Dataset]
     has_more: bool
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from api import responses, speed
+from core.dataset_kinds import DatasetKind
 from core.errors import RequestError
 from db.quotas import Share
 from db.shown import ShownJob, ShownStep
 from db.states import AttemptOutcome, StepStatus
-from db.tables import Artifact, Attempt, Event, LogChunk, Metric, Step, Text
+from db.tables import Artifact, Attempt, Dataset, Event, LogChunk, Metric, Step
 from engines import serving
 from engines.comparison import METRICS
 from engines.gates import Condition
@@ -161,16 +162,16 @@ def artifact_object(artifact: Artifact) -> responses.Artifact:
     )
 
 
-def text_object(text: Text) -> responses.Text:
-    """Return a team's own text."""
-    return responses.Text(
-        id=text.id,
-        created_at=text.created_at,
-        name=text.name,
-        format="jsonl" if text.format == "jsonl" else "text",
-        sha256=text.sha256,
-        size_bytes=text.size_bytes,
-        documents=text.document_count,
+def dataset_object(dataset: Dataset) -> responses.Dataset:
+    """Return a dataset."""
+    return responses.Dataset(
+        id=dataset.id,
+        created_at=dataset.created_at,
+        name=dataset.name,
+        kind=DatasetKind(dataset.kind),
+        sha256=dataset.sha256,
+        size_bytes=dataset.size_bytes,
+        documents=dataset.document_count,
     )
 
 

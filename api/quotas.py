@@ -12,5 +12,5 @@ def default_quotas(settings: Settings) -> Mapping[Quota, int | None]:
         Quota.QUEUED_JOBS: settings.team_queued_jobs_max,
         Quota.RUNNING_CPU: settings.team_running_max,
         Quota.RUNNING_GPU: settings.team_running_max,
-        Quota.TEXTS: settings.team_texts_max,
+        Quota.DATASETS: settings.team_datasets_max,
     }

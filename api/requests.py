@@ -17,12 +17,15 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from api.gating import Condition
+from core.dataset_kinds import DatasetKind
 from core.errors import InvalidRequest
 from core.settings import YEAR_SECONDS
 from db.states import JobStatus
 from engines import benchmark
+from engines.datasets import OWN_ID, is_own
 from engines.domains import domains
 
+DOMAINS_MAX = 16
 INT4_MAX = 2**31 - 1  # event numbers are Postgres integers
 INT8_MAX = 2**63 - 1  # log chunks are counted over all jobs
 # A string of structured fields (RFC 9651), as the draft has it, or the bare text that most clients send.
@@ -62,12 +65,21 @@ def _text_or_object(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
 
 def _known_domain(name: str) -> str:
     known = domains()
-    if name not in known:
-        raise PydanticCustomError("domain", "Input should be one of {known}", {"known": ", ".join(known)})
+    if name not in known and not is_own(name):
+        raise PydanticCustomError(
+            "domain",
+            "Input should be one of {known}, or the id of a dataset of your team, which POST /v1/datasets gives, and "
+            "'fewbits datasets upload FILE'",
+            {"known": ", ".join(known)},
+        )
     return name
 
 
-Domain = Annotated[str, AfterValidator(_known_domain), Field(json_schema_extra={"enum": domains()})]
+Domain = Annotated[
+    str,
+    AfterValidator(_known_domain),
+    Field(json_schema_extra={"pattern": f"^(?:{'|'.join(domains())}|{OWN_ID})$"}),
+]
 
 
 def _without_repetition(names: list[Any]) -> list[Any]:
@@ -108,8 +120,9 @@ class Query(BaseModel):
 class EvaluationRequest(Body):
     """On what text the result is judged, beside full precision."""
 
-    domains: Annotated[list[Domain], Field(min_length=1), *Distinct] = Field(
-        default=["prose", "code"], description="Texts on which the result and full precision are compared"
+    domains: Annotated[list[Domain], Field(min_length=1, max_length=DOMAINS_MAX), *Distinct] = Field(
+        default=["prose", "code"],
+        description=f"On what result and full precision are compared: {', '.join(domains())}, or the team's datasets",
     )
     windows: Annotated[int, Field(ge=1, le=10_000), Whole] = Field(
         default=40, description="Windows of 512 tokens of each domain's text"
@@ -244,18 +257,19 @@ class JobQuery(Query):
 
 
 class UploadQuery(Query):
-    """What is said of a text that is uploaded."""
+    """What is said of a dataset that is uploaded."""
 
     name: Annotated[str, StringConstraints(max_length=255, pattern=NO_NUL)] = Field(
         default="", description="For people, such as its file's name"
     )
 
 
-class TextQuery(Query):
-    """Which texts a page holds."""
+class DatasetQuery(Query):
+    """Which datasets a page holds."""
 
     limit: Limit = 50
-    after: Id | None = Field(default=None, description="The last text seen so far")
+    after: Id | None = Field(default=None, description="The last dataset seen so far")
+    kind: DatasetKind | None = None
 
 
 class EventQuery(Query):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from api.speed import Benchmark, BenchmarkWanted, ServingMemory
+from core.dataset_kinds import DatasetKind
 from db.states import AttemptOutcome, JobStatus, StepStatus
 from db.states import Quota as QuotaName
 
@@ -283,24 +284,24 @@ class Artifact(BaseModel):
     files: list[ArtifactFile]
 
 
-class Text(BaseModel):
-    """A text that the team has uploaded for calibration."""
+class Dataset(BaseModel):
+    """A dataset that the team has uploaded."""
 
     id: str
-    object: Literal["text"] = "text"
+    object: Literal["dataset"] = "dataset"
     created_at: dt.datetime
     name: str
-    format: Literal["text", "jsonl"]
-    sha256: str
+    kind: DatasetKind
+    sha256: str = Field(description="Of its bytes: what is judged on a dataset is judged on these")
     size_bytes: int
-    documents: int
+    documents: int = Field(description="Items: lines that are not blank; 1 for plain text")
 
 
-class DeletedText(BaseModel):
-    """A text that is not there any more."""
+class DeletedDataset(BaseModel):
+    """A dataset that is not there any more."""
 
     id: str
-    object: Literal["text"] = "text"
+    object: Literal["dataset"] = "dataset"
     deleted: Literal[True] = True
 
 

@@ -10,8 +10,8 @@ JobId = NewType("JobId", str)
 ExecutionId = NewType("ExecutionId", str)
 ArtifactId = NewType("ArtifactId", str)
 WorkerId = NewType("WorkerId", str)
-TextId = NewType("TextId", str)
 SweepId = NewType("SweepId", str)
+DatasetId = NewType("DatasetId", str)
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
 _TIME_BITS, _RANDOM_BITS = 48, 80

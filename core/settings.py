@@ -125,8 +125,8 @@ class Settings(BaseSettings):
         le=YEAR_SECONDS,
         description="How long a job may wait that does not say so itself; by default for ever",
     )
-    text_bytes_max: int = Field(
-        default=16 * 2**20, ge=1, le=2**30, description="How large a text may be that a team uploads"
+    dataset_bytes_max: int = Field(
+        default=16 * 2**20, ge=1, le=2**30, description="How large a dataset may be that a team uploads"
     )
     reference_bytes_max: int = Field(
         default=8 * 2**30,
@@ -141,8 +141,8 @@ class Settings(BaseSettings):
         ge=0,
         description="Executions of a team that may run at once in a pool, unless it has a quota; by default any number",
     )
-    team_texts_max: int | None = Field(
-        default=100, ge=0, description="Texts that a team may keep, unless the team has a quota of its own"
+    team_datasets_max: int | None = Field(
+        default=100, ge=0, description="Datasets that a team may keep, unless the team has a quota of its own"
     )
     scratch_free_bytes_min: int = Field(
         default=10**9, ge=0, description="With less free on its scratch disk a worker claims nothing, and says so"

@@ -12,7 +12,7 @@ from core.manifest import StoredFile
 from core.steps import EvaluationRow
 from db import clock
 from db.states import ExecutionStatus
-from db.tables import Artifact, ArtifactFile, Blob, BlobIntent, CheckpointFile, Evaluation, Execution, Text
+from db.tables import Artifact, ArtifactFile, Blob, BlobIntent, CheckpointFile, Dataset, Evaluation, Execution
 from db.tokens import Lease, require
 
 
@@ -59,8 +59,8 @@ def hold(session: Session, sha256s: Sequence[str]) -> Sequence[str]:
 
 
 def unpin(session: Session, sha256: str) -> None:
-    """Let a blob that the caller holds be collected, unless an artifact or a text has it still."""
-    has_it = or_(exists().where(ArtifactFile.sha256 == sha256), exists().where(Text.sha256 == sha256))
+    """Let a blob that the caller holds be collected, unless an artifact or a dataset has it still."""
+    has_it = or_(exists().where(ArtifactFile.sha256 == sha256), exists().where(Dataset.sha256 == sha256))
     session.execute(update(Blob).where(Blob.sha256 == sha256, ~has_it).values(in_artifact=False))
 
 
@@ -169,7 +169,7 @@ def reject(session: Session, artifact_id: str) -> None:
 
 
 def lock_garbage(session: Session, grace_seconds: float) -> str | None:
-    """Lock one blob that is older than the grace and that no artifact, text or live intent pins, and return it."""
+    """Lock one blob that is older than the grace and that no artifact, dataset or live intent pins, and return it."""
     garbage = _garbage(grace_seconds)
     locked = select(Blob.sha256).where(garbage).order_by(Blob.created_at).limit(1).with_for_update(skip_locked=True)
     sha256 = session.scalar(locked)
@@ -188,6 +188,6 @@ def _garbage(grace_seconds: float) -> ColumnElement[bool]:
     kept = exists().where(CheckpointFile.sha256 == Blob.sha256)
     live = (Execution.id == BlobIntent.execution_id) & (Execution.token == BlobIntent.token)
     intended = exists().where(BlobIntent.sha256 == Blob.sha256, live, Execution.status == ExecutionStatus.RUNNING.value)
-    of_team = exists().where(Text.sha256 == Blob.sha256)
+    of_team = exists().where(Dataset.sha256 == Blob.sha256)
     old = Blob.created_at < clock.ago(grace_seconds)
     return and_(~Blob.in_artifact, ~used, ~kept, ~intended, ~of_team, old)

@@ -1,4 +1,4 @@
-"""How much a team may have at once: jobs that wait, executions that run, texts it keeps. Limits of its own go first."""
+"""How much a team may have at once: jobs that wait, executions that run, datasets. Limits of its own go first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 
 from core.errors import QuotaExceeded
 from core.ids import TeamId
-from db import artifacts, locks, texts
+from db import artifacts, datasets, locks
+from db.datasets import NewDataset
 from db.locks import Purpose
 from db.states import ExecutionStatus, Quota
-from db.tables import Execution, TeamQuota, Text
-from db.texts import NewText
+from db.tables import Dataset, Execution, TeamQuota
 
 RUNNING: Mapping[str, Quota] = {"cpu": Quota.RUNNING_CPU, "gpu": Quota.RUNNING_GPU}
 CLOSE = 500  # more than Postgres answers at once: further from its limit than this a team's requests need no turns
@@ -31,7 +31,7 @@ class Share:
 def shares(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None]) -> list[Share]:
     """Return every limit of a team."""
     limits = _limits(session, team_id, defaults)
-    used = {Quota.QUEUED_JOBS: _queued(session, team_id, defaults).used, Quota.TEXTS: _texts(session, team_id)}
+    used = {Quota.QUEUED_JOBS: _queued(session, team_id, defaults).used, Quota.DATASETS: _datasets(session, team_id)}
     running = select(Execution.pool, func.count()).where(
         Execution.team_id == team_id, Execution.status == ExecutionStatus.RUNNING.value
     )
@@ -40,9 +40,9 @@ def shares(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | Non
     return [Share(quota, used[quota], limits[quota]) for quota in Quota]
 
 
-def texts_share(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None]) -> Share:
-    """Return a team's limit on its texts."""
-    return Share(Quota.TEXTS, _texts(session, team_id), _limits(session, team_id, defaults)[Quota.TEXTS])
+def datasets_share(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None]) -> Share:
+    """Return a team's limit on its datasets."""
+    return Share(Quota.DATASETS, _datasets(session, team_id), _limits(session, team_id, defaults)[Quota.DATASETS])
 
 
 def require_place(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None], job_count: int = 1) -> None:
@@ -64,26 +64,26 @@ def require_place(session: Session, team_id: TeamId, defaults: Mapping[Quota, in
         )
 
 
-def require_place_for_text(
-    session: Session, team_id: TeamId, new: NewText, defaults: Mapping[Quota, int | None]
+def require_place_for_dataset(
+    session: Session, team_id: TeamId, new: NewDataset, defaults: Mapping[Quota, int | None]
 ) -> None:
-    """Return if a team may announce a text: its announcements take turns to the transaction's end.
+    """Return if a team may announce a dataset: its announcements take turns to the transaction's end.
 
     One that it has announced before needs no further place.
 
     Raises:
         QuotaExceeded: it has as many as it may.
     """
-    maximum = _limits(session, team_id, defaults)[Quota.TEXTS]
+    maximum = _limits(session, team_id, defaults)[Quota.DATASETS]
     if maximum is None:
         return
     artifacts.expect(session, new.sha256, new.size_bytes)  # what may wait for a collection does so before its turn
-    locks.wait_for(session, Purpose.QUOTA, f"{team_id} {Quota.TEXTS}")
-    if not texts.is_announced(session, team_id, new) and (used := _texts(session, team_id)) >= maximum:
+    locks.wait_for(session, Purpose.QUOTA, f"{team_id} {Quota.DATASETS}")
+    if not datasets.is_announced(session, team_id, new) and (used := _datasets(session, team_id)) >= maximum:
         raise QuotaExceeded(
-            f"Your team has {used} texts, uploads that are under way included, and may have {maximum}. Delete some "
-            "that no job needs, by 'fewbits texts delete TEXT', DELETE /v1/texts/TEXT, or on the portal's page Texts. "
-            "GET /v1/quotas shows the limits; your operator can change them."
+            f"Your team has {used} datasets, uploads that are under way included, and may have {maximum}. Delete some "
+            "that no job needs, by 'fewbits datasets delete DATASET', DELETE /v1/datasets/DATASET, or on the portal's "
+            "page Datasets. GET /v1/quotas shows the limits; your operator can change them."
         )
 
 
@@ -131,9 +131,9 @@ def _limits(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | No
     return limits | {Quota(name): maximum for name, maximum in own}
 
 
-def _texts(session: Session, team_id: TeamId) -> int:
-    """Return how many texts a team has, or is about to have: what is announced has its place already."""
-    return session.scalars(select(func.count()).select_from(Text).where(Text.team_id == team_id)).one()
+def _datasets(session: Session, team_id: TeamId) -> int:
+    """Return how many datasets a team has, or is about to have: what is announced has its place already."""
+    return session.scalars(select(func.count()).select_from(Dataset).where(Dataset.team_id == team_id)).one()
 
 
 def _queued(session: Session, team_id: TeamId, defaults: Mapping[Quota, int | None]) -> Row[int, int | None]:

@@ -56,7 +56,7 @@ class Quota(enum.StrEnum):
     QUEUED_JOBS = "queued_jobs"  # jobs of which no step has started
     RUNNING_CPU = "running_cpu"  # executions of the cpu pool at once
     RUNNING_GPU = "running_gpu"
-    TEXTS = "texts"  # of its own, for calibration
+    DATASETS = "datasets"  # of its own
 
 
 Status = JobStatus | StepStatus | ExecutionStatus

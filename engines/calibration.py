@@ -7,15 +7,14 @@ ones, and padding would count as text.
 import functools
 import hashlib
 import random
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from core.errors import ModelUnsupported
-from engines.documents import Document, TextFormat, contents, read_documents
-from engines.tokenizer import encode, encode_conversation, leading_bos, load_tokenizer
+from engines.datasets import Document, TextFormat, contents, read_documents
+from engines.tokenizer import PIECE_CHARACTERS, encode, encode_conversation, leading_bos, load_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 TEXTS = Path(__file__).parent / "texts"
 _FILES = {"mixed": ("prose", "code"), "prose": ("prose",), "code": ("code",)}
 BUILT_IN = tuple(_FILES)
-OWN_ID = "text_[0-9a-z]{26}"  # of a text that a team has uploaded
 
 IDS_NAME = "samples.safetensors"
 TEXT_NAME = "samples.txt"
@@ -33,7 +31,6 @@ FEWEST = 0.1  # of the samples that were asked for
 UNKNOWN_MANY, UNKNOWN_MAX = 0.001, 0.1  # of all tokens
 REPEATED_MAX = 0.9  # of all tokens are one: half of deeply indented code may be blanks, where each is a token
 PIECE_BYTES = 2**20
-PIECE_CHARACTERS = 2**20  # no built-in text is as long, so that those are tokenized whole
 TOKENS_FEW = 16_384  # in all; papers use 128 samples of 2048
 NGRAM = 13  # tokens, as GPT-3's authors looked for text that was in training and test (Brown et al., 2020)
 OVERLAP_MUCH, OVERLAP_MAX = 0.01, 0.5  # of the text that is judged on
@@ -99,11 +96,6 @@ class CalibrationFacts(TypedDict):
     unknown_share: float
     overlap: dict[str, float]
     warnings: list[str]
-
-
-def is_own(text: str) -> bool:
-    """Return whether the name of a text is the id of a team's own."""
-    return re.fullmatch(OWN_ID, text) is not None
 
 
 @functools.cache
@@ -227,7 +219,7 @@ def _encode(tokenizer: Any, document: Document) -> "NDArray[np.int32]":
     import numpy as np
 
     if not isinstance(document, str) and tokenizer.chat_template is not None:
-        return np.array(encode_conversation(tokenizer, document), dtype=np.int32)
+        return np.array(encode_conversation(tokenizer, document, PARAM), dtype=np.int32)
     text = "\n\n".join(contents(document))
     return np.concatenate([np.array(encode(tokenizer, piece), dtype=np.int32) for piece in _pieces(text)])
 
@@ -283,7 +275,7 @@ def _overlap(rows: "NDArray[np.int32]", windows: Sequence[Sequence[int]]) -> flo
     import numpy as np
 
     seen = np.unique(_runs(rows))
-    judged = _runs(np.array(windows, dtype=np.int32))
+    judged = np.concatenate([_runs(np.array([ids], dtype=np.int32)) for ids in windows])
     return float(np.isin(judged, seen).mean()) if judged.size else 0.0
 
 

@@ -32,10 +32,12 @@ class Item:
     Attributes:
         ids: its tokens.
         first: index of the first that is scored; all after it are, too.
+        follows: whether it stands beside the others in one text, as windows do, so that they are alike.
     """
 
     ids: Sequence[int]
     first: int
+    follows: bool = False
 
     @property
     def targets(self) -> Sequence[int]:
@@ -93,7 +95,12 @@ def cut_windows(tokenizer: Any, text: str, count: int) -> list[Item]:
         ModelUnsupported: the tokenizer makes less than one window of it.
     """
     bos = leading_bos(tokenizer)
-    ids = [*([] if bos is None else [bos]), *encode(tokenizer, text)]
+    return windows_of(encode(tokenizer, text), bos, count)
+
+
+def windows_of(text_ids: Sequence[int], bos: int | None, count: int) -> list[Item]:
+    """Return the first windows of a text of which the ids are known; see ``cut_windows``."""
+    ids = [*([] if bos is None else [bos]), *text_ids]
     found = min(count, len(ids) // WINDOW_TOKENS)
     if found == 0:
         raise ModelUnsupported(
@@ -103,7 +110,7 @@ def cut_windows(tokenizer: Any, text: str, count: int) -> list[Item]:
     if bos is not None:
         for window in cut:
             window[0] = bos
-    return [Item(window, CONTEXT_TOKENS) for window in cut]
+    return [Item(window, CONTEXT_TOKENS, follows=True) for window in cut]
 
 
 def completion(tokenizer: Any, prompt: str, answer: str) -> Item:
@@ -117,11 +124,27 @@ def completion(tokenizer: Any, prompt: str, answer: str) -> Item:
     """
     bos = leading_bos(tokenizer)
     begin = [] if bos is None else [bos]
-    alone, whole = encode(tokenizer, prompt), encode(tokenizer, prompt + answer)
+    item = answered(begin, encode(tokenizer, prompt), encode(tokenizer, prompt + answer))
+    if item is None:
+        raise ModelUnsupported(f"The tokenizer makes no tokens of the prompt {prompt[:80]!r}, or of its completion.")
+    return item
+
+
+def answered(begin: Sequence[int], alone: Sequence[int], whole: Sequence[int]) -> Item | None:
+    """Return a prompt with what follows it, which alone is scored, cut to a window as ``completion`` has it.
+
+    Args:
+        begin: what begins a text, and is always kept.
+        alone: ids of the prompt.
+        whole: ids of both together, in which the prompt may end otherwise.
+
+    Returns:
+        None where there is nothing to read, or nothing to score.
+    """
     split = next((at for at, pair in enumerate(zip(alone, whole, strict=False)) if pair[0] != pair[1]), len(alone))
     asked, scored = [*begin, *whole[:split]], whole[split:]
     if not asked or not scored:
-        raise ModelUnsupported(f"The tokenizer makes no tokens of the prompt {prompt[:80]!r}, or of its completion.")
+        return None
     scored = scored[: max(WINDOW_TOKENS // 2, WINDOW_TOKENS - len(asked))]
     kept = asked[len(begin) :][-(WINDOW_TOKENS - len(scored) - len(begin)) :]
     ids = [*begin, *kept, *scored]

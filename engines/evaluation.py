@@ -12,15 +12,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from core.errors import ModelUnsupported
 from engines.comparison import compare
 from engines.context import EngineContext, Progress, Suspended
-from engines.domains import SCORED_TOKENS, WINDOW_TOKENS, Item, is_in_order, read_items
+from engines.domains import SCORED_TOKENS, WINDOW_TOKENS, Item, read_items
 from engines.gates import LOOK_CONFIDENCE, LOOKS, Gate, GateReport
 from engines.intervals import CONFIDENCE, Estimate
 from engines.methods.base import Forecast
 from engines.model_facts import ModelFacts
+from engines.own_domains import OwnDomain, read_own_items
 from engines.runtimes import Judged, Runtime
 from engines.score_files import BYTES_EACH, LogProbabilityWriter, Reference, read_scores, write_scores
 from engines.scoring import ItemScore, score
@@ -102,10 +104,22 @@ def _window_bytes(facts: ModelFacts) -> int:
     return 4 * WINDOW_TOKENS * (4 * facts.vocabulary_size + facts.hidden_size * (16 + 2 * facts.layer_count))
 
 
-def read_all(tokenizer_folder: Path, domains: Sequence[str], count: int) -> dict[str, list[Item]]:
-    """Return the first items of each domain; see ``read_items``."""
+def read_all(
+    tokenizer_folder: Path, domains: Sequence[str], count: int, own: Mapping[str, OwnDomain] = MappingProxyType({})
+) -> dict[str, list[Item]]:
+    """Return the first items of each domain; see ``read_items`` and ``read_own_items``.
+
+    Args:
+        tokenizer_folder: the source, for its tokenizer.
+        domains: names of texts; those that are in ``own`` are no built-in ones.
+        count: the most of each.
+        own: a team's own datasets, by what they are called among the domains.
+    """
     tokenizer = load_tokenizer(tokenizer_folder)
-    return {domain: read_items(tokenizer, domain, count) for domain in domains}
+    return {
+        domain: read_own_items(tokenizer, own[domain], count) if domain in own else read_items(tokenizer, domain, count)
+        for domain in domains
+    }
 
 
 def score_reference(
@@ -237,6 +251,8 @@ class _ResultScorer(_Scorer):
     def measures(self, confidence: float) -> Mapping[str, Mapping[str, Estimate]]:
         """Return by domain each metric with its interval."""
         return {
-            domain: compare(self._reference.scores[domain], scored, in_order=is_in_order(domain), confidence=confidence)
+            domain: compare(
+                self._reference.scores[domain], scored, in_order=self._items[domain][0].follows, confidence=confidence
+            )
             for domain, scored in self.scores.items()
         }

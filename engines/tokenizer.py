@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ModelUnsupported
-from engines.documents import Message
+from engines.datasets import Message
 
 TRANSFORMERS = "transformers 5.17.0"
+PIECE_CHARACTERS = 2**20  # of a long text at once: a tokenizer takes some 180 bytes of memory for each
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -36,19 +37,27 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+def encode_conversation(
+    tokenizer: Any, messages: Sequence[Message], param: str, *, to_be_answered: bool = False
+) -> list[int]:
     """Return the ids of a conversation as the model's chat template writes it, with the special tokens in it.
+
+    Args:
+        tokenizer: the source's; it has a chat template.
+        messages: what was said.
+        param: where the request names the text.
+        to_be_answered: whether what begins an answer follows.
 
     Raises:
         ModelUnsupported: the template does not take it, as where two messages of one role follow each other.
     """
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=to_be_answered)
     except Exception as error:  # a template's own errors, and those of what it does
         raise ModelUnsupported(
-            f"The model's chat template refuses a conversation of the calibration text ({_first_line(error)}). "
-            "Change the text, or send its documents as plain text.",
-            param="recipe.calibration_text",
+            f"The model's chat template refuses a conversation ({_first_line(error)}). "
+            "Change the dataset, or send its documents as plain text.",
+            param=param,
         ) from error
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.steps import UnboundStep
-from engines import calibration, evaluation, tokenizer
+from engines import calibration, tokenizer
 from engines.calibration import Calibration, OwnText
-from engines.domains import text_digest
 from engines.methods.base import Forecast
 from engines.model_facts import ModelFacts
+from pipeline.judging import dataset_inputs, digests, read_first
 from pipeline.step_kind import MIB, Facts, Outcome, Output, StepContext, StepKind
 
 TEXT = "text"  # what the step calls a team's own text, which it reads
@@ -44,20 +44,21 @@ class Calibrate(StepKind):
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
         """Return what is asked for, with the texts themselves: another text gives other samples."""
         params = step.params
-        texts = {domain: text_digest(domain) for domain in params["domains"]}
+        texts = digests(params)
         if "text_sha256" in params:
             return {**params, "text": OWN, "texts": texts}
         return {**params, "text_sha256": calibration.text_digest(params["text"]), "texts": texts}
 
     def further_inputs(self, params: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return the team's own text, where it is one."""
-        return {TEXT: params["text"]} if "text_sha256" in params else {}
+        """Return the team's own text, where it is one, and its own datasets that are judged on."""
+        text = {TEXT: params["text"]} if "text_sha256" in params else {}
+        return {**dataset_inputs(params), **text}
 
     def run(self, context: StepContext) -> Outcome:
         """Draw the samples and look at them beside the text that the result will be judged on."""
         params, source = context.params, context.inputs["fetch"]
         wanted = Calibration(*(params[name] for name in ("text", "samples", "tokens", "seed")))
-        items = evaluation.read_all(source, params["domains"], params["windows"])
+        items = read_first(context, params["windows"])
         judged = {domain: [item.ids for item in of_domain] for domain, of_domain in items.items()}
         facts = calibration.write_samples(context.engine.output, source, wanted, judged, _own(context))
         return Outcome(facts, warnings=facts["warnings"])

@@ -9,7 +9,7 @@ from engines import evaluation, runtimes
 from engines.gates import GateReport
 from engines.methods.base import Forecast
 from engines.score_files import Reference
-from pipeline.judging import gate_of, judged, read, rows
+from pipeline.judging import dataset_inputs, gate_of, judged, read, rows
 from pipeline.step_kind import Facts, Outcome, StepContext, StepKind, model_facts
 
 
@@ -30,6 +30,10 @@ class Evaluate(StepKind):
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
         """Return what is judged, and on which texts."""
         return judged(step)
+
+    def further_inputs(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return the team's own datasets that are judged on."""
+        return dataset_inputs(params)
 
     def run(self, context: StepContext) -> Outcome:
         """Score the result, and decide on it."""

@@ -4,19 +4,31 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.dataset_kinds import DatasetKind
 from core.steps import EvaluationRow, UnboundStep
 from engines import evaluation
 from engines.domains import Item, text_digest
 from engines.gates import LOOKS, Gate, expand, items_at
 from engines.intervals import Estimate
+from engines.own_domains import OwnDomain
 from engines.scoring import ItemScore
 from pipeline.step_kind import StepContext
 
 
 def judged(step: UnboundStep) -> dict[str, Any]:
     """Return the parameters of the work: with the texts themselves, since another text gives other scores."""
-    texts = {domain: text_digest(domain) for domain in step.params["domains"]}
-    return {**step.params, "texts": texts}
+    return {**step.params, "texts": digests(step.params)}
+
+
+def digests(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the SHA-256 of the text of each domain, as the content of a step's work."""
+    own = params.get("datasets", {})
+    return {name: own[name]["sha256"] if name in own else text_digest(name) for name in params["domains"]}
+
+
+def dataset_inputs(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the ids of the team's own datasets among the domains, by what the work calls them: the same."""
+    return {dataset_id: dataset_id for dataset_id in params.get("datasets", {})}
 
 
 def most_items(windows: int, *, is_gated: bool) -> int:
@@ -34,7 +46,16 @@ def read(context: StepContext) -> dict[str, list[Item]]:
     """Return what is judged on, of each domain, with the source's tokenizer."""
     params = context.params
     count = most_items(params["windows"], is_gated=bool(params.get("gate")))
-    return evaluation.read_all(context.inputs["fetch"], params["domains"], count)
+    return read_first(context, count)
+
+
+def read_first(context: StepContext, count: int) -> dict[str, list[Item]]:
+    """Return so many items of each domain; the team's own datasets are among the inputs."""
+    own = {}
+    for name, about in context.params.get("datasets", {}).items():
+        (path,) = context.inputs[name].iterdir()
+        own[name] = OwnDomain(path, DatasetKind(about["kind"]))
+    return evaluation.read_all(context.inputs["fetch"], context.params["domains"], count, own)
 
 
 def rows(

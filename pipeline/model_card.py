@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from engines.calibration import is_own
 from engines.comparison import AGREEMENT, KL_DIVERGENCE, PERPLEXITY_RATIO
+from engines.datasets import is_own
 from engines.gates import Condition
 from engines.recipe import Recipe, parse_recipe
 from pipeline.loading_guide import how_to_load

@@ -23,13 +23,14 @@ def plan(
 
     Args:
         recipe: what to make.
-        evaluation: ``domains`` and ``windows``, as in the request; where there are any, the conditions of its ``gate``;
+        evaluation: ``domains`` and ``windows``, as in the request; ``kind``, ``sha256`` and ``size_bytes`` of those
+            domains that are ``datasets`` of the team, by id; where there are any, the conditions of its ``gate``;
             and how many bytes of full precision's answers may be kept, ``reference_bytes_max``.
         publish_to: where the result goes, once it is verified and judged; None where it stays in the store alone.
         own_text: what ``calibrate`` has to know of the team's text that the recipe names; None where it names none.
         benchmark: what is measured of the result's speed, as in the request; None where nothing is.
     """
-    judged = {name: evaluation[name] for name in ("domains", "windows")}
+    judged = {name: evaluation[name] for name in ("domains", "windows", "datasets") if evaluation.get(name)}
     gate = {"gate": [*evaluation["gate"]]} if evaluation.get("gate") else {}
     most = most_items(judged["windows"], is_gated=bool(gate))
     kept = evaluation.get("reference_bytes_max", REFERENCE_BYTES_MAX)

@@ -6,7 +6,7 @@ from typing import Any
 from core.steps import UnboundStep
 from engines import evaluation, probe, runtimes
 from engines.methods.base import Forecast
-from pipeline.judging import judged, read, rows, too_short
+from pipeline.judging import dataset_inputs, judged, read, rows, too_short
 from pipeline.step_kind import Facts, Outcome, Output, StepContext, StepKind, model_facts
 
 
@@ -32,6 +32,10 @@ class Reference(StepKind):
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
         """Return what is judged, and on which texts."""
         return judged(step)
+
+    def further_inputs(self, params: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return the team's own datasets that are judged on."""
+        return dataset_inputs(params)
 
     def run(self, context: StepContext) -> Outcome:
         """Score the snapshot, and put the probe's questions to it."""

@@ -172,7 +172,7 @@ def _count_or_default(_context: click.Context, _param: click.Parameter, value: s
 def set_quota(team: str, name: str, maximum: int | None) -> None:
     """Give TEAM a limit of its own; the MAXIMUM 'default' takes it back.
 
-    NAME is queued_jobs, for jobs of which no step has started, or texts, for its texts for calibration: further ones
+    NAME is queued_jobs, for jobs of which no step has started, or datasets, for those that it keeps: further ones
     are refused. Or it is running_cpu or running_gpu, for what runs at once in that pool: further work waits. A MAXIMUM
     of 0 lets nothing through.
     """

@@ -6,7 +6,7 @@ from functools import partial
 
 from core.errors import FewbitsError
 from core.logging import log
-from db import artifacts, history, idempotency, texts
+from db import artifacts, datasets, history, idempotency
 from db.session import Database
 from store.port import BlobStore
 
@@ -20,7 +20,7 @@ class Collected:
     blobs: int
     intents: int
     keys: int
-    texts: int
+    datasets: int
     history: int
 
 
@@ -55,8 +55,8 @@ class Collector:
         done = Collected(
             keys=self._database.run(partial(idempotency.forget, older_than_seconds=self._keeping.idempotency_seconds)),
             history=sum(self._forget(table) for table in history.TABLES),
-            texts=self._database.run(
-                partial(texts.forget_unfinished, older_than_seconds=self._keeping.garbage_grace_seconds)
+            datasets=self._database.run(
+                partial(datasets.forget_unfinished, older_than_seconds=self._keeping.garbage_grace_seconds)
             ),
             intents=self._database.run(history.forget_intents),
             blobs=self._collect(),

@@ -12,14 +12,14 @@ from sqlalchemy.orm import Session
 
 from api import responses
 from api.portal.layer_chart import Chart, draw
-from api.presenting import artifact_object, attempt_object, job_object, step_object, text_object
+from api.presenting import artifact_object, attempt_object, dataset_object, job_object, step_object
 from core.errors import VerificationFailed
 from core.ids import TeamId
-from db import clock, events, jobs, logs, metrics, texts, waiting
+from db import clock, datasets, events, jobs, logs, metrics, waiting
 from db.shown import ShownStep
 from db.states import AttemptOutcome, JobStatus, StepStatus, is_terminal
 from db.tables import LogChunk, Step
-from engines.calibration import is_own
+from engines.datasets import is_own
 
 LOG_BYTES = 2**16
 TROUBLE = {AttemptOutcome.FAILED, AttemptOutcome.LOST, AttemptOutcome.RELEASED}
@@ -51,11 +51,11 @@ class StepView:
 
 
 @dataclass(frozen=True)
-class TextView:
-    """A text of the team's own that a job was asked for; ``text`` None where it has been deleted since."""
+class DatasetView:
+    """A dataset that a job was asked for; ``dataset`` None where it has been deleted since."""
 
     id: str
-    text: responses.Text | None
+    dataset: responses.Dataset | None
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class JobView:
         is_over: whether nothing will change any more.
         now: by the database's clock.
         warnings: what was told when it was submitted.
-        own_text: what its method looks at, where that is a text of the team's own.
+        own_text: what its method looks at, where that is a dataset of the team's.
         steps: its steps.
         attempts: those of the steps of which one went wrong, or was given back.
         artifacts: what it has made.
@@ -89,7 +89,7 @@ class JobView:
     is_over: bool
     now: dt.datetime
     warnings: Sequence[str]
-    own_text: TextView | None
+    own_text: DatasetView | None
     steps: Sequence[StepView]
     attempts: Sequence[responses.Attempt]
     artifacts: Sequence[responses.Artifact]
@@ -128,7 +128,7 @@ def view(session: Session, team_id: TeamId, job_id: str) -> JobView:
         is_over=is_terminal(JobStatus(job.status)),
         now=now,
         warnings=events.warnings_at_submit(session, job_id),
-        own_text=_own_text(session, team_id, job.recipe.get(texts.FIELD)),
+        own_text=_own_text(session, team_id, job.recipe.get(datasets.FIELD)),
         steps=[_step_view(step, now) for step in job.steps],
         attempts=_of_troubled_steps([attempt_object(*row) for row in jobs.attempts(session, team_id, job_id)]),
         artifacts=[artifact_object(artifact) for artifact in jobs.results(session, team_id, job_id)],
@@ -144,11 +144,11 @@ def readable(text: str) -> str:
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in plain.split("\n"))
 
 
-def _own_text(session: Session, team_id: TeamId, asked: Any) -> TextView | None:
+def _own_text(session: Session, team_id: TeamId, asked: Any) -> DatasetView | None:
     if not isinstance(asked, str) or not is_own(asked):
         return None
-    text = texts.find(session, team_id, asked)
-    return TextView(asked, None if text is None else text_object(text))
+    dataset = datasets.find(session, team_id, asked)
+    return DatasetView(asked, None if dataset is None else dataset_object(dataset))
 
 
 def _charts(session: Session, job_id: str) -> dict[str, Chart]:

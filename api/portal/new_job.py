@@ -12,12 +12,13 @@ from api.planning import Plan, plan_request
 from api.portal.answers import Errors, Texts
 from api.portal.blueprint import page, routes, see
 from api.portal.request_form import RequestForm
-from api.portal.text_choice import TEXTS_MAX, choose_text
+from api.portal.text_choice import DATASETS_MAX, choose
 from api.presenting import job_object
 from api.services import services
 from api.submitting import submit_request
+from core.dataset_kinds import FOR_PERPLEXITY
 from core.errors import NoCapacity, RequestError
-from db import jobs, texts
+from db import datasets, jobs
 from engines import methods
 from engines.methods.base import registered
 from engines.recipe import parse_recipe, preset_recipe
@@ -80,8 +81,10 @@ def submit_job(wanted: NewJobQuery) -> Any:
 
 def _form(method: str) -> RequestForm:
     team = team_id()
-    own, has_more = services().database.run(lambda session: texts.list_page(session, team, None, TEXTS_MAX))
-    return RequestForm.of(methods.get(method), partial(choose_text, own=own, has_more=has_more))
+    own, has_more = services().database.run(
+        lambda session: datasets.list_page(session, team, None, DATASETS_MAX, FOR_PERPLEXITY)
+    )
+    return RequestForm.of(methods.get(method), partial(choose, own=own, has_more=has_more))
 
 
 def _page(

@@ -13,7 +13,6 @@ from api.portal.answers import Errors, Texts, texts_of, values_of
 from api.portal.fields import Field, Kind, fields_of
 from api.requests import JobRequest
 from api.strict_json import Location, UnusableText
-from db.texts import FIELD as TEXT_FIELD
 from engines.methods.base import CalibratedParams, Method
 
 RECIPE = "recipe"
@@ -57,12 +56,12 @@ class RequestForm:
 
         Args:
             method: the method.
-            choose: makes of the field for the id of a calibration text one in which it is chosen.
+            choose: makes of a field in which texts are named one in which they are chosen.
         """
         parameters = fields_of(method.schema(), RECIPE)
         if issubclass(method.Params, CalibratedParams):
-            parameters = tuple(choose(one) if one.key == TEXT_FIELD else one for one in parameters)
-        others = [field for field in fields_of(JobRequest.model_json_schema()) if field.name != RECIPE]
+            parameters = tuple(choose(one) for one in parameters)
+        others = [choose(field) for field in fields_of(JobRequest.model_json_schema()) if field.name != RECIPE]
         rest = [field for field in others if field.name not in FIRST]
         return cls(
             method=method,

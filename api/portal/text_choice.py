@@ -1,4 +1,4 @@
-"""The choice of a calibration text: the built-in ones, and the team's own by their names."""
+"""The choice of texts, to calibrate by and to be judged on: built-in ones, and the team's datasets by their names."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,21 +6,33 @@ from dataclasses import replace
 
 from api.portal.fields import Field, Kind
 from api.portal.wording import size
-from db.tables import Text
+from core.dataset_kinds import FOR_CALIBRATION, FOR_PERPLEXITY
+from db.datasets import CALIBRATION
+from db.tables import Dataset
 from engines.calibration import BUILT_IN
+from engines.domains import domains
 
-TEXTS_MAX = 500  # in one list
+DATASETS_MAX = 500  # in one list
+DOMAINS = "evaluation.domains"
 
 
-def choose_text(field: Field, own: Sequence[Text], *, has_more: bool) -> Field:
-    """Return the field in which a calibration text is chosen.
+def choose(field: Field, own: Sequence[Dataset], *, has_more: bool) -> Field:
+    """Return a field as one in which texts are chosen, where texts are named in it; else as it is.
 
     Args:
-        field: the field for its name or id.
-        own: the team's texts, newest first.
+        field: any field of a request.
+        own: the team's datasets, newest first.
         has_more: whether the team has older ones, too.
     """
-    ids = tuple(text.id for text in own)
+    if field.name == CALIBRATION.param:
+        return _choose_text(field, [one for one in own if one.kind in FOR_CALIBRATION], has_more=has_more)
+    if field.name == DOMAINS:
+        return _choose_domains(field, [one for one in own if one.kind in FOR_PERPLEXITY], has_more=has_more)
+    return replace(field, fields=tuple(choose(inner, own, has_more=has_more) for inner in field.fields))
+
+
+def _choose_text(field: Field, own: Sequence[Dataset], *, has_more: bool) -> Field:
+    ids = tuple(dataset.id for dataset in own)
     return replace(
         field,
         kind=Kind.CHOICE,
@@ -31,14 +43,24 @@ def choose_text(field: Field, own: Sequence[Text], *, has_more: bool) -> Field:
     )
 
 
-def _about(own: Sequence[Text], *, has_more: bool) -> str:
+def _choose_domains(field: Field, own: Sequence[Dataset], *, has_more: bool) -> Field:
+    return replace(
+        field,
+        kind=Kind.CHOICES,
+        help=f"On what the result and full precision are compared. {_about(own, has_more=has_more)}",
+        options=(*domains(), *(dataset.id for dataset in own)),
+        names=_names(own),
+    )
+
+
+def _about(own: Sequence[Dataset], *, has_more: bool) -> str:
     if has_more:
         return f"Of your team's, the newest {len(own)} are listed"
-    return "The page Texts takes more of your own" if own else "The page Texts takes some of your own"
+    return "The page Datasets takes more of your own" if own else "The page Datasets takes some of your own"
 
 
-def _names(own: Sequence[Text]) -> dict[str, str]:
-    """Return how each text is shown; those that are called the same, with their ids."""
-    names = {text.id: f"{text.name or 'Without a name'}, {size(text.size_bytes)}" for text in own}
+def _names(own: Sequence[Dataset]) -> dict[str, str]:
+    """Return how each dataset is shown; those that are called the same, with their ids."""
+    names = {one.id: f"{one.name or 'Without a name'}, {size(one.size_bytes)}" for one in own}
     count = Counter(names.values())
-    return {text_id: name if count[name] == 1 else f"{name}, {text_id}" for text_id, name in names.items()}
+    return {dataset_id: name if count[name] == 1 else f"{name}, {dataset_id}" for dataset_id, name in names.items()}

@@ -2,9 +2,9 @@
 
 from apiflask import APIFlask
 
-from api.portal import blueprint, job_page, jobs_page, new_job, signing_in, texts_page
+from api.portal import blueprint, datasets_page, job_page, jobs_page, new_job, signing_in
 
-PAGES = (signing_in, jobs_page, new_job, job_page, texts_page)
+PAGES = (signing_in, jobs_page, new_job, job_page, datasets_page)
 
 
 def install(app: APIFlask) -> None:

@@ -4,7 +4,20 @@ from apiflask import APIBlueprint
 from werkzeug.routing import BaseConverter
 
 from api.requests import ID
-from api.routes import artifacts, docs, events, health, jobs, methods, models, plans, quotas, schemas, sweeps, texts
+from api.routes import (
+    artifacts,
+    datasets,
+    docs,
+    events,
+    health,
+    jobs,
+    methods,
+    models,
+    plans,
+    quotas,
+    schemas,
+    sweeps,
+)
 
 BLUEPRINTS: tuple[APIBlueprint, ...] = (
     jobs.routes,
@@ -15,7 +28,7 @@ BLUEPRINTS: tuple[APIBlueprint, ...] = (
     methods.routes,
     models.routes,
     schemas.routes,
-    texts.routes,
+    datasets.routes,
     quotas.routes,
     health.routes,
     docs.routes,

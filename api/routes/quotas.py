@@ -23,8 +23,8 @@ routes = APIBlueprint("quotas", __name__, url_prefix="/v1", tag="Quotas")
 def list_quotas(_query: NoQuery) -> Any:
     """List the team's limits, and how much of each is used.
 
-    A job beyond `queued_jobs` and a text beyond `texts` are refused with status 429; executions beyond `running_cpu`
-    and `running_gpu` wait.
+    A job beyond `queued_jobs` and a dataset beyond `datasets` are refused with status 429; executions beyond
+    `running_cpu` and `running_gpu` wait.
     """
     team, defaults = team_id(), default_quotas(services().settings)
     shares = services().database.run(lambda session: quotas.shares(session, team, defaults))

@@ -15,6 +15,8 @@ from fewbits_client.objects import (
     Artifact,
     ArtifactFile,
     Attempt,
+    Dataset,
+    DatasetKind,
     Event,
     Job,
     LogChunk,
@@ -25,7 +27,6 @@ from fewbits_client.objects import (
     Plan,
     Quota,
     SubmitOptions,
-    Text,
     TextFormat,
     is_over,
 )
@@ -314,13 +315,13 @@ class Client:
                 pass
         return sweep
 
-    def upload_text(self, file: str | Path, *, name: str | None = None, format: TextFormat | None = None) -> Text:  # noqa: A002  # the API's word
-        """Bring a text for calibration; a recipe names it by its id, as its `calibration_text`.
+    def upload_dataset(self, file: str | Path, *, name: str | None = None, format: TextFormat | None = None) -> Dataset:  # noqa: A002  # the API's word
+        """Bring a dataset: text for calibration, which a recipe names by its id, or what models are judged on.
 
-        Bytes that the team has uploaded before are the same text, so that this may be done again.
+        Bytes that the team has uploaded before are the same dataset, so that this may be done again.
 
         Args:
-            file: UTF-8: plain, or JSONL whose lines have a `text`, or `messages` with a `role` and a `content` each.
+            file: UTF-8: plain text, or JSONL whose lines are all of one kind; `POST /v1/datasets` says of which.
             name: for people; by default the file's.
             format: ``text`` or ``jsonl``; by default as the file's name says.
 
@@ -332,20 +333,20 @@ class Client:
         path = Path(file)
         given = format or ("jsonl" if path.suffix.lower() in _JSONL_SUFFIXES else "text")
         query = {"name": path.name if name is None else name}
-        answer = self._connection.send_file("/v1/texts", path, media_type=_MEDIA_TYPES[given], query=query)
-        return cast("Text", answer)
+        answer = self._connection.send_file("/v1/datasets", path, media_type=_MEDIA_TYPES[given], query=query)
+        return cast("Dataset", answer)
 
-    def texts(self) -> Iterator[Text]:
-        """Yield the team's texts, newest first."""
-        return self._pages("/v1/texts", None, {})
+    def datasets(self, *, kind: DatasetKind | None = None) -> Iterator[Dataset]:
+        """Yield the team's datasets, newest first; those of one kind, where one is named."""
+        return self._pages("/v1/datasets", None, {"kind": kind})
 
-    def delete_text(self, text_id: str) -> None:
-        """Delete a text; results that were made with it stay.
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Delete a dataset; results that were made with it stay.
 
         Raises:
             Problem: with status 409, where a job that is not over needs it.
         """
-        self._connection.call("DELETE", f"/v1/texts/{identifier(text_id)}")
+        self._connection.call("DELETE", f"/v1/datasets/{identifier(dataset_id)}")
 
     def inspect(self, source: str) -> Model:
         """Return what a model is, and which recipes go with it, by its headers and small files alone.

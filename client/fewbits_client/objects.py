@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 StepStatus = Literal["waiting", "ready", "running", "succeeded", "failed", "cancelled", "skipped"]
 TextFormat = Literal["text", "jsonl"]
+DatasetKind = Literal["text", "documents", "chat", "completion", "multiple_choice", "reference"]
 
 T = TypeVar("T")
 
@@ -372,14 +373,14 @@ class Artifact(TypedDict):
     files: list[ArtifactFile]
 
 
-class Text(TypedDict):
-    """A text that the team has uploaded for calibration."""
+class Dataset(TypedDict):
+    """A dataset that the team has uploaded."""
 
     id: str
-    object: Literal["text"]
+    object: Literal["dataset"]
     created_at: str
     name: str
-    format: TextFormat
+    kind: DatasetKind
     sha256: str
     size_bytes: int
     documents: int

@@ -28,7 +28,7 @@ class Provenance:
         source: a URL, which need not mean the same to another server.
         recipe: the long form.
         options: on what it was judged, and what it had to meet.
-        text_sha256: of the text of the team's own that the recipe names; None where it names none.
+        text_sha256: of the dataset of the team's own that the recipe names; None where it names none.
         digests: sha256 of each file of the result, by name.
     """
 
@@ -55,7 +55,9 @@ def read_provenance(folder: Path) -> Provenance:
     reader = _Reader(path, document)
     recipe = {**reader.find("recipe.parameters", dict), "method": reader.find("recipe.method", str)}
     named = recipe.get("calibration_text")
-    is_own = document.get("calibration") is not None and isinstance(named, str) and named.startswith("text_")
+    is_own = (
+        document.get("calibration") is not None and isinstance(named, str) and named.startswith(("dataset_", "text_"))
+    )
     options: SubmitOptions = {
         "domains": reader.find("evaluation.domains", list),
         "windows": reader.find("evaluation.windows", int),

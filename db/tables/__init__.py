@@ -2,11 +2,11 @@
 
 from db.tables.artifacts import Artifact, ArtifactFile, Blob, BlobIntent, Evaluation
 from db.tables.base import Base
+from db.tables.datasets import Dataset
 from db.tables.executions import Attempt, CheckpointFile, Execution, LogChunk, Metric
 from db.tables.jobs import Event, IdempotencyKey, Job, Step
 from db.tables.sweeps import Sweep
 from db.tables.teams import ApiKey, PortalSession, Team, TeamQuota, TeamUsage
-from db.tables.texts import Text
 from db.tables.workers import PausedPool, RescueWatch, Worker
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Blob",
     "BlobIntent",
     "CheckpointFile",
+    "Dataset",
     "Evaluation",
     "Event",
     "Execution",
@@ -33,6 +34,5 @@ __all__ = [
     "Team",
     "TeamQuota",
     "TeamUsage",
-    "Text",
     "Worker",
 ]

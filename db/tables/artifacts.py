@@ -13,7 +13,7 @@ class Blob(Base):
     """The bytes of one file in the store, under their SHA-256. A row is there before the bytes are.
 
     ``in_artifact`` is set for good once an artifact has it, so that a collection need not look at those. It is also set
-    for as long as a team's text has it.
+    for as long as a team's dataset has it.
     """
 
     __tablename__ = "blobs"

@@ -26,7 +26,7 @@ class Execution(Base):
     not reused any more.
     What ``is_exclusive`` runs alone on its host: by its kind, or since too many workers have died over it.
     What ``is_external`` is seen by others and cannot be taken back: once begun, it is not cancelled.
-    ``inputs`` names artifacts, and texts of the team, by what the step's kind calls them.
+    ``inputs`` names artifacts, and datasets of the team, by what the step's kind calls them.
     """
 
     __tablename__ = "executions"

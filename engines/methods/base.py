@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from engines.calibration import BUILT_IN, OWN_ID, Calibration, is_own
+from engines.calibration import BUILT_IN, Calibration
 from engines.checkpoints import matrices
 from engines.context import EngineContext
+from engines.datasets import OWN_ID, is_own
 from engines.model_facts import ModelFacts
 from engines.source import ANYWHERE, inspect_snapshot, weight_tensors
 
@@ -54,8 +55,8 @@ class CalibratedParams(MethodParams):
         if text not in BUILT_IN and not is_own(text):
             raise PydanticCustomError(
                 "calibration_text",
-                "Input should be {known}, or the id of a text of your team, which POST /v1/texts gives, and "
-                "'fewbits texts upload FILE'",
+                "Input should be {known}, or the id of a dataset of your team, which POST /v1/datasets gives, and "
+                "'fewbits datasets upload FILE'",
                 {"known": ", ".join(BUILT_IN)},
             )
         return text

@@ -14,7 +14,7 @@ from tests.api.work import Workers
 
 VALUES = {
     "artifact_id": "art_1",
-    "text_id": "text_1",
+    "dataset_id": "dataset_1",
     "sweep_id": "sweep_1",
     "name": "model.gguf",
     "filename": "portal.css",

@@ -55,7 +55,8 @@ OPEN = {"/healthz", "/readyz"}
 # No schema can say which sources, destinations, recipes, jobs and keys are good, which texts a gate may name, what a
 # model can read, and how much the operator allows: to refuse these contradicts nothing.
 BEYOND_A_SCHEMA = {
-    *("/source", "/publish_to", "/recipe/method", "/max_attempts", "/after", "/Idempotency-Key", "/gate/*/domain"),
+    *("/source", "/publish_to", "/recipe/method", "/max_attempts", "/after", "/Idempotency-Key"),
+    *("/evaluation/domains/*", "/gate/*/domain"),
     *("/recipes/*", "/recipes/*/method"),  # of one of them: which are there already, too
     *("/benchmark/context_tokens", "/benchmark/batch_sizes"),  # their product, too
 }
@@ -146,7 +147,7 @@ def with_what_exists(case: Request) -> Request:
 
 def upload(caller: Caller, text: str) -> str:
     headers = {**caller.headers, "Content-Type": "text/plain"}
-    uploaded: str = caller.client.post("/v1/texts", data=text, headers=headers).get_json()["id"]
+    uploaded: str = caller.client.post("/v1/datasets", data=text, headers=headers).get_json()["id"]
     return uploaded
 
 
@@ -190,8 +191,8 @@ def world(app: APIFlask, caller: Caller, database: Database, tmp_path: Path) -> 
     sweeps = [caller.post("/v1/sweeps", asked).get_json()["id"] for _ in ids]
     known = {"artifact_id": artifact, "name": NAME}
     places = [
-        {"job_id": job_id, "text_id": text_id, "sweep_id": sweep_id, **known}
-        for job_id, text_id, sweep_id in zip(ids, texts, sweeps, strict=True)
+        {"job_id": job_id, "dataset_id": dataset_id, "sweep_id": sweep_id, **known}
+        for job_id, dataset_id, sweep_id in zip(ids, texts, sweeps, strict=True)
     ]
     return World(description_of(app), caller.headers, places)
 

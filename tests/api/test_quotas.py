@@ -1,4 +1,4 @@
-"""A team may have so many queued jobs and texts; what is beyond is refused, and says where the limit can be seen."""
+"""A team may have so many queued jobs and datasets; what is beyond is refused, and says where the limit can be seen."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +9,12 @@ import pytest
 from apiflask import APIFlask
 from werkzeug.test import TestResponse
 
+from core.dataset_kinds import DatasetKind
 from core.settings import Settings
-from db import keys, quotas, texts
+from db import datasets, keys, quotas
+from db.datasets import NewDataset
 from db.session import Database
 from db.states import Quota
-from db.texts import NewText
 from tests.api.conftest import SOURCE, Caller, pointers, problem_of
 from tests.api.work import Workers
 
@@ -23,7 +24,7 @@ SetQuota = Callable[[Quota, int | None], None]
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"team_queued_jobs_max": 3, "team_running_max": 8, "team_texts_max": 2})
+    return settings.model_copy(update={"team_queued_jobs_max": 3, "team_running_max": 8, "team_datasets_max": 2})
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def shares(caller: Caller) -> dict[str, tuple[int, int | None]]:
 
 def upload(caller: Caller, text: str) -> TestResponse:
     headers = {**caller.headers, "Content-Type": "text/plain"}
-    return caller.client.post("/v1/texts", data=text, headers=headers)
+    return caller.client.post("/v1/datasets", data=text, headers=headers)
 
 
 def refused(response: TestResponse) -> str:
@@ -58,14 +59,14 @@ def test_limits_are_shown_with_what_is_used(
     caller: Caller, stranger: Caller, database: Database, set_quota: SetQuota
 ) -> None:
     defaults: dict[str, tuple[int, int | None]]
-    defaults = {"queued_jobs": (0, 3), "running_cpu": (0, 8), "running_gpu": (0, 8), "texts": (0, 2)}
+    defaults = {"queued_jobs": (0, 3), "running_cpu": (0, 8), "running_gpu": (0, 8), "datasets": (0, 2)}
     assert shares(caller) == defaults
     assert upload(caller, "one").status_code == 201
     set_quota(Quota.RUNNING_GPU, 1)
     caller.submit()
     caller.submit()
     Workers(database).start("fetch")
-    assert shares(caller) == {"queued_jobs": (1, 3), "running_cpu": (1, 8), "running_gpu": (0, 1), "texts": (1, 2)}
+    assert shares(caller) == {"queued_jobs": (1, 3), "running_cpu": (1, 8), "running_gpu": (0, 1), "datasets": (1, 2)}
     assert shares(stranger) == defaults
     assert pointers(caller.get("/v1/quotas?team=theirs")) == ["/team"]
 
@@ -131,25 +132,27 @@ def test_many_at_once_do_not_pass_the_limit(app: APIFlask, caller: Caller, set_q
     assert shares(caller)["queued_jobs"] == (5, 5)
 
 
-def test_a_text_too_many_is_refused_until_one_is_deleted(caller: Caller, stranger: Caller, set_quota: SetQuota) -> None:
+def test_a_dataset_too_many_is_refused_until_one_is_deleted(
+    caller: Caller, stranger: Caller, set_quota: SetQuota
+) -> None:
     first = upload(caller, "one").get_json()
     assert upload(caller, "two").status_code == 201
     told = refused(upload(caller, "three"))
-    assert "has 2 texts" in told
+    assert "has 2 datasets" in told
     assert "may have 2. Delete some" in told
-    assert "fewbits texts delete TEXT" in told
+    assert "fewbits datasets delete DATASET" in told
     assert upload(stranger, "three").status_code == 201
-    set_quota(Quota.TEXTS, 1)
+    set_quota(Quota.DATASETS, 1)
     assert upload(caller, "one").get_json() == first  # no further one
     refused(upload(caller, "three"))
-    set_quota(Quota.TEXTS, None)
-    caller.client.delete(f"/v1/texts/{first['id']}", headers=caller.headers)
+    set_quota(Quota.DATASETS, None)
+    caller.client.delete(f"/v1/datasets/{first['id']}", headers=caller.headers)
     assert upload(caller, "three").status_code == 201
-    assert len(caller.get("/v1/texts").get_json()["data"]) == 2
+    assert len(caller.get("/v1/datasets").get_json()["data"]) == 2
 
 
 def test_what_is_no_text_is_told_so_before_the_quota(caller: Caller, set_quota: SetQuota) -> None:
-    set_quota(Quota.TEXTS, 0)
+    set_quota(Quota.DATASETS, 0)
     assert upload(caller, " ").status_code == 422
     refused(upload(caller, "one"))
 
@@ -158,24 +161,24 @@ def test_an_upload_waits_for_another_that_takes_the_last_place(
     caller: Caller, database: Database, set_quota: SetQuota
 ) -> None:
     team = database.run(partial(keys.authenticate, key=caller.key))
-    set_quota(Quota.TEXTS, 1)
-    new = NewText("", "text", "0" * 64, 1, 1)
+    set_quota(Quota.DATASETS, 1)
+    new = NewDataset("", DatasetKind.TEXT, "0" * 64, 1, 1)
     answers: list[TestResponse] = []
     second = Thread(target=lambda: answers.append(upload(caller, "two")))
     with database.transaction() as session:
-        quotas.require_place_for_text(session, team, new, {})
-        text_id = texts.announce(session, team, new)
+        quotas.require_place_for_dataset(session, team, new, {})
+        dataset_id = datasets.announce(session, team, new)
         second.start()
         second.join(0.5)
         assert second.is_alive()
     second.join()
-    assert "has 1 texts, uploads that are under way included" in refused(answers[0])
-    database.run(partial(texts.keep, text_id=text_id))
-    assert shares(caller)["texts"] == (1, 1)
+    assert "has 1 datasets, uploads that are under way included" in refused(answers[0])
+    database.run(partial(datasets.keep, dataset_id=dataset_id))
+    assert shares(caller)["datasets"] == (1, 1)
 
 
 def test_many_uploads_at_once_do_not_pass_the_limit(app: APIFlask, caller: Caller, set_quota: SetQuota) -> None:
-    set_quota(Quota.TEXTS, 4)
+    set_quota(Quota.DATASETS, 4)
 
     def send(number: int) -> int:
         return upload(Caller(app.test_client(), caller.key), f"text {number}").status_code
@@ -183,4 +186,4 @@ def test_many_uploads_at_once_do_not_pass_the_limit(app: APIFlask, caller: Calle
     with ThreadPoolExecutor(12) as threads:
         statuses = sorted(threads.map(send, range(12)))
     assert statuses == [201] * 4 + [429] * 8
-    assert shares(caller)["texts"] == (4, 4)
+    assert shares(caller)["datasets"] == (4, 4)

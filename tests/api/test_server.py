@@ -156,15 +156,15 @@ def test_large_bodies_get_their_answer(served: Served, subtests: pytest.Subtests
 def test_a_text_may_come_without_its_length(served: Served) -> None:
     kind = {"Content-Type": "application/jsonl", "Transfer-Encoding": "chunked"}
     line = b'{"text": "' + b"x" * 100_000 + b'"}\n'
-    status, text = served.send((line for _ in range(100)), "/v1/texts", **kind)
+    status, text = served.send((line for _ in range(100)), "/v1/datasets", **kind)
     assert (status, text["documents"], text["size_bytes"]) == (201, 100, 100 * len(line))
-    status, problem = served.send((line for _ in range(200)), "/v1/texts", **kind)
+    status, problem = served.send((line for _ in range(200)), "/v1/datasets", **kind)
     assert (status, problem["code"]) == (413, "content_too_large")
-    status, problem = served.send(line * 200, "/v1/texts", **{"Content-Type": "application/jsonl"})
+    status, problem = served.send(line * 200, "/v1/datasets", **{"Content-Type": "application/jsonl"})
     assert (status, problem["code"]) == (413, "content_too_large")
 
 
-@pytest.mark.parametrize(("path", "kind"), [("/v1/jobs", "application/json"), ("/v1/texts", "text/plain")])
+@pytest.mark.parametrize(("path", "kind"), [("/v1/jobs", "application/json"), ("/v1/datasets", "text/plain")])
 def test_malformed_chunks_are_the_clients_error(served: Served, path: str, kind: str) -> None:
     head = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Type: {kind}", "Transfer-Encoding: chunked"]
     lines = [*head, f"Authorization: Bearer {served.key}", "", "ZZ", ""]
@@ -174,7 +174,7 @@ def test_malformed_chunks_are_the_clients_error(served: Served, path: str, kind:
 
 
 def test_a_text_that_ends_before_its_end_is_none(served: Served, subtests: pytest.Subtests) -> None:
-    head = ["POST /v1/texts HTTP/1.1", "Host: x", "Content-Type: text/plain", f"Authorization: Bearer {served.key}"]
+    head = ["POST /v1/datasets HTTP/1.1", "Host: x", "Content-Type: text/plain", f"Authorization: Bearer {served.key}"]
     chunked = "Transfer-Encoding: chunked"
     cases = [
         ["Content-Length: 1000", "", "half of it"],
@@ -190,4 +190,4 @@ def test_a_text_that_ends_before_its_end_is_none(served: Served, subtests: pytes
             connection.shutdown(socket.SHUT_WR)
             assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
     with served.client() as client:
-        assert client.get("/v1/texts").json()["data"] == []
+        assert client.get("/v1/datasets").json()["data"] == []

@@ -334,13 +334,13 @@ def an_attempt(**fields: Any) -> dict[str, Any]:
     }
 
 
-def a_text(**fields: Any) -> dict[str, Any]:
+def a_dataset(**fields: Any) -> dict[str, Any]:
     return {
-        "id": "text_1",
-        "object": "text",
+        "id": "dataset_1",
+        "object": "dataset",
         "created_at": "2026-01-01T00:00:00Z",
         "name": "own.jsonl",
-        "format": "jsonl",
+        "kind": "documents",
         "sha256": "0123456789abcdef" * 4,
         "size_bytes": 2_000_000,
         "documents": 17,
@@ -350,7 +350,7 @@ def a_text(**fields: Any) -> dict[str, Any]:
 
 def a_calibration() -> dict[str, Any]:
     return {
-        "text": "text_1",
+        "text": "dataset_1",
         "text_sha256": "1" * 64,
         "samples": 128,
         "tokens": 512,

@@ -11,13 +11,13 @@ from fewbits_client import NotReproducible
 from fewbits_client.provenance import SCHEMA, read_provenance
 from pipeline.provenance import SCHEMA as WRITTEN
 from pipeline.retracing import retrace
-from tests.client.fake_api import FakeApi, a_job, a_step, a_text, done_frame
+from tests.client.fake_api import FakeApi, a_dataset, a_job, a_step, done_frame
 from tests.pipeline.record import CALIBRATED, documenting, done
 
 Fewbits = Callable[..., int]
 Captured = pytest.CaptureFixture[str]
 
-OWN = "text_" + "0" * 26
+OWN = "dataset_" + "0" * 26
 SHA256 = "a" * 64  # of every file on the record
 
 
@@ -89,13 +89,13 @@ def test_an_own_text_is_found_by_its_bytes(api: FakeApi, fewbits: Fewbits, capsy
     recipe = {"method": "gptq", "calibration_text": OWN}
     describe(tmp_path, recipe, calibrate=done({**CALIBRATED, "text": "own"}))
     made_again(api)
-    mine = a_text(id="text_mine", sha256=CALIBRATED["text_sha256"])
-    for texts in ([a_text()], [a_text(), mine]):
-        api.answers("GET", "/v1/texts", {"object": "list", "data": texts, "has_more": False})
+    mine = a_dataset(id="dataset_mine", sha256=CALIBRATED["text_sha256"])
+    for datasets in ([a_dataset()], [a_dataset(), mine]):
+        api.answers("GET", "/v1/datasets", {"object": "list", "data": datasets, "has_more": False})
     assert fewbits("reproduce", str(tmp_path)) == 1
-    assert "fewbits texts upload" in capsys.readouterr().err
+    assert "fewbits datasets upload" in capsys.readouterr().err
     assert fewbits("reproduce", str(tmp_path)) == 0
-    assert api.requests("/v1/jobs")[0].body["recipe"]["calibration_text"] == "text_mine"
+    assert api.requests("/v1/jobs")[0].body["recipe"]["calibration_text"] == "dataset_mine"
 
 
 DAMAGE: list[tuple[Any, str]] = [

@@ -84,12 +84,12 @@ IMPOSSIBLE = {
         WHERE e.status NOT IN ('ready', 'running')""",
     "an artifact's blob may be collected": """
         SELECT f.name FROM artifact_files f JOIN blobs b USING (sha256) WHERE NOT b.in_artifact""",
-    "a text's blob may be collected": """
-        SELECT t.id FROM texts t JOIN blobs b USING (sha256) WHERE NOT b.in_artifact""",
+    "a dataset's blob may be collected": """
+        SELECT t.id FROM datasets t JOIN blobs b USING (sha256) WHERE NOT b.in_artifact""",
     "a blob that nothing has is never collected": """
         SELECT b.sha256 FROM blobs b WHERE b.in_artifact
         AND NOT EXISTS (SELECT FROM artifact_files f WHERE f.sha256 = b.sha256)
-        AND NOT EXISTS (SELECT FROM texts t WHERE t.sha256 = b.sha256)""",
+        AND NOT EXISTS (SELECT FROM datasets t WHERE t.sha256 = b.sha256)""",
     "an intent outlives its execution": """
         SELECT i.sha256 FROM blob_intents i JOIN executions e ON e.id = i.execution_id WHERE e.status = 'succeeded'""",
 }

@@ -1,34 +1,28 @@
 """The newest migration can be taken back and made again with rows there, and older code goes on beside it."""
 
 import importlib
+from functools import partial
 from types import ModuleType
 
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import text
 
-from core.errors import DoesNotFit
-from db.room import Peaks
+from core.dataset_kinds import DatasetKind
+from core.ids import DatasetId
+from db import datasets, quotas
+from db.datasets import NewDataset
 from db.session import Database
+from db.states import Quota
 from tests.conftest import REPOSITORY
 from tests.db.conftest import Bench
 
 NEWEST = max(path.stem for path in (REPOSITORY / "migrations" / "versions").glob("[0-9]*.py"))
 
-# As the version before wrote jobs and executions, and took the latter.
-OLD_JOB = """
-    INSERT INTO jobs (id, team_id, status, source, method, recipe, evaluation, metadata, priority, event_count)
-    SELECT 'job_old', id, 'queued', 'file:///m', 'gguf', '{}', '{}', '{}', 0, 0 FROM teams
-"""
-OLD_EXECUTION = """
-    INSERT INTO executions (id, team_id, key, kind, pool, params, inputs, status, priority, memory_bytes,
-        scratch_bytes, attempt, failure_count, token)
-    SELECT 'exec_old', id, repeat('0', 64), 'fetch', 'cpu', '{}', '{}', 'ready', 0, 1, 1, 0, 0, 0 FROM teams
-"""
-OLD_CLAIM = """
-    UPDATE executions SET status = 'running', worker_id = (SELECT min(id) FROM workers), attempt = 1, token = 1,
-        lease_expires_at = now() + interval '1 hour'
-"""
+# As the version before read and changed what it called texts.
+OLD_INPUTS = "SELECT id, format, sha256, size_bytes FROM texts ORDER BY format FOR SHARE"
+OLD_UPLOAD_ENDS = "UPDATE texts SET stored_at = now() WHERE stored_at IS NULL RETURNING format"
+OLD_FORGETS = "DELETE FROM texts WHERE announced_at < now() AND sha256 = :sha256 RETURNING sha256"
 
 
 def newest() -> ModuleType:
@@ -41,21 +35,40 @@ def run(database: Database, step: str) -> None:
         getattr(newest(), step)()
 
 
-def test_it_can_be_taken_back_and_made_again_and_nothing_else_is_lost(bench: Bench) -> None:
-    bench.submit()
-    bench.bind_all()
-    bench.fail(bench.must_claim(), DoesNotFit("It was killed for memory."), peaks=Peaks(5, 6, 7))
-    before = bench.rows("SELECT execution_id, number, outcome, error, forecast_memory_bytes FROM attempts")
+def announce(bench: Bench, kind: DatasetKind, number: int) -> str:
+    """Announce a dataset, and return its id."""
+    new = NewDataset("own", kind, f"{number:064x}", 1, 1)
+    return bench.database.run(partial(datasets.announce, team_id=bench.team, new=new))
+
+
+def test_it_can_be_taken_back_and_made_again_and_nothing_is_lost(bench: Bench) -> None:
+    ids = [announce(bench, kind, number) for number, kind in enumerate((DatasetKind.TEXT, DatasetKind.CHAT))]
+    bench.database.run(partial(quotas.set_quota, team_id=bench.team, name=Quota.DATASETS, maximum=7))
     run(bench.database, "downgrade")
+    assert bench.rows("SELECT id, format FROM texts ORDER BY id") == [(ids[0], "text"), (ids[1], "jsonl")]
+    assert bench.rows("SELECT name, maximum FROM team_quotas") == [("texts", 7)]
     run(bench.database, "upgrade")
-    assert bench.rows("SELECT execution_id, number, outcome, error, forecast_memory_bytes FROM attempts") == before
-    bench.finish(bench.must_claim())
-    assert bench.rows("SELECT benchmark FROM jobs") == [(None,)]
+    # What the lines are is in the store, where a migration does not look.
+    assert bench.rows("SELECT id, kind FROM datasets ORDER BY id") == [(ids[0], "text"), (ids[1], "documents")]
+    assert bench.rows("SELECT name, maximum FROM team_quotas") == [("datasets", 7)]
+    kept, is_new = bench.database.run(partial(datasets.keep, dataset_id=DatasetId(ids[0])))
+    assert (kept.id, is_new) == (ids[0], True)
 
 
-def test_older_code_submits_binds_and_claims_beside_it(bench: Bench) -> None:
+def test_a_text_that_has_become_a_chat_goes_back_to_one(bench: Bench) -> None:
+    for kind in (DatasetKind.TEXT, DatasetKind.DOCUMENTS, DatasetKind.CHAT):
+        announce(bench, kind, 1)
+    run(bench.database, "downgrade")
+    assert bench.rows("SELECT format FROM texts ORDER BY format") == [("jsonl",), ("text",)]
+
+
+def test_older_code_reads_and_forgets_beside_it(bench: Bench) -> None:
+    text_id, chat_id = (announce(bench, kind, n) for n, kind in enumerate((DatasetKind.TEXT, DatasetKind.CHAT)))
     with bench.database.transaction() as session:
-        for statement in (OLD_JOB, OLD_EXECUTION, OLD_CLAIM):
-            session.execute(text(statement))
-    assert bench.rows("SELECT is_exclusive FROM executions") == [(False,)]
-    assert bench.rows("SELECT benchmark FROM jobs") == [(None,)]
+        assert session.execute(text(OLD_INPUTS)).all() == [
+            (chat_id, "jsonl", f"{1:064x}", 1),
+            (text_id, "text", f"{0:064x}", 1),
+        ]
+        assert sorted(session.scalars(text(OLD_UPLOAD_ENDS))) == ["jsonl", "text"]
+        assert session.scalars(text(OLD_FORGETS), {"sha256": f"{1:064x}"}).all() == [f"{1:064x}"]
+    assert bench.rows("SELECT id FROM datasets WHERE stored_at IS NOT NULL") == [(text_id,)]

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from core.dataset_kinds import DatasetKind
 from core.ids import ExecutionId
 from db import (
     artifacts,
     bind,
+    datasets,
     deadlines,
     demand,
     expiry,
@@ -21,7 +23,6 @@ from db import (
     lease,
     quotas,
     sweeps,
-    texts,
     watch,
     workers,
 )
@@ -45,7 +46,7 @@ DAY = 86400.0
 HOUR = 3600.0
 FULL = replace(ROOM, memory_bytes=0)
 PLACES: Mapping[Quota, int | None] = {Quota.QUEUED_JOBS: 530}  # about as many as the team has
-TEXT = texts.NewText("", "text", "f" * 60 + "0001", 1, 1)
+DATASET = datasets.NewDataset("", DatasetKind.TEXT, "f" * 60 + "0001", 1, 1)
 TIGHT = replace(ROOM, memory_bytes=10)
 
 pytestmark = pytest.mark.timeout(1800)
@@ -107,9 +108,9 @@ _UNUSED_BLOB = """
     INSERT INTO blobs SELECT repeat('f', 60) || lpad(CAST(n AS text), 4, '0'), 1, now() - interval '1 day', false
     FROM generate_series(1, 50) AS n
 """
-_TEXTS = """
-    INSERT INTO texts (id, team_id, name, format, sha256, size_bytes, document_count, announced_at, stored_at)
-    SELECT 'text_' || n, teams.id, '', 'text', repeat('f', 60) || lpad(CAST(n AS text), 4, '0'), 1, 1,
+_DATASETS = """
+    INSERT INTO datasets (id, team_id, name, kind, sha256, size_bytes, document_count, announced_at, stored_at)
+    SELECT 'dataset_' || n, teams.id, '', 'text', repeat('f', 60) || lpad(CAST(n AS text), 4, '0'), 1, 1,
         now() - interval '1 day', CASE WHEN n > 10 THEN now() END
     FROM teams, generate_series(1, 50) AS n WHERE teams.name = 'one'
 """
@@ -198,20 +199,20 @@ CASES = {
     "garbage where there is some": Case(lambda _, s: artifacts.lock_garbage(s, HOUR), [_UNUSED_BLOB]),
     # A few pages for each intent: its own, and its execution's.
     "abandoned intents": Case(lambda _, s: history.forget_intents(s), [_INTENTS], buffers_max=8 * 500),
-    "the deletion of a text": Case(
-        lambda service, s: texts.remove(s, service.bench.team, "text_11"), [_UNUSED_BLOB, _TEXTS]
+    "the deletion of a dataset": Case(
+        lambda service, s: datasets.remove(s, service.bench.team, "dataset_11"), [_UNUSED_BLOB, _DATASETS]
     ),
-    "no unfinished text": Case(lambda _, s: texts.forget_unfinished(s, HOUR)),
-    "unfinished texts": Case(lambda _, s: texts.forget_unfinished(s, HOUR), [_UNUSED_BLOB, _TEXTS]),
-    "a page of texts": Case(lambda service, s: texts.list_page(s, service.bench.team, None, 50)),
+    "no unfinished dataset": Case(lambda _, s: datasets.forget_unfinished(s, HOUR)),
+    "unfinished datasets": Case(lambda _, s: datasets.forget_unfinished(s, HOUR), [_UNUSED_BLOB, _DATASETS]),
+    "a page of datasets": Case(lambda service, s: datasets.list_page(s, service.bench.team, None, 50)),
     "no old idempotency key": Case(lambda _, s: idempotency.forget(s, 2 * DAY)),
     "old idempotency keys": Case(lambda _, s: idempotency.forget(s, DAY - 60)),
     "unbound steps": Case(lambda _, s: bind.unbound_steps(s, "", 100)),
     "a step that is bound": Case(Service.bind),
     "a team's shares": Case(lambda service, s: quotas.shares(s, service.bench.team, {})),
-    "a place for a text": Case(
-        lambda service, s: quotas.require_place_for_text(s, service.bench.team, TEXT, {Quota.TEXTS: 100}),
-        [_UNUSED_BLOB, _TEXTS],
+    "a place for a dataset": Case(
+        lambda service, s: quotas.require_place_for_dataset(s, service.bench.team, DATASET, {Quota.DATASETS: 100}),
+        [_UNUSED_BLOB, _DATASETS],
     ),
     "a place in the queue": Case(lambda service, s: quotas.require_place(s, service.bench.team, PLACES)),
     "renewal": Case(Service.renew),

@@ -170,7 +170,7 @@ def test_a_padded_vocabulary_is_compared_by_what_both_have() -> None:
 
 
 def test_an_unknown_text_is_refused_with_those_there_are(tiny: Path) -> None:
-    with pytest.raises(InvalidRequest, match="code, prose") as caught:
+    with pytest.raises(InvalidRequest, match="code, code-completion, prose, summaries") as caught:
         domains.read_items(load_tokenizer(tiny), "../prose", 1)
     assert caught.value.param == "evaluation.domains"
 

@@ -164,4 +164,4 @@ def test_the_ingress_leaves_it_to_the_api_to_say_what_is_too_large() -> None:
     (ingress,) = of_kind(PRODUCTION, "Ingress")
     limit = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
     assert limit.endswith("m")
-    assert int(limit[:-1]) * 2**20 > Settings.model_fields["text_bytes_max"].default
+    assert int(limit[:-1]) * 2**20 > Settings.model_fields["dataset_bytes_max"].default

@@ -118,7 +118,7 @@ def test_of_a_set_of_files_the_first_is_named() -> None:
 
 
 def test_an_own_text_is_known_by_its_digest_alone() -> None:
-    own = "text_" + "0" * 26
+    own = "dataset_" + "0" * 26
     looked_at = done({**CALIBRATED, "text": "own"})
     text = card({"method": "gptq", "calibration_text": own}, "model.safetensors", calibrate=looked_at)
     assert f"a text of its maker's own (SHA-256 `{'7' * 64}`)" in text

@@ -71,7 +71,7 @@ def test_what_nothing_looked_at_is_not_in_it() -> None:
 
 
 def test_a_text_of_the_teams_own_has_the_name_that_the_recipe_gives_it() -> None:
-    recipe = {"method": "gptq", "calibration_text": "text_" + "0" * 26}
+    recipe = {"method": "gptq", "calibration_text": "dataset_" + "0" * 26}
     written = document(recipe, "model.safetensors", calibrate=done({**CALIBRATED, "text": "own"}))
     assert written["calibration"]["text"] == recipe["calibration_text"]
 

@@ -65,12 +65,12 @@ def tab_order(page: Page) -> Iterator[str]:
 
 
 def upload(page: Page, name: str, content: str) -> None:
-    """Upload a text by the form."""
-    page.goto("/texts")
+    """Upload a dataset by the form."""
+    page.goto("/datasets")
     page.get_by_label("File", exact=False).set_input_files(file_of(name, content))
     page.get_by_role("button", name="Upload").click()
     expect(page.locator("#notice")).to_contain_text(f"{name} is uploaded.")
-    page.wait_for_url("**/texts?uploaded=*")
+    page.wait_for_url("**/datasets?uploaded=*")
 
 
 def file_of(name: str, content: str) -> FilePayload:
@@ -80,8 +80,15 @@ def file_of(name: str, content: str) -> FilePayload:
 @both_widths
 def test_every_page_fits_and_is_named(page: Page, jobs: dict[str, str], subtests: pytest.Subtests) -> None:
     upload(page, "a-name-without-any-space-" * 8 + ".txt", "text")
-    paths = ("/jobs", "/jobs?status=cancelled", "/jobs/new", "/jobs/new?method=odd", "/jobs/new?method=gptq", "/texts")
-    for path in (*paths, "/texts?after=text_0", "/jobs/job_0", *jobs.values()):
+    paths = (
+        "/jobs",
+        "/jobs?status=cancelled",
+        "/jobs/new",
+        "/jobs/new?method=odd",
+        "/jobs/new?method=gptq",
+        "/datasets",
+    )
+    for path in (*paths, "/datasets?after=dataset_0", "/jobs/job_0", *jobs.values()):
         page.goto(path)
         for details in page.locator("details").all():
             details.evaluate("one => one.open = true")
@@ -104,7 +111,7 @@ def test_the_keyboard_goes_through_a_page_in_order(page: Page, jobs: dict[str, s
     page.evaluate("document.querySelector('details').open = true")
     order = list(tab_order(page))
     gguf = methods.get("gguf")
-    assert order[:5] == ["Skip to the content", "fewbits", "Jobs", "New job", "Texts"]
+    assert order[:5] == ["Skip to the content", "fewbits", "Jobs", "New job", "Datasets"]
     assert order[5:] == [
         "Sign out",
         *("awq", "fp8", "gguf", "gptq", "int4", "int8", "odd"),
@@ -299,22 +306,22 @@ def test_pages_work_without_scripts(page: Page, jobs: dict[str, str]) -> None:
 
 
 @both_widths
-def test_a_text_is_uploaded_chosen_by_name_and_deleted(page: Page) -> None:
-    page.get_by_role("link", name="Texts").click()
+def test_a_dataset_is_uploaded_chosen_by_name_and_deleted(page: Page) -> None:
+    page.get_by_role("link", name="Datasets").click()
     page.get_by_label("File").set_input_files(file_of("chats.jsonl", '{"text": "one"}\nno'))
     page.get_by_label("Name", exact=True).focus()
     page.keyboard.type("Support")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_be_focused()
     expect(page.get_by_role("alert")).to_contain_text("Line 2 is not JSON")
-    expect(page).to_have_title("Not uploaded: Texts · fewbits")
+    expect(page).to_have_title("Not uploaded: Datasets · fewbits")
     page.get_by_role("link", name="File").click()
     expect(page.get_by_label("File")).to_be_focused()
     expect(page.get_by_label("File")).to_have_accessible_description(re.compile("Line 2 is not JSON"))
     expect(page.get_by_label("Name", exact=True)).to_have_value("Support")
     page.get_by_label("File").set_input_files(file_of("chats.jsonl", '{"text": "one"}'))
     page.get_by_role("button", name="Upload").click()
-    page.wait_for_url("**/texts?uploaded=*")
+    page.wait_for_url("**/datasets?uploaded=*")
     expect(page.get_by_role("status").filter(has_text="Support is uploaded.")).to_be_focused()
 
     page.get_by_role("link", name="New job", exact=True).click()
@@ -322,12 +329,12 @@ def test_a_text_is_uploaded_chosen_by_name_and_deleted(page: Page) -> None:
     page.get_by_label("Source").fill("file:///models/tiny")
     page.get_by_label("Calibration text").select_option(label="Support, 15 B")
     page.get_by_role("button", name="Submit the job").click()
-    expect(page.get_by_role("region", name="What was asked")).to_contain_text("Support (text_")
+    expect(page.get_by_role("region", name="What was asked")).to_contain_text("Support (dataset_")
     job = page.url
 
     delete_the_text(page)
     expect(page.get_by_role("alert")).to_be_focused()
-    expect(page.get_by_role("alert")).to_contain_text("needs the text and is not over")
+    expect(page.get_by_role("alert")).to_contain_text("needs the dataset and is not over")
     page.get_by_role("link", name="Go to the job").click()
     assert page.url == job
     page.get_by_text("Cancel …").click()
@@ -335,36 +342,36 @@ def test_a_text_is_uploaded_chosen_by_name_and_deleted(page: Page) -> None:
     expect(page.get_by_role("status")).to_contain_text("cancelled")
     delete_the_text(page)
     expect(page.get_by_role("status")).to_contain_text("is deleted")
-    expect(page.get_by_text("no texts of its own yet")).to_be_visible()
+    expect(page.get_by_text("no datasets of its own yet")).to_be_visible()
 
 
 def delete_the_text(page: Page) -> None:
-    page.goto("/texts")
-    now = page.get_by_role("button", name="Delete the text")
+    page.goto("/datasets")
+    now = page.get_by_role("button", name="Delete the dataset")
     expect(now).to_be_hidden()
     page.get_by_text("Delete …").click()
     now.click()
 
 
-def test_a_text_says_what_it_is_to_a_screen_reader_and_by_keyboard(page: Page) -> None:
+def test_a_dataset_says_what_it_is_to_a_screen_reader_and_by_keyboard(page: Page) -> None:
     upload(page, "chats.jsonl", '{"text": "one"}')
-    page.goto("/texts")
-    row = page.get_by_role("table", name="Texts, newest first").get_by_role("row", name="chats.jsonl")
-    expect(row).to_contain_text("JSONL")
+    page.goto("/datasets")
+    row = page.get_by_role("table", name="Datasets, newest first").get_by_role("row", name="chats.jsonl")
+    expect(row).to_contain_text("documents")
     order = list(tab_order(page))
     assert order[6:] == [
-        *("new job", "File (required)", "Name", "Upload"),
+        *("new job", "File (required)", "Name", "Upload", "Kind", "Filter"),
         *("Copy the id of chats.jsonl", "Delete … chats.jsonl"),
     ]
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Copy the id of chats.jsonl").press("Enter")
-    expect(page.locator("#copied")).to_have_text(re.compile("text_[0-9a-z]{26} is copied."))
+    expect(page.locator("#copied")).to_have_text(re.compile("dataset_[0-9a-z]{26} is copied."))
     copied = page.evaluate("navigator.clipboard.readText()")
     expect(row).to_contain_text(copied)
 
 
 def test_a_file_that_is_too_large_is_not_sent(page: Page) -> None:
-    page.goto("/texts")
+    page.goto("/datasets")
     page.get_by_label("File").evaluate("one => one.dataset.bytesMax = 3")
     page.get_by_label("File").set_input_files(file_of("own.txt", "text"))
     page.get_by_role("button", name="Upload").click()
@@ -373,13 +380,13 @@ def test_a_file_that_is_too_large_is_not_sent(page: Page) -> None:
     expect(page.get_by_label("File")).to_be_focused()
     page.get_by_label("File").set_input_files(file_of("own.txt", "x"))
     page.get_by_role("button", name="Upload").click()
-    page.wait_for_url("**/texts?uploaded=*")
+    page.wait_for_url("**/datasets?uploaded=*")
 
 
 def test_an_upload_shows_how_far_it_is_and_may_be_sent_again(page: Page) -> None:
     held: list[Route] = []
-    page.route("**/texts", lambda route: held.append(route) if route.request.method == "POST" else route.continue_())
-    page.goto("/texts")
+    page.route("**/datasets", lambda route: held.append(route) if route.request.method == "POST" else route.continue_())
+    page.goto("/datasets")
     page.get_by_label("File").set_input_files(file_of("own.txt", "text " * 10_000))
     button = page.get_by_role("button", name="Upload")
     bar = page.get_by_role("progressbar", name="Progress of the upload")
@@ -391,6 +398,6 @@ def test_an_upload_shows_how_far_it_is_and_may_be_sent_again(page: Page) -> None
     held.pop().abort()
     expect(page.get_by_role("status")).to_contain_text("The connection broke")
     expect(bar).to_be_hidden()
-    page.unroute("**/texts")
+    page.unroute("**/datasets")
     button.click()
-    page.wait_for_url("**/texts?uploaded=*")
+    page.wait_for_url("**/datasets?uploaded=*")

@@ -226,7 +226,7 @@ def test_a_text_of_nobody_is_refused_beside_its_field(visitor: Visitor) -> None:
         response = visitor.post("/jobs/new", **fields, **{"recipe.calibration_text": text})
         assert response.status_code == 422
         assert 'id="recipe.calibration_text-error"' in response.text
-        assert "fewbits texts upload FILE" in shown(response)
+        assert "fewbits datasets upload FILE" in shown(response)
 
 
 def test_a_finished_job_tells_what_was_lost_and_gives_its_files(

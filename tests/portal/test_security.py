@@ -20,8 +20,8 @@ def test_without_a_session_every_page_leads_to_the_sign_in(app: APIFlask, subtes
             response = client.get(path, headers=HTML)
             assert response.status_code == 303
             assert response.headers["Location"].startswith("/sign-in?next=/jobs")
-    assert client.get("/texts?limit=5").headers["Location"] == "/sign-in?next=/texts?limit%3D5"
-    assert client.post("/texts", data={"name": "x"}).headers["Location"] == "/sign-in?next=/jobs"
+    assert client.get("/datasets?limit=5").headers["Location"] == "/sign-in?next=/datasets?limit%3D5"
+    assert client.post("/datasets", data={"name": "x"}).headers["Location"] == "/sign-in?next=/jobs"
     assert client.get("/jobs/new?method=gguf").headers["Location"] == "/sign-in?next=/jobs/new?method%3Dgguf"
     assert client.get("/jobs/job_1/events", headers={"Accept": "text/event-stream"}).status_code == 401
     assert client.post("/jobs/new", data={"source": "x"}).status_code == 303
@@ -118,8 +118,8 @@ def test_the_token_of_another_session_is_no_good(visitor: Visitor, stranger: Vis
     [
         ("/jobs/job_1", "/jobs/job_1"),
         ("/jobs?status=failed&after=job_1", "/jobs?status=failed&after=job_1"),
-        ("/texts?after=text_1", "/texts?after=text_1"),
-        ("/textserver", "/jobs"),
+        ("/datasets?after=dataset_1", "/datasets?after=dataset_1"),
+        ("/datasetserver", "/jobs"),
         ("https://evil.example", "/jobs"),
         ("//evil.example", "/jobs"),
         ("/\\evil.example", "/jobs"),
@@ -151,7 +151,7 @@ def test_another_teams_job_is_not_there(visitor: Visitor, stranger: Visitor, sub
 
 
 def test_every_page_forbids_what_it_does_not_need(visitor: Visitor, subtests: pytest.Subtests) -> None:
-    for path in ("/sign-in", "/jobs", "/jobs/new", "/texts", visitor.submit(), "/jobs/job_0"):
+    for path in ("/sign-in", "/jobs", "/jobs/new", "/datasets", visitor.submit(), "/jobs/job_0"):
         with subtests.test(path=path):
             response = visitor.get(path)
             policy = response.headers["Content-Security-Policy"]

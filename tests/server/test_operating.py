@@ -120,7 +120,7 @@ def test_quotas_are_set_and_taken_back(fewbitsd: Fewbitsd, database: Database, m
     for team in ("ours", "theirs"):
         database.run(partial(keys.create_key, team_name=team, label=""))
     defaults = [["queued_jobs", "0", "7"], ["running_cpu", "0", "no", "limit"], ["running_gpu", "0", "no", "limit"]]
-    defaults.append(["texts", "0", "100"])
+    defaults.append(["datasets", "0", "100"])
     assert rows(fewbitsd("quotas", "list", "ours")) == defaults
     for maximum in ("3", "0", "2147483647"):
         assert fewbitsd("quotas", "set", "ours", "running_gpu", maximum).exit_code == 0
@@ -139,7 +139,7 @@ def test_quotas_are_set_and_taken_back(fewbitsd: Fewbitsd, database: Database, m
         ("pools pause tpu", 2, "Invalid value for 'POOL': 'tpu' is not one of 'cpu', 'gpu'"),
         ("quotas list nobody", 1, "There is no team 'nobody'. 'fewbitsd keys list' shows"),
         ("quotas set nobody queued_jobs 1", 1, "There is no team 'nobody'."),
-        ("quotas set ours jobs 1", 2, "'jobs' is not one of 'queued_jobs', 'running_cpu', 'running_gpu', 'texts'"),
+        ("quotas set ours jobs 1", 2, "'jobs' is not one of 'queued_jobs', 'running_cpu', 'running_gpu', 'datasets'"),
         ("quotas set ours queued_jobs many", 2, "'many' is neither a number"),
         ("quotas set ours queued_jobs 1.5", 2, "'1.5' is neither a number"),
         ("quotas set ours queued_jobs -1", 2, "'-1' is neither a number"),

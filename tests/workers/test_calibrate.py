@@ -4,10 +4,11 @@ import hashlib
 from functools import partial
 from pathlib import Path
 
-from core.ids import JobId, TextId
-from db import texts
-from db.tables import Execution, Job, Text
-from db.texts import NewText
+from core.dataset_kinds import DatasetKind
+from core.ids import DatasetId, JobId
+from db import datasets
+from db.datasets import NewDataset
+from db.tables import Dataset, Execution, Job
 from engines.recipe import parse_recipe
 from pipeline.calibrate import TEXT
 from pipeline.plan import plan
@@ -20,17 +21,17 @@ CONTENT = b"".join(b'{"text": "Line %d of our own text is not the same as any ot
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-def bring(service: Service) -> TextId:
-    """Write the row of a text, as the API does."""
-    new = NewText("own.jsonl", "jsonl", SHA256, len(CONTENT), 2000)
-    text_id = service.database.run(partial(texts.announce, team_id=service.team, new=new))
-    service.database.run(partial(texts.keep, text_id=text_id))
-    return text_id
+def bring(service: Service) -> DatasetId:
+    """Write the row of a dataset, as the API does."""
+    new = NewDataset("own.jsonl", DatasetKind.DOCUMENTS, SHA256, len(CONTENT), 2000)
+    dataset_id = service.database.run(partial(datasets.announce, team_id=service.team, new=new))
+    service.database.run(partial(datasets.keep, dataset_id=dataset_id))
+    return dataset_id
 
 
-def calibrate(service: Service, text_id: str) -> JobId:
+def calibrate(service: Service, dataset_id: str) -> JobId:
     """Submit the first two steps of a GPTQ job on the text."""
-    recipe = parse_recipe({"method": "gptq", "calibration_text": text_id, "calibration_samples": 32})
+    recipe = parse_recipe({"method": "gptq", "calibration_text": dataset_id, "calibration_samples": 32})
     own = {"text_sha256": SHA256, "text_format": "jsonl", "text_bytes": len(CONTENT)}
     steps = plan(recipe, {"domains": ["prose"], "windows": 4}, None, own)
     return service.submit(steps=steps[:2])
@@ -60,14 +61,16 @@ def test_samples_are_drawn_from_the_text_once_for_the_same_bytes(service: Servic
     again = service.wait(calibrate(service, first_text))
     # Each job fetches a local folder anew, but what it fetches is the same.
     assert execution(again).id == execution(first).id
-    service.database.run(partial(texts.remove, team_id=service.team, text_id=first_text))
+    service.database.run(partial(datasets.remove, team_id=service.team, dataset_id=first_text))
     second_text = bring(service)
     assert second_text != first_text
     anew = service.wait(calibrate(service, second_text))
     assert execution(anew).id == execution(first).id
 
 
-def test_a_text_comes_from_a_bucket_by_the_node_s_cache(service: Service, s3_server: S3Server, tmp_path: Path) -> None:
+def test_a_dataset_comes_from_a_bucket_by_the_node_s_cache(
+    service: Service, s3_server: S3Server, tmp_path: Path
+) -> None:
     bucket = s3_server.bucket()
     known = s3_server.environment(bucket) | {"FEWBITS_CACHE_ROOT": str(tmp_path / "cache")}
     prefix = known["FEWBITS_STORE_URL"].removeprefix(f"s3://{bucket}").strip("/")
@@ -79,20 +82,20 @@ def test_a_text_comes_from_a_bucket_by_the_node_s_cache(service: Service, s3_ser
     assert any(SHA256 in path.name for path in (tmp_path / "cache").rglob("*"))
 
 
-def test_a_text_that_is_gone_ends_the_job_with_what_to_know(service: Service) -> None:
-    """As when a job ends by its deadline, its text is deleted, and a worker had claimed the step just before."""
-    text_id = bring(service)
-    job_id = calibrate(service, text_id)
+def test_a_dataset_that_is_gone_ends_the_job_with_what_to_know(service: Service) -> None:
+    """As when a job ends by its deadline, its dataset is deleted, and a worker had claimed the step just before."""
+    dataset_id = bring(service)
+    job_id = calibrate(service, dataset_id)
     with service.database.transaction() as session:
-        session.delete(session.get(Text, text_id))
+        session.delete(session.get(Dataset, dataset_id))
     service.start("worker", "--pool", "cpu", FEWBITS_POLL_SECONDS="0.2")
     job = service.wait(job_id)
     assert job.error is not None
-    assert (job.error["code"], text_id in job.error["message"]) == ("not_found", True)
+    assert (job.error["code"], dataset_id in job.error["message"]) == ("not_found", True)
     wait_until(lambda: execution(service.job(job_id)).status == "failed")
 
 
-def test_a_text_whose_bytes_are_lost_says_so(service: Service) -> None:
+def test_a_dataset_whose_bytes_are_lost_says_so(service: Service) -> None:
     service.start("worker", "--pool", "cpu", FEWBITS_POLL_SECONDS="0.2")
     job = service.wait(calibrate(service, bring(service)))
     assert job.error is not None

@@ -57,7 +57,9 @@ _BENCHMARK, _MEASURED = "benchmark-", "benchmark_"
 recipes_argument = click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, callback=_recipes)
 _TERMS = (
     click.option("--windows", type=click.IntRange(1, 10000), help="Windows of 512 tokens to score in each domain."),
-    click.option("--domain", "domains", multiple=True, help="A text to judge by, such as prose; may be repeated."),
+    click.option(
+        "--domain", "domains", multiple=True, help="A text to judge by, such as prose, or a dataset; may be repeated."
+    ),
     click.option(
         "--gate",
         metavar="CONDITION",

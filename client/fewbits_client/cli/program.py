@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from fewbits_client.cli.capacity import attempts, quotas
+from fewbits_client.cli.datasets import datasets
 from fewbits_client.cli.downloading import download
 from fewbits_client.cli.exits import HELP, Exit
 from fewbits_client.cli.following import cancel, watch
@@ -19,7 +20,6 @@ from fewbits_client.cli.planning import plan
 from fewbits_client.cli.reproducing import reproduce
 from fewbits_client.cli.submitting import retry, submit
 from fewbits_client.cli.sweeping import sweep
-from fewbits_client.cli.texts import texts
 
 
 class Program(click.Group):
@@ -47,7 +47,7 @@ def program() -> None:
 
 
 LOOKING = (jobs, show, watch, logs, metrics, attempts, methods, quotas)
-for command in (inspect, plan, submit, *LOOKING, cancel, retry, download, reproduce, sweep, texts):
+for command in (inspect, plan, submit, *LOOKING, cancel, retry, download, reproduce, sweep, datasets):
     program.add_command(command)
 
 

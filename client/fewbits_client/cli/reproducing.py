@@ -46,19 +46,19 @@ def reproduce(client: Client, output: Output, *, folder: Path, source: str | Non
 
 
 def _recipe(client: Client, made: Provenance) -> Mapping[str, Any]:
-    """Return the recipe, with the id under which this team has the text that it names.
+    """Return the recipe, with the id under which this team has the dataset that it names.
 
     Raises:
-        NotReproducible: the team has no text of these bytes.
+        NotReproducible: the team has no dataset of these bytes.
     """
     if made.text_sha256 is None:
         return made.recipe
-    for text in client.texts():
-        if text["sha256"] == made.text_sha256:
-            return {**made.recipe, "calibration_text": text["id"]}
+    for dataset in client.datasets():
+        if dataset["sha256"] == made.text_sha256:
+            return {**made.recipe, "calibration_text": dataset["id"]}
     raise NotReproducible(
-        f"it was made by a text of the team's own, with sha256 {made.text_sha256}, which your team does not have; "
-        "`fewbits texts upload FILE` brings it"
+        f"it was made by a dataset of the team's own, with sha256 {made.text_sha256}, which your team does not have; "
+        "`fewbits datasets upload FILE` brings it"
     )
 
 

@@ -1,4 +1,4 @@
-"""A text's row and its blob: collected only once nothing has it, and never under a job that names it."""
+"""A dataset's row and its blob: collected only once nothing has it, and never under a job that names it."""
 
 import contextlib
 import hashlib
@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
+from core.dataset_kinds import DatasetKind
 from core.errors import Conflict, InvalidRequest, NotFound, StoreFailed
-from core.ids import TeamId, TextId
-from db import artifacts, jobs, texts
-from db.texts import NewText
+from core.ids import DatasetId, TeamId
+from db import artifacts, datasets, jobs
+from db.datasets import NewDataset
 from store.directory import DirectoryStore
 from tests.db import control_loops
 from tests.db.at_once import deadlocks, together
@@ -32,25 +33,25 @@ def sha256_of(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def announce(bench: Bench, content: str = "x", team: TeamId | None = None) -> TextId:
-    new = NewText("own.txt", "text", sha256_of(content), len(content), 1)
-    return bench.database.run(partial(texts.announce, team_id=team or bench.team, new=new))
+def announce(bench: Bench, content: str = "x", team: TeamId | None = None) -> DatasetId:
+    new = NewDataset("own.txt", DatasetKind.TEXT, sha256_of(content), len(content), 1)
+    return bench.database.run(partial(datasets.announce, team_id=team or bench.team, new=new))
 
 
-def keep(bench: Bench, content: str = "x", team: TeamId | None = None) -> TextId:
-    text_id = announce(bench, content, team)
-    bench.database.run(partial(texts.keep, text_id=text_id))
-    return text_id
+def keep(bench: Bench, content: str = "x", team: TeamId | None = None) -> DatasetId:
+    dataset_id = announce(bench, content, team)
+    bench.database.run(partial(datasets.keep, dataset_id=dataset_id))
+    return dataset_id
 
 
-def remove(bench: Bench, text_id: str, team: TeamId | None = None) -> None:
-    bench.database.run(partial(texts.remove, team_id=team or bench.team, text_id=text_id))
+def remove(bench: Bench, dataset_id: str, team: TeamId | None = None) -> None:
+    bench.database.run(partial(datasets.remove, team_id=team or bench.team, dataset_id=dataset_id))
 
 
-def submit(bench: Bench, text_id: str) -> None:
-    new = new_job(steps=CHAIN[:1], recipe={"method": "gptq", texts.FIELD: text_id})
+def submit(bench: Bench, dataset_id: str) -> None:
+    new = new_job(steps=CHAIN[:1], recipe={"method": "gptq", datasets.FIELD: dataset_id})
     with bench.database.transaction() as session:
-        texts.require_for_job(session, bench.team, text_id)
+        datasets.require_for_job(session, bench.team, dataset_id, datasets.CALIBRATION)
         jobs.submit(session, bench.team, new)
 
 
@@ -59,7 +60,7 @@ def blobs(bench: Bench) -> set[str]:
     return {row.sha256 for row in bench.rows("SELECT sha256 FROM blobs")}
 
 
-def test_a_blob_stays_for_as_long_as_a_text_of_any_team_has_it(bench: Bench) -> None:
+def test_a_blob_stays_for_as_long_as_a_dataset_of_any_team_has_it(bench: Bench) -> None:
     other = bench.new_team("two")
     ours, theirs = keep(bench), keep(bench, team=other)
     assert ours != theirs
@@ -71,24 +72,24 @@ def test_a_blob_stays_for_as_long_as_a_text_of_any_team_has_it(bench: Bench) -> 
 
 
 def test_a_blob_that_an_artifact_has_too_outlives_its_text(bench: Bench) -> None:
-    text_id = keep(bench)
+    dataset_id = keep(bench)
     bench.submit(steps=CHAIN[:1])
     bench.bind_all()
     bench.finish(bench.must_claim(), "x")
-    remove(bench, text_id)
+    remove(bench, dataset_id)
     assert blobs(bench) == {sha256_of("x")}
     assert nonsense(bench.database) == []
 
 
 def test_what_is_announced_is_kept_from_collection_and_seen_by_nobody(bench: Bench) -> None:
-    text_id = announce(bench)
+    dataset_id = announce(bench)
     assert blobs(bench) == {sha256_of("x")}
     with pytest.raises(NotFound):
-        bench.database.run(partial(texts.get, team_id=bench.team, text_id=text_id))
+        bench.database.run(partial(datasets.get, team_id=bench.team, dataset_id=dataset_id))
     with pytest.raises(InvalidRequest):
-        submit(bench, text_id)
-    assert bench.database.run(partial(texts.forget_unfinished, older_than_seconds=60)) == 0
-    assert bench.database.run(partial(texts.forget_unfinished, older_than_seconds=0)) == 1
+        submit(bench, dataset_id)
+    assert bench.database.run(partial(datasets.forget_unfinished, older_than_seconds=60)) == 0
+    assert bench.database.run(partial(datasets.forget_unfinished, older_than_seconds=0)) == 1
     assert blobs(bench) == set()
 
 
@@ -100,25 +101,25 @@ def test_what_is_announced_anew_while_older_leavings_are_forgotten_stays(
 
     def hold_late(session: Session, sha256s: Sequence[str]) -> Sequence[str]:
         monkeypatch.undo()
-        assert bench.database.run(partial(texts.forget_unfinished, older_than_seconds=0)) == 1
+        assert bench.database.run(partial(datasets.forget_unfinished, older_than_seconds=0)) == 1
         assert blobs(bench) == set()
         held = hold(session, sha256s)
         announce(bench)
         return held
 
     monkeypatch.setattr(artifacts, "hold", hold_late)
-    assert bench.database.run(partial(texts.forget_unfinished, older_than_seconds=0)) == 0
+    assert bench.database.run(partial(datasets.forget_unfinished, older_than_seconds=0)) == 0
     assert blobs(bench) == {sha256_of("x")}
 
 
 def test_a_kept_text_is_not_forgotten_because_an_upload_of_it_was_broken_off(bench: Bench) -> None:
     assert keep(bench) == announce(bench)
-    assert bench.database.run(partial(texts.forget_unfinished, older_than_seconds=0)) == 0
+    assert bench.database.run(partial(datasets.forget_unfinished, older_than_seconds=0)) == 0
 
 
 def test_an_upload_waits_for_the_collection_of_its_blob(bench: Bench) -> None:
     remove(bench, keep(bench))
-    done: list[TextId] = []
+    done: list[DatasetId] = []
     with bench.database.transaction() as collector:
         assert artifacts.lock_garbage(collector, 0) == sha256_of("x")
         upload = threading.Thread(target=lambda: done.append(keep(bench)), daemon=True)
@@ -132,17 +133,17 @@ def test_an_upload_waits_for_the_collection_of_its_blob(bench: Bench) -> None:
 
 
 def test_a_job_and_the_deletion_of_its_text_at_once(bench: Bench) -> None:
-    """Either there is a job, and the text stays; or there is no text, and no job."""
+    """Either there is a job, and the dataset stays; or there is no dataset, and no job."""
     ends: set[tuple[bool, bool]] = set()
     for number in range(DUELS):
-        text_id = keep(bench, f"text {number}")
+        dataset_id = keep(bench, f"dataset {number}")
         together(
-            lambda text_id=text_id: _unless(InvalidRequest, lambda: submit(bench, text_id)),  # type: ignore[misc]
-            lambda text_id=text_id: _unless(Conflict, lambda: remove(bench, text_id)),  # type: ignore[misc]
+            lambda dataset_id=dataset_id: _unless(InvalidRequest, lambda: submit(bench, dataset_id)),  # type: ignore[misc]
+            lambda dataset_id=dataset_id: _unless(Conflict, lambda: remove(bench, dataset_id)),  # type: ignore[misc]
         )
-        has_job = bool(bench.value("SELECT count(*) FROM jobs WHERE recipe->>'calibration_text' = :id", id=text_id))
-        has_text = bool(bench.value("SELECT count(*) FROM texts WHERE id = :id", id=text_id))
-        ends.add((has_job, has_text))
+        has_job = bool(bench.value("SELECT count(*) FROM jobs WHERE recipe->>'calibration_text' = :id", id=dataset_id))
+        has_dataset = bool(bench.value("SELECT count(*) FROM datasets WHERE id = :id", id=dataset_id))
+        ends.add((has_job, has_dataset))
     assert ends <= {(True, True), (False, False)}
     assert nonsense(bench.database) == []
     assert deadlocks(bench) == 0
@@ -166,16 +167,16 @@ class Crowd:
 
     def upload(self) -> None:
         team, content = self.dice.choice(self.teams), self.dice.choice(CONTENTS)
-        text_id = announce(self.bench, content, team)
+        dataset_id = announce(self.bench, content, team)
         path = self.folder / threading.current_thread().name
         path.unlink(missing_ok=True)
         path.write_text(content)
         self.store.put(path, sha256_of(content))
         with contextlib.suppress(StoreFailed):  # deleted meanwhile
-            self.bench.database.run(partial(texts.keep, text_id=text_id))
+            self.bench.database.run(partial(datasets.keep, dataset_id=dataset_id))
 
     def delete(self) -> None:
-        for row in self.bench.rows("SELECT id, team_id FROM texts WHERE stored_at IS NOT NULL"):
+        for row in self.bench.rows("SELECT id, team_id FROM datasets WHERE stored_at IS NOT NULL"):
             with contextlib.suppress(NotFound):
                 remove(self.bench, row.id, TeamId(row.team_id))
 
@@ -203,7 +204,7 @@ def test_uploads_deletions_and_collections_that_meet_leave_sense(bench: Bench, t
     assert nonsense(bench.database) == []
     assert deadlocks(bench) == 0
     crowd.upload()
-    kept = {row.sha256 for row in bench.rows("SELECT sha256 FROM texts WHERE stored_at IS NOT NULL")}
+    kept = {row.sha256 for row in bench.rows("SELECT sha256 FROM datasets WHERE stored_at IS NOT NULL")}
     assert kept
     assert all(crowd.store.has(sha256) for sha256 in kept)
     crowd.delete()

@@ -1,0 +1,25 @@
+"""The kinds of datasets that a team may bring; what a line of each is stands in ``engines/datasets.py``."""
+
+import enum
+
+
+class DatasetKind(enum.StrEnum):
+    """What the items of a dataset are."""
+
+    TEXT = "text"  # one plain text
+    DOCUMENTS = "documents"  # texts, each apart
+    CHAT = "chat"  # conversations
+    COMPLETION = "completion"  # prompts, each with what should follow it
+    MULTIPLE_CHOICE = "multiple_choice"  # questions, each with choices, of which one is right
+    REFERENCE = "reference"  # prompts, each with an answer that a model's own is compared with
+
+
+# What a method may look at, and what perplexity can be measured on.
+FOR_CALIBRATION = (DatasetKind.TEXT, DatasetKind.DOCUMENTS, DatasetKind.CHAT)
+FOR_PERPLEXITY = (*FOR_CALIBRATION, DatasetKind.COMPLETION)
+
+
+def listed(kinds: tuple[DatasetKind, ...]) -> str:
+    """Return kinds as a sentence has them: ``text, documents or chat``."""
+    *first, last = kinds
+    return f"{', '.join(first)} or {last}" if first else last

@@ -1,0 +1,126 @@
+"""What a team's own dataset gives to be judged on: tokens, of which some are scored.
+
+Of a plain text these are windows; of the other kinds each item is read at once: a document from its beginning, a prompt
+with its completion, a conversation with its last answer. Refuses to know: what a model says of them.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.dataset_kinds import DatasetKind
+from core.errors import ModelUnsupported
+from engines import datasets
+from engines.datasets import Completion, Document, Message
+from engines.domains import WINDOW_TOKENS, Item, answered, completion, windows_of
+from engines.tokenizer import PIECE_CHARACTERS, encode, encode_conversation, leading_bos
+
+PIECE_BYTES = 2**20
+ASSISTANT = "assistant"
+PARAM = "evaluation.domains"
+
+
+@dataclass(frozen=True)
+class OwnDomain:
+    """A team's own dataset, as it lies on this machine.
+
+    Attributes:
+        path: its file.
+        kind: one of ``FOR_PERPLEXITY``.
+    """
+
+    path: Path
+    kind: DatasetKind
+
+
+def read_own_items(tokenizer: Any, own: OwnDomain, count: int) -> list[Item]:
+    """Return the first items of a dataset; those of which the tokenizer makes nothing to score are passed over.
+
+    Args:
+        tokenizer: the source's.
+        own: the dataset.
+        count: at most this many; a shorter one gives what it has.
+
+    Raises:
+        ModelUnsupported: the tokenizer makes not even one item of it, or the chat template refuses a conversation.
+    """
+    if own.kind == DatasetKind.TEXT:
+        return _windows(tokenizer, own.path, count)
+    with own.path.open("rb") as file:
+        items = datasets.read_items(iter(lambda: file.read(PIECE_BYTES), b""), "jsonl")
+        read = [*itertools.islice(_items(tokenizer, items), count)]
+    if not read:
+        raise ModelUnsupported("This tokenizer makes nothing of the dataset that could be scored.", param=PARAM)
+    return read
+
+
+def _items(tokenizer: Any, items: Iterable[datasets.Item]) -> Iterator[Item]:
+    for item in items:
+        match item:
+            case Completion(prompt, answer):
+                yield completion(tokenizer, prompt, answer)
+            case str() | list():
+                made = _document(tokenizer, item)
+                if made is not None:
+                    yield made
+            case _:
+                raise ModelUnsupported("The dataset has questions or references, which tasks judge.", param=PARAM)
+
+
+def _document(tokenizer: Any, document: Document) -> Item | None:
+    """Return a text from its beginning, or a conversation; None where there are less than two tokens in it."""
+    if isinstance(document, str):
+        return _from_beginning([*_begin(tokenizer), *encode(tokenizer, document)])
+    last = max((place for place, one in enumerate(document) if one["role"] == ASSISTANT), default=0)
+    if last:
+        return _answer(tokenizer, document[:last], document[last])
+    # Nobody answers, so all that is said is scored.
+    if tokenizer.chat_template is None:
+        return _document(tokenizer, "\n\n".join(datasets.contents(document)))
+    return _from_beginning(encode_conversation(tokenizer, document, PARAM))
+
+
+def _answer(tokenizer: Any, before: Sequence[Message], answer: Message) -> Item | None:
+    """Return a conversation up to an answer, which alone is scored."""
+    if tokenizer.chat_template is None:
+        prompt = "".join(f"{message['content']}\n\n" for message in before)
+        return completion(tokenizer, prompt, answer["content"]) if answer["content"] else None
+    asked = encode_conversation(tokenizer, before, PARAM, to_be_answered=True)
+    whole = encode_conversation(tokenizer, [*before, answer], PARAM)
+    begin = _begin(tokenizer) if whole[:1] == _begin(tokenizer) else []
+    return answered(begin, asked[len(begin) :], whole[len(begin) :])
+
+
+def _from_beginning(ids: Sequence[int]) -> Item | None:
+    return Item(ids[:WINDOW_TOKENS], 1) if len(ids) > 1 else None
+
+
+def _begin(tokenizer: Any) -> list[int]:
+    bos = leading_bos(tokenizer)
+    return [] if bos is None else [bos]
+
+
+def _windows(tokenizer: Any, path: Path, count: int) -> list[Item]:
+    """Return the first windows of a text, of which no more is tokenized than they take."""
+    ids: list[int] = []
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        for piece in _pieces(file):
+            ids += encode(tokenizer, piece)
+            if len(ids) > count * WINDOW_TOKENS:
+                break
+    return windows_of(ids, leading_bos(tokenizer), count)
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines together, a piece no longer than what a tokenizer can hold unless one line is."""
+    held: list[str] = []
+    size = 0
+    for line in lines:
+        if held and size + len(line) > PIECE_CHARACTERS:
+            yield "".join(held)
+            held, size = [], 0
+        held.append(line)
+        size += len(line)
+    yield "".join(held)
