@@ -6,27 +6,25 @@ escaped. The source's own card speaks of another model; its licence is carried o
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from engines.comparison import AGREEMENT, KL_DIVERGENCE, PERPLEXITY_RATIO
+from engines.comparison import AGREEMENT, KL_DIVERGENCE
 from engines.datasets import is_own
 from engines.gates import Condition
 from engines.recipe import Recipe, parse_recipe
+from pipeline.figures import NOTHING, change, headline, interval, model_name, perplexity, size
 from pipeline.loading_guide import how_to_load
 from pipeline.markdown import block, code, plain, table
-from pipeline.provenance import PROVENANCE_NAME, Comparison, Estimate, Provenance, Source
+from pipeline.provenance import PROVENANCE_NAME, REPORT_NAME, Comparison, Provenance
 
 HUB = "https://huggingface.co"
-NOTHING = "\N{EN DASH}"
 
 
 def model_card(made: Provenance) -> str:
     """Return the card's text."""
     sections = (
         f"---\n{_metadata(made)}---",
-        f"# {plain(_name(made.source))}, {plain(made.recipe.short)}",
+        f"# {plain(model_name(made.source))}, {plain(made.recipe.short)}",
         _what_it_is(made),
         "## What was lost",
         _what_was_lost(made),
@@ -73,29 +71,24 @@ def _license_link(made: Provenance) -> str | None:
     return None if source.hub_id is None else f"{HUB}/{source.hub_id}/blob/{source.revision or 'main'}/{link}"
 
 
-def _name(source: Source) -> str:
-    """Return the model's own name, without the folders that lead to it."""
-    return PurePosixPath(source.hub_id or unquote(urlsplit(source.url).path)).name or "model"
-
-
 def _what_it_is(made: Provenance) -> str:
     source, result = made.source, made.result
     if source.hub_id is None:
-        base = code(_name(source))
+        base = code(model_name(source))
     else:
         at = f" at {code(source.revision)}" if source.revision else ""
         base = f"[{plain(source.hub_id)}]({HUB}/{source.hub_id}){at}"
     bits = "" if result.bits_per_weight is None else f", {result.bits_per_weight:.2f} bits per weight"
     return (
         f"This is {base} ({code(source.architecture)}, {source.parameter_count / 1e6:,.1f} million parameters in "
-        f"{source.dtype}), quantized by {code(made.recipe.short)} into {result.format}: {_size(result.size_bytes)} in "
-        f"place of {_size(source.weight_bytes)}{bits}."
+        f"{source.dtype}), quantized by {code(made.recipe.short)} into {result.format}: {size(result.size_bytes)} in "
+        f"place of {size(source.weight_bytes)}{bits}."
     )
 
 
 def _what_was_lost(made: Provenance) -> str:
     rows = [
-        [plain(one.domain), _perplexity(one.baseline), _perplexity(one.result), _change(one), *_measures(one)]
+        [plain(one.domain), perplexity(one.baseline), perplexity(one.result), change(one), *_measures(one)]
         for one in made.report
     ]
     columns = ["text", "full precision", "this", "change", "KL divergence", "same token likeliest", "windows"]
@@ -103,52 +96,25 @@ def _what_was_lost(made: Provenance) -> str:
         "Perplexity, lower is better; full precision is the source in float32. In brackets the 95 % interval, of both "
         "on the same tokens. Windows and scored tokens are those of llama.cpp's `llama-perplexity`."
     )
-    return "\n\n".join([table(columns, rows), said, *([] if made.verdict is None else [_gate(made)])])
+    report = f"> {plain(headline(made))}\n\n[The report]({REPORT_NAME}) has it in pictures, beside this file."
+    return "\n\n".join([report, table(columns, rows), said, *([] if made.verdict is None else [_gate(made)])])
 
 
 def _measures(one: Comparison) -> list[str]:
     divergence, agreement = (one.measures.get(metric) for metric in (KL_DIVERGENCE, AGREEMENT))
-    return [_interval(divergence, 1, 4, ""), _interval(agreement, 100, 1, " %"), _windows(one)]
+    return [interval(divergence, 1, 4, ""), interval(agreement, 100, 1, " %"), _windows(one)]
 
 
 def _gate(made: Provenance) -> str:
     rows = [
         [
             code(Condition(one.metric, one.domain, one.max, one.min).short),
-            _interval(one.measured, 1, 4, ""),
+            interval(one.measured, 1, 4, ""),
             plain(one.decision),
         ]
         for one in made.gate
     ]
     return f"Its gate: **{made.verdict}**.\n\n" + table(["condition", "measured", "decision"], rows)
-
-
-def _interval(found: Estimate | None, scale: float, digits: int, unit: str) -> str:
-    """Return a figure with its interval; without that where there was too little text."""
-    if found is None:
-        return NOTHING
-    value = f"{scale * found.value:.{digits}f}{unit}"
-    if found.low is None or found.high is None:
-        return value
-    return f"{value} [{scale * found.low:.{digits}f}, {scale * found.high:.{digits}f}]"
-
-
-def _perplexity(score: Any) -> str:
-    return NOTHING if score is None else f"{score.perplexity:.3f}"
-
-
-def _change(one: Comparison) -> str:
-    if one.baseline is None or one.result is None:
-        return NOTHING
-    ratio = one.measures.get(PERPLEXITY_RATIO)
-    if ratio is None:  # an earlier version evaluated
-        return f"{100 * (one.result.perplexity / one.baseline.perplexity - 1):+.2f} %"
-    ends = "" if ratio.low is None or ratio.high is None else f" [{_percent(ratio.low)}, {_percent(ratio.high)}]"
-    return f"{_percent(ratio.value)} %{ends}"
-
-
-def _percent(ratio: float) -> str:
-    return f"{100 * (ratio - 1):+.2f}"
 
 
 def _recipe(made: Provenance) -> Recipe:
@@ -197,9 +163,3 @@ def _licence(made: Provenance) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(code(name) for name in names)
-
-
-def _size(size_bytes: int | None) -> str:
-    if size_bytes is None:
-        return "an unknown size"
-    return f"{size_bytes / 1e9:,.2f} GB" if size_bytes >= 10**9 else f"{size_bytes / 1e6:,.1f} MB"

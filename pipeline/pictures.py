@@ -1,7 +1,8 @@
 """Pictures of what was measured, as SVG that stands inside an HTML page. Drawn by Matplotlib without a display.
 
-Pure functions from numbers to text: the same numbers give the same bytes. Words stay words, so that they can be searched
-and read aloud; a picture has a white ground, whatever the page has. Refuses to know: HTML, and where numbers come from.
+Pure functions from numbers to text: the same numbers give the same bytes. Words stay words, so that they can be
+searched and read aloud; a picture has a white ground, whatever the page has. Refuses to know: HTML, and where numbers
+come from.
 """
 
 import html
@@ -10,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +25,7 @@ _BLUE, _ORANGE, _GREY, _RED = "#1f5fa8", "#c2570c", "#6b7280", "#b42318"
 _COLOURS = (_BLUE, _ORANGE, "#2f7d32", "#7b3fa0", "#00797a", "#a3195b", "#7a5c00", "#4b5563")
 _FAR = 1e4  # beyond every edge of a picture
 _MARKERS = "osD^vPX*"
-_STYLE = {
+_STYLE: Any = {  # Matplotlib's types name each setting
     "svg.fonttype": "none",
     "text.parse_math": False,  # a recipe with two dollars is not a formula
     "font.family": ["DejaVu Sans"],
@@ -47,6 +48,15 @@ _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A figure and the ends of its interval, which are None where they are not known."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
 class SizeAndLoss:
     """A result, as a point.
 
@@ -54,16 +64,12 @@ class SizeAndLoss:
         label: what stands beside it.
         size_bytes: of its files.
         ratio: its perplexity by full precision's.
-        low: the lower end of the ratio's interval; None where that is not known.
-        high: the upper end.
         is_best: whether no other result beats it.
     """
 
     label: str
     size_bytes: int
-    ratio: float
-    low: float | None
-    high: float | None
+    ratio: Interval
     is_best: bool = True
 
 
@@ -99,25 +105,52 @@ def size_against_loss(points: Sequence[SizeAndLoss], name: str, title: str, limi
     def draw(axes: "Axes") -> None:
         unit, scale = ("GB", 1e9) if max(point.size_bytes for point in points) >= 10**9 else ("MB", 1e6)
         best = sorted((point for point in points if point.is_best), key=lambda point: point.size_bytes)
-        along = [point.size_bytes / scale for point in best], [_percent(point.ratio) for point in best]
+        along = [point.size_bytes / scale for point in best], [_percent(point.ratio.value) for point in best]
         axes.plot(*along, color=_BLUE, linewidth=1, alpha=0.5)
         axes.axhline(0, color=_GREY, linewidth=1)  # full precision
         for point in points:
             colour = _BLUE if point.is_best else _GREY
-            place = point.size_bytes / scale, _percent(point.ratio)
+            place = point.size_bytes / scale, _percent(point.ratio.value)
             marker = "o" if point.is_best else "s"
-            axes.errorbar(*place, yerr=_arms(point), fmt=marker, color=colour, markersize=5, capsize=3)
+            axes.errorbar(*place, yerr=_arms(point.ratio), fmt=marker, color=colour, markersize=5, capsize=3)
         if limit is not None:
             axes.axhline(_percent(limit), color=_RED, linestyle="--", linewidth=1, label="limit of the gate")
             axes.legend(loc="upper right", frameon=False)
-        if max(abs(_percent(point.ratio)) for point in points) >= WIDE_PERCENT:
+        if max(abs(_percent(point.ratio.value)) for point in points) >= WIDE_PERCENT:
             _widen(axes, points)
         axes.margins(x=0.12, y=0.14)
         axes.set_xlabel(f"size, {unit}")
         axes.set_ylabel("rise of perplexity, %")
-        _write_beside(axes, [(p.size_bytes / scale, _percent(p.ratio), p.label) for p in points])
+        _write_beside(axes, [(p.size_bytes / scale, _percent(p.ratio.value), p.label) for p in points])
 
     return _picture(draw, name, title)
+
+
+def loss_by_text(texts: Mapping[str, Interval], name: str, title: str, limits: Mapping[str, float]) -> str:
+    """Return how much perplexity rose on each text, with its interval.
+
+    Args:
+        texts: at least one; by its name the ratio to full precision.
+        name: unique in the page.
+        title: what the picture shows.
+        limits: by the name of a text the highest ratio that was asked for.
+    """
+
+    def draw(axes: "Axes") -> None:
+        axes.axvline(0, color=_GREY, linewidth=1)  # full precision
+        for row, (text, found) in enumerate(texts.items()):
+            ratio = _percent(found.value)
+            axes.errorbar(ratio, row, xerr=_arms(found), fmt="o", color=_BLUE, markersize=6, capsize=4)
+            axes.annotate(f"{ratio:+.2f} %", (ratio, row), (0, 8), textcoords="offset points", ha="center", fontsize=8)
+            if text in limits:
+                axes.plot([_percent(limits[text])] * 2, [row - 0.35, row + 0.35], color=_RED, linestyle="--")
+        axes.set_yticks(range(len(texts)), list(texts))
+        axes.set_ylim(len(texts) - 0.4, -0.6)
+        axes.margins(x=0.12)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("rise of perplexity, %" + (" (dashed: limit of the gate)" if limits else ""))
+
+    return _pictures(lambda all_axes: draw(all_axes[0]), name, title, height_inches=0.8 + 0.5 * len(texts))
 
 
 def loss_per_layer(losses: Sequence[Loss], name: str, title: str) -> str:
@@ -134,7 +167,7 @@ def loss_per_layer(losses: Sequence[Loss], name: str, title: str) -> str:
     kinds = sorted(by_kind, key=lambda kind: (-max(by_kind[kind].values()), kind))[:KINDS_MAX]
 
     def draw(axes: "Axes") -> None:
-        from matplotlib.ticker import FuncFormatter
+        from matplotlib.ticker import FuncFormatter, MaxNLocator
 
         for kind, colour, marker in zip(kinds, _COLOURS, _MARKERS, strict=False):
             along = sorted(by_kind[kind].items())
@@ -143,7 +176,7 @@ def loss_per_layer(losses: Sequence[Loss], name: str, title: str) -> str:
         if all(value > 0 for kind in kinds for value in by_kind[kind].values()):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("layer")
         axes.set_ylabel("loss, as the method measures it")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
@@ -182,11 +215,11 @@ def _percent(ratio: float) -> float:
     return 100 * (ratio - 1)
 
 
-def _arms(point: SizeAndLoss) -> list[list[float]] | None:
-    """Return how far an interval goes down and up from its point."""
-    if point.low is None or point.high is None:
+def _arms(found: Interval) -> list[list[float]] | None:
+    """Return how far an interval goes down and up from its figure, in percent."""
+    if found.low is None or found.high is None:
         return None
-    return [[max(0.0, 100 * (point.ratio - point.low))], [max(0.0, 100 * (point.high - point.ratio))]]
+    return [[max(0.0, 100 * (found.value - found.low))], [max(0.0, 100 * (found.high - found.value))]]
 
 
 def _widen(axes: "Axes", points: Sequence[SizeAndLoss]) -> None:
@@ -194,9 +227,11 @@ def _widen(axes: "Axes", points: Sequence[SizeAndLoss]) -> None:
     from matplotlib.ticker import FixedLocator, ScalarFormatter
 
     axes.set_yscale("symlog", linthresh=LINEAR_PERCENT)
-    most = max(abs(_percent(point.high or point.ratio)) for point in points)
+    most = max(abs(_percent(point.ratio.high or point.ratio.value)) for point in points)
     marks = [mark for mark in (1, 3, 10, 30, 100, 300, 1000, 10_000, 100_000, 10**6) if mark <= 3 * most]
-    below = [-mark for mark in marks if any(_percent(point.low or point.ratio) <= -mark for point in points)]
+    below = [
+        -mark for mark in marks if any(_percent(point.ratio.low or point.ratio.value) <= -mark for point in points)
+    ]
     axes.yaxis.set_major_locator(FixedLocator([*below, 0, *marks]))
     axes.yaxis.set_major_formatter(ScalarFormatter())
 
@@ -259,7 +294,6 @@ def _for_a_page(svg: str, name: str, title: str) -> str:
     element = _OF_THE_PAGE.sub("", svg[svg.index("<svg") :])
     element = _TAG.sub(lambda tag: _NAME.sub(rf"\g<1>{name}-", tag[0]).replace(_FONT, _FONTS), element)
     said = html.escape(title)
-    root = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" class="picture" \\1 '
-    return _ROOT.sub(
-        lambda found: found.expand(root) + f'role="img" aria-label="{said}"><title>{said}</title>', element, 1
-    )
+    root = r'<svg class="picture" \1 role="img"'
+    label = f' aria-label="{said}"><title>{said}</title>'
+    return _ROOT.sub(lambda found: found.expand(root) + label, element, count=1)

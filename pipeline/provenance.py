@@ -13,6 +13,7 @@ SCHEMA: Literal["urn:fewbits:provenance:1"] = "urn:fewbits:provenance:1"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PROVENANCE_NAME = "fewbits.json"
 CARD_NAME = "README.md"
+REPORT_NAME = "report.html"
 
 
 class Part(BaseModel):
@@ -227,6 +228,15 @@ class Benchmark(Part):
     points: list[BenchmarkPoint]
 
 
+class Generation(Part):
+    """How source and result go on after the same beginning, each by the token that it finds likeliest."""
+
+    domain: str = Field(description="The text that the beginning is of")
+    prompt: str
+    baseline: str = Field(description="The source in float32")
+    result: str
+
+
 class Provenance(Part):
     """Where a quantized model comes from: enough to judge it, and to make it again."""
 
@@ -245,6 +255,9 @@ class Provenance(Part):
     verdict: Literal["passed", "blocked"] | None = Field(description="Of the gate; null where nothing was asked")
     gate: list[GateOutcome] = Field(description="What became of each condition on each text")
     benchmark: Benchmark | None = Field(default=None, description="Null where the speed was not measured")
+    generations: list[Generation] = Field(
+        default_factory=list, description="Source and result side by side; empty where an earlier version judged"
+    )
     costs: list[Cost] = Field(description="Differs from run to run, and makes no difference to the result")
 
     def text(self) -> str:

@@ -14,7 +14,7 @@ from engines.model_facts import ModelFacts
 from engines.peaks import held_bytes
 from engines.recipe import parse_recipe
 from pipeline.material import MADE_BY
-from pipeline.provenance import CARD_NAME, PROVENANCE_NAME
+from pipeline.provenance import CARD_NAME, PROVENANCE_NAME, REPORT_NAME
 from pipeline.step_kind import Facts, Outcome, Output, StepContext, StepKind, input_facts, model_facts
 
 LOSSES = "losses"  # among the facts: as many as modules, so lists of jobs are read without (``db/shown.py``)
@@ -96,7 +96,7 @@ class _Losses:
 
 
 def _require_free_names(engine: EngineContext) -> None:
-    for name in (PROVENANCE_NAME, CARD_NAME):
+    for name in (PROVENANCE_NAME, CARD_NAME, REPORT_NAME):
         if (engine.output / name).exists():
             raise ToolFailed(
                 f"The method has written a file {name}, which is the name of one that describes the result."

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.figures import NOTHING
 from pipeline.markdown import block, code
-from pipeline.model_card import NOTHING, model_card
+from pipeline.model_card import model_card
 from pipeline.retracing import retrace
 from tests.pipeline.record import CALIBRATED, CARD, CHECKS, MODEL, documenting, done
 

@@ -1,0 +1,62 @@
+"""How the figures of a result are written for people, in its model card and in its report."""
+
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from engines.comparison import PERPLEXITY_RATIO
+from pipeline.provenance import Comparison, Estimate, Provenance, Score, Source
+
+NOTHING = "\N{EN DASH}"
+
+
+def model_name(source: Source) -> str:
+    """Return the model's own name, without the folders that lead to it."""
+    return PurePosixPath(source.hub_id or unquote(urlsplit(source.url).path)).name or "model"
+
+
+def headline(made: Provenance) -> str:
+    """Return what a result comes to in one sentence: its size, what was lost on each text, and the verdict."""
+    bits = "" if made.result.bits_per_weight is None else f" ({made.result.bits_per_weight:.2f} bits per weight)"
+    told = [f"{size(made.result.size_bytes)} in place of {size(made.source.weight_bytes)}{bits}"]
+    if losses := [f"{change(one)} on {one.domain}" for one in made.report if change(one) != NOTHING]:
+        told.append(f"perplexity {', '.join(losses)}")
+    if made.verdict is not None:
+        told.append(f"gate {made.verdict}")
+    return "; ".join(told) + "."
+
+
+def size(size_bytes: int | None) -> str:
+    """Return how much room files take."""
+    if size_bytes is None:
+        return "an unknown size"
+    return f"{size_bytes / 1e9:,.2f} GB" if size_bytes >= 10**9 else f"{size_bytes / 1e6:,.1f} MB"
+
+
+def perplexity(score: Score | None) -> str:
+    """Return how well a text is predicted."""
+    return NOTHING if score is None else f"{score.perplexity:.3f}"
+
+
+def change(one: Comparison) -> str:
+    """Return how much perplexity rose against full precision, with its interval."""
+    if one.baseline is None or one.result is None:
+        return NOTHING
+    ratio = one.measures.get(PERPLEXITY_RATIO)
+    if ratio is None:  # an earlier version evaluated
+        return f"{100 * (one.result.perplexity / one.baseline.perplexity - 1):+.2f} %"
+    ends = "" if ratio.low is None or ratio.high is None else f" [{_percent(ratio.low)}, {_percent(ratio.high)}]"
+    return f"{_percent(ratio.value)} %{ends}"
+
+
+def interval(found: Estimate | None, scale: float, digits: int, unit: str) -> str:
+    """Return a figure with its interval; without that where there was too little text."""
+    if found is None:
+        return NOTHING
+    value = f"{scale * found.value:.{digits}f}{unit}"
+    if found.low is None or found.high is None:
+        return value
+    return f"{value} [{scale * found.low:.{digits}f}, {scale * found.high:.{digits}f}]"
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.2f}"
