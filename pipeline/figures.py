@@ -1,12 +1,24 @@
 """How the figures of a result are written for people, in its model card and in its report."""
 
 from pathlib import PurePosixPath
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from engines.comparison import PERPLEXITY_RATIO
-from pipeline.provenance import Comparison, Estimate, Provenance, Score, Source
+from pipeline.provenance import Comparison, Provenance, Score, Source
 
 NOTHING = "\N{EN DASH}"
+
+
+class Interval(Protocol):
+    """A figure and the ends of its interval, however it is kept."""
+
+    @property
+    def value(self) -> float: ...  # noqa: D102
+    @property
+    def low(self) -> float | None: ...  # noqa: D102
+    @property
+    def high(self) -> float | None: ...  # noqa: D102
 
 
 def model_name(source: Source) -> str:
@@ -44,11 +56,16 @@ def change(one: Comparison) -> str:
     ratio = one.measures.get(PERPLEXITY_RATIO)
     if ratio is None:  # an earlier version evaluated
         return f"{100 * (one.result.perplexity / one.baseline.perplexity - 1):+.2f} %"
+    return rise(ratio)
+
+
+def rise(ratio: Interval) -> str:
+    """Return a ratio of perplexities as what it adds to full precision's, with its interval."""
     ends = "" if ratio.low is None or ratio.high is None else f" [{_percent(ratio.low)}, {_percent(ratio.high)}]"
     return f"{_percent(ratio.value)} %{ends}"
 
 
-def interval(found: Estimate | None, scale: float, digits: int, unit: str) -> str:
+def interval(found: Interval | None, scale: float, digits: int, unit: str) -> str:
     """Return a figure with its interval; without that where there was too little text."""
     if found is None:
         return NOTHING

@@ -15,6 +15,7 @@ from api.routes import (
     models,
     plans,
     quotas,
+    reports,
     schemas,
     sweeps,
 )
@@ -22,6 +23,7 @@ from api.routes import (
 BLUEPRINTS: tuple[APIBlueprint, ...] = (
     jobs.routes,
     sweeps.routes,
+    reports.routes,
     plans.routes,
     events.routes,
     artifacts.routes,

@@ -84,7 +84,7 @@ def answer_with_file(job_id: str, artifact_id: str, name: str) -> Response:
     if part.is_partial:
         headers["Content-Range"] = f"bytes {part.start}-{part.start + part.length - 1}/{file.size_bytes}"
     headers["Content-Length"] = str(part.length)
-    body = _bytes(file.sha256, part) if request.method == "GET" and part.length else None
+    body = stored_bytes(file.sha256, part) if request.method == "GET" and part.length else None
     status = HTTPStatus.PARTIAL_CONTENT if part.is_partial else HTTPStatus.OK
     return Response(body, status, headers, mimetype="application/octet-stream")
 
@@ -103,7 +103,7 @@ def _address(file: ArtifactFile) -> str | None:
         return services().store.download_url(file.sha256, disposition=_disposition(file.name))
 
 
-def _bytes(sha256: str, part: ByteRange) -> Iterator[bytes]:
+def stored_bytes(sha256: str, part: ByteRange) -> Iterator[bytes]:
     """Return the bytes in pieces, the first of them read already: a lost blob is a problem, not a broken download."""
     pieces = services().store.read(sha256, part.start, part.length)
     with _noting_loss():

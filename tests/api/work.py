@@ -132,7 +132,8 @@ class Workers:
         perplexity: Mapping[str, float] | None = None,
         measures: Mapping[str, Mapping[str, float | None]] | None = None,
     ) -> None:
-        artifact = NewArtifact(ROLES[taken.kind], "gguf", "d" * 64, tuple(files)) if files else None
+        written = "documents" if taken.kind == "document" else "gguf"
+        artifact = NewArtifact(ROLES[taken.kind], written, "d" * 64, tuple(files)) if files else None
         rows = [
             EvaluationRow(domain, value, 2, 510, [1.0, 2.0], measures) for domain, value in (perplexity or {}).items()
         ]

@@ -1,0 +1,144 @@
+"""The report of a sweep: one HTML file that needs nothing else, made of the sweep as a client is sent it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from markupsafe import Markup
+
+from api.responses import Estimate
+from api.sweep_objects import Sweep, SweepRow
+from engines.comparison import PERPLEXITY_RATIO
+from pipeline import pictures
+from pipeline.figures import NOTHING, interval, rise, size
+from pipeline.pages import picture, render
+from pipeline.pictures import Interval, SizeAndLoss, Speed
+
+_CHOSEN, _UNBEATEN = "★", "●"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    recipe: str
+    link: str
+    marks: str
+    is_chosen: bool
+    cells: Sequence[str]
+
+
+def sweep_report(sweep: Sweep, address: str) -> str:
+    """Return the report's HTML.
+
+    Args:
+        sweep: with what is inside.
+        address: of this server, ending in a slash, under which a job has its page.
+    """
+    rows, domains = sweep.rows or [], sweep.evaluation.domains
+    heads = [head for domain in domains for head in (f"{domain}: change", "KL divergence", "agreement")]
+    return render(
+        "sweep_report.html",
+        id=sweep.id,
+        title=f"{_source_name(sweep.source)}: {len(rows)} recipes compared",
+        recommended=sweep.recommendation,
+        asked=_asked(sweep),
+        warnings=sweep.warnings,
+        columns=["recipe", "", "status", "size", "bits", *heads, "tokens/s"],
+        rows=[_row(sweep, row, address) for row in rows],
+        pictures=[drawn for place, domain in enumerate(domains) if (drawn := _size_against_loss(sweep, place, domain))],
+        speed=_speed(rows),
+        errors=[(row.recipe, row.error.message) for row in rows if row.error is not None],
+        took=_took(sweep),
+    )
+
+
+def _asked(sweep: Sweep) -> Sequence[Sequence[str]]:
+    held_to = sweep.recommendation.conditions if sweep.recommendation is not None else sweep.gate
+    return [
+        ["model", _source_name(sweep.source)],
+        ["recipes", sweep.preset or "listed one by one"],
+        ["judged on", f"{', '.join(sweep.evaluation.domains)}; {sweep.evaluation.windows} windows of each"],
+        ["gate", ", ".join(one.short for one in sweep.gate) or "none"],
+        ["recommended by", ", ".join(one.short for one in held_to)],
+        ["status", ", ".join(f"{count} {status}" for status, count in sweep.jobs.items())],
+        ["sweep", f"{sweep.id}, submitted {sweep.created_at:%Y-%m-%d %H:%M} UTC"],
+    ]
+
+
+def _row(sweep: Sweep, row: SweepRow, address: str) -> Row:
+    is_chosen = sweep.recommendation is not None and sweep.recommendation.job == row.job
+    marks = [mark for mark, holds in ((_CHOSEN, is_chosen), (_UNBEATEN, row.pareto)) if holds]
+    bits, speed = row.bits_per_weight, row.generation_tokens_per_second
+    cells = [
+        row.verdict if row.verdict == "blocked" else row.status,
+        NOTHING if row.size_bytes is None else size(row.size_bytes),
+        NOTHING if bits is None else f"{bits:.2f}",
+        *(cell for domain in sweep.evaluation.domains for cell in _lost(row, domain)),
+        NOTHING if speed is None else f"{speed:,.4g}",
+    ]
+    return Row(row.recipe, f"{address}jobs/{row.job}", " ".join(marks), is_chosen, cells)
+
+
+def _lost(row: SweepRow, domain: str) -> Sequence[str]:
+    found = (row.comparison or {}).get(domain)
+    if found is None:
+        return [NOTHING] * 3
+    return [
+        NOTHING if found.perplexity_ratio is None else rise(found.perplexity_ratio),
+        interval(found.kl_divergence, 1, 4, ""),
+        interval(found.agreement, 100, 1, " %"),
+    ]
+
+
+def _size_against_loss(sweep: Sweep, place: int, domain: str) -> tuple[str, Markup] | None:
+    points = [
+        SizeAndLoss(row.recipe, row.size_bytes, _interval(ratio), row.pareto)
+        for row in sweep.rows or ()
+        if row.size_bytes is not None and (ratio := _ratio(row, domain)) is not None
+    ]
+    if not points:
+        return None
+    bounds = [
+        one.max for one in sweep.gate if one.metric == PERPLEXITY_RATIO and one.domain in (None, domain) and one.max
+    ]
+    time.sleep(0)  # a picture takes a tenth of a second, between which the server goes on with other requests
+    title = f"Size against loss on {domain}"
+    drawn = pictures.size_against_loss(points, f"loss-{place}", title, min(bounds, default=None))
+    return domain, picture(drawn)
+
+
+def _ratio(row: SweepRow, domain: str) -> Estimate | None:
+    found = (row.comparison or {}).get(domain)
+    return None if found is None else found.perplexity_ratio
+
+
+def _interval(found: Estimate) -> Interval:
+    return Interval(found.value, found.low, found.high)
+
+
+def _speed(rows: Sequence[SweepRow]) -> Markup | None:
+    bars = [
+        Speed(row.recipe, row.generation_tokens_per_second)
+        for row in rows
+        if row.generation_tokens_per_second is not None
+    ]
+    if not bars:
+        return None
+    return picture(pictures.speed_bars({"generation, tokens/s": bars}, "speed", "Tokens generated in a second"))
+
+
+def _took(sweep: Sweep) -> Sequence[Sequence[str]]:
+    seconds = sweep.seconds or {}
+    rows = [[f"work on {pool}", f"{spent:,.0f} s"] for pool, spent in sorted(seconds.items())]
+    if (cost := sweep.cost) is not None:
+        told = {"cost of all work": cost.work, "keeping all results, a month": cost.keeping_per_month}
+        rows += [[name, f"{value:.4f} {cost.currency}"] for name, value in told.items() if value is not None]
+    return rows
+
+
+def _source_name(source: str) -> str:
+    """Return the model's own name, without the folders that lead to it."""
+    return PurePosixPath(unquote(urlsplit(source).path)).name or "model"
