@@ -258,6 +258,22 @@ class Client:
             download.fetch(self._connection, target, backoff=self._backoff(), on_progress=report)
         return [target.path for target in found]
 
+    def report(self, object_id: str) -> str:
+        """Return the report of a job or of a sweep: one HTML page that needs nothing else.
+
+        Raises:
+            Problem: with status 404, where there is none yet.
+        """
+        return self._connection.text(_report_path(object_id), media_type="text/html")
+
+    def report_facts(self, object_id: str) -> dict[str, Any]:
+        """Return what a report is made of: of a job its ``fewbits.json``, of a sweep what `sweep` returns.
+
+        Raises:
+            Problem: as with `report`.
+        """
+        return self._connection.call("GET", _report_path(object_id), headers={"Accept": "application/json"})
+
     def submit_sweep(
         self,
         source: str,
@@ -412,3 +428,7 @@ def _job_path(job_id: str) -> str:
 
 def _sweep_path(sweep_id: str) -> str:
     return f"/v1/sweeps/{identifier(sweep_id)}"
+
+
+def _report_path(object_id: str) -> str:
+    return f"{_sweep_path(object_id) if object_id.startswith('sweep_') else _job_path(object_id)}/report"

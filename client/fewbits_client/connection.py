@@ -77,6 +77,20 @@ class Connection:
         self._check(response)
         return self._object(response)
 
+    def text(self, path: str, *, media_type: str) -> str:
+        """Send one GET for a text of this kind, and return it.
+
+        Raises:
+            Unreachable, Problem: as with `call`.
+            UnexpectedAnswer: the answer is something else.
+        """
+        with self.translated():
+            response = self._http.request("GET", path, headers={"Accept": media_type})
+        self._check(response)
+        if response.headers.get("content-type", "").partition(";")[0] != media_type:
+            raise UnexpectedAnswer(f"{self.url} does not answer with {media_type}; is the URL right?")
+        return response.text
+
     def send_file(
         self, path: str, file: Path, *, media_type: str, query: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:

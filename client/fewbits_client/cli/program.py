@@ -17,6 +17,7 @@ from fewbits_client.cli.following import cancel, watch
 from fewbits_client.cli.inspecting import inspect
 from fewbits_client.cli.looking import jobs, logs, methods, metrics, show
 from fewbits_client.cli.planning import plan
+from fewbits_client.cli.reporting import report
 from fewbits_client.cli.reproducing import reproduce
 from fewbits_client.cli.submitting import retry, submit
 from fewbits_client.cli.sweeping import sweep
@@ -47,7 +48,7 @@ def program() -> None:
 
 
 LOOKING = (jobs, show, watch, logs, metrics, attempts, methods, quotas)
-for command in (inspect, plan, submit, *LOOKING, cancel, retry, download, reproduce, sweep, datasets):
+for command in (inspect, plan, submit, *LOOKING, cancel, retry, download, report, reproduce, sweep, datasets):
     program.add_command(command)
 
 
