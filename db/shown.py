@@ -77,7 +77,7 @@ _STEPS: Label[Any] = literal_column("""(
         'id', steps.id, 'kind', steps.kind, 'status', steps.status, 'pool', steps.pool, 'reused', steps.reused,
         'error', steps.error, 'started_at', steps.started_at, 'finished_at', steps.finished_at,
         'attempt', coalesce(executions.attempt, 0), 'progress', executions.progress,
-        'facts', executions.facts - 'losses', 'scores', (
+        'facts', executions.facts - 'losses' - 'generations', 'scores', (
             SELECT json_object_agg(domain, json_build_object(
                 'perplexity', perplexity, 'items', window_count, 'tokens', token_count, 'measures', measures
             ))

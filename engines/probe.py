@@ -4,9 +4,10 @@ The questions are the first window of each evaluation text: how likely is each t
 text go on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core.errors import ModelUnsupported
 from engines.domains import read_items
@@ -22,6 +23,7 @@ FILE_NAME = "probe.safetensors"
 PLACES = 64  # in each window; a large vocabulary takes half a megabyte for each
 PROMPT_TOKENS = 64
 CONTINUATION_TOKENS = 64
+CHARACTERS_MAX = 2000  # of each text that is kept
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,23 @@ class Answers:
 
     log_probabilities: "NDArray[np.float32]"
     continuations: "NDArray[np.int64]"
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """How source and result go on after the same prompt.
+
+    Attributes:
+        domain: the text whose beginning the prompt is.
+        prompt: what both were given.
+        baseline: how the source goes on in full precision.
+        result: how the result does.
+    """
+
+    domain: str
+    prompt: str
+    baseline: str
+    result: str
 
 
 def ask(runtime: Runtime, tokenizer_folder: Path) -> Answers:
@@ -59,6 +78,26 @@ def ask(runtime: Runtime, tokenizer_folder: Path) -> Answers:
     normalizer = np.log(np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64))
     continuations = [runtime.continuation(window.ids[:PROMPT_TOKENS], CONTINUATION_TOKENS) for window in windows]
     return Answers((shifted - normalizer).astype(np.float32), np.array(continuations, dtype=np.int64))
+
+
+def side_by_side(full_precision: Answers, result: Answers, tokenizer_folder: Path) -> list[SideBySide]:
+    """Return how source and result go on from each prompt, as text.
+
+    Args:
+        full_precision: the source's answers.
+        result: the result's.
+        tokenizer_folder: the source, for its tokenizer.
+    """
+    tokenizer = load_tokenizer(tokenizer_folder)
+    asked = [read_items(tokenizer, domain, 1)[0].ids[:PROMPT_TOKENS] for domain in DOMAINS]
+    given = zip(DOMAINS, asked, full_precision.continuations.tolist(), result.continuations.tolist(), strict=True)
+    return [SideBySide(domain, *(_text(tokenizer, ids) for ids in all_ids)) for domain, *all_ids in given]
+
+
+def _text(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Return what ids say, without what no JSON in Postgres can hold, and not endlessly."""
+    said: str = tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+    return said.replace("\x00", "\N{REPLACEMENT CHARACTER}")[:CHARACTERS_MAX]
 
 
 def write(answers: Answers, folder: Path) -> None:

@@ -54,6 +54,7 @@ def retrace(step: UnboundStep) -> Provenance:
         verdict=done["evaluate"].facts.get("verdict"),
         gate=[provenance.GateOutcome(**outcome) for outcome in done["evaluate"].facts.get("gate", ())],
         benchmark=_benchmark(step.params.get("benchmark"), done.get("benchmark")),
+        generations=[provenance.Generation(**one) for one in done["verify"].facts.get("generations", ())],
         costs=[_cost(kind, one) for kind, one in sorted(done.items()) if kind not in _UNSHARED],
     )
 

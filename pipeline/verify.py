@@ -19,7 +19,7 @@ class Verify(StepKind):
     """Stands between the result and everything that is done with it."""
 
     name = "verify"
-    version = 2
+    version = 3
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the version of the library that runs the result."""
@@ -42,14 +42,21 @@ class Verify(StepKind):
             lossless=context.inputs.get("convert"),
             promises=recipe.method.promises(recipe.params),
         )
-        checks = verification.verify(context.engine, subject, probe.read(context.inputs["reference"]))
+        full_precision, given = probe.read(context.inputs["reference"]), list[probe.Answers]()
+        checks = verification.verify(context.engine, subject, full_precision, given.append)
         for check in checks:
             print(_line(check), flush=True)  # noqa: T201 - the log of a step is what it prints
         failed = [check for check in checks if not check.passed]
         if failed:
             said = " ".join(f"{check.name}: {check.detail}" for check in failed)
             raise VerificationFailed(f"The result is not what it must be, and was not published. {said}")
-        return Outcome(facts={"checks": [dataclasses.asdict(check) for check in checks]})
+        beside = probe.side_by_side(full_precision, given[0], subject.source)
+        return Outcome(
+            facts={
+                "checks": [dataclasses.asdict(check) for check in checks],
+                "generations": [dataclasses.asdict(one) for one in beside],
+            }
+        )
 
 
 def _line(check: Check) -> str:

@@ -36,13 +36,19 @@ class Check:
     detail: str
 
 
-def verify(context: EngineContext, subject: Subject, full_precision: Answers) -> list[Check]:
+def verify(
+    context: EngineContext,
+    subject: Subject,
+    full_precision: Answers,
+    on_answers: Callable[[Answers], None] = lambda _answers: None,
+) -> list[Check]:
     """Look at everything, also after the first fault.
 
     Args:
         context: threads, device and progress.
         subject: the result and what it was made of.
         full_precision: the source's answers.
+        on_answers: called with the result's, where it loads.
 
     Returns:
         every check, in the order of ``Check.name``; the last two are left out where the result does not load.
@@ -62,6 +68,7 @@ def verify(context: EngineContext, subject: Subject, full_precision: Answers) ->
     given: list[Answers] = []
     look("loads", partial(_load_and_ask, context, subject, given))
     if given:
+        on_answers(given[0])
         look("divergence", lambda: behaviour.check_divergence(given[0], full_precision, reader.layer_bits(subject)))
         look("generation", partial(behaviour.check_generation, given[0], full_precision))
     return checks

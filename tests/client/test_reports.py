@@ -38,33 +38,33 @@ def test_what_is_no_page_is_not_taken_for_one(api: FakeApi, client: Client) -> N
         client.report("sweep_1")
 
 
-@pytest.mark.parametrize(("path", "object_id"), [(JOB, "job_1"), (SWEEP, "sweep_1")])
-def test_the_command_saves_it_and_says_where(
-    api: FakeApi,
-    fewbits: Fewbits,
-    capsys: Captured,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    path: str,
-    object_id: str,
-) -> None:
-    has_page(api, path)
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command runs."""
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", [JOB, SWEEP])
+def test_the_command_saves_it_and_says_where(
+    api: FakeApi, fewbits: Fewbits, capsys: Captured, folder: Path, path: str
+) -> None:
+    object_id = path.split("/")[3]
+    has_page(api, path)
     assert fewbits("report", object_id) == Exit.OK
     assert capsys.readouterr().out == f"{object_id}-report.html\n"
-    assert (tmp_path / f"{object_id}-report.html").read_text(encoding="utf-8") == PAGE
+    assert (folder / f"{object_id}-report.html").read_text(encoding="utf-8") == PAGE
     assert fewbits("report", object_id, "--to", "kept.html") == Exit.OK
-    assert (tmp_path / "kept.html").read_text(encoding="utf-8") == PAGE
+    assert (folder / "kept.html").read_text(encoding="utf-8") == PAGE
 
 
 def test_with_json_it_is_what_the_report_is_made_of(
-    api: FakeApi, fewbits: Fewbits, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api: FakeApi, fewbits: Fewbits, capsys: Captured, folder: Path
 ) -> None:
     api.answers("GET", JOB, {"schema": "urn:fewbits:provenance:1"})
-    monkeypatch.chdir(tmp_path)
     assert fewbits("report", "job_1", "--json") == Exit.OK
     assert json.loads(capsys.readouterr().out) == {"schema": "urn:fewbits:provenance:1"}
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_where_there_is_none_nothing_is_written(
