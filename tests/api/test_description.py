@@ -45,8 +45,10 @@ Request = Case[Any]
 EXAMPLES_MAX = 20
 CONTENT = b"GGUF" * 100
 NAME = "model.gguf"
+DOCUMENTS = {"report.html": b"<!doctype html>", "fewbits.json": b"{}"}
 EVENTS = "/v1/jobs/{job_id}/events"
 FILE = "/v1/jobs/{job_id}/artifacts/{artifact_id}/files/{name}"
+REPORTS = ("/v1/jobs/{job_id}/report", "/v1/sweeps/{sweep_id}/report")
 INSPECT = "/v1/models/inspect"
 SWEEPS = "/v1/sweeps"
 EXTEND = "/v1/sweeps/{sweep_id}/recipes"
@@ -166,9 +168,11 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 def world(app: APIFlask, caller: Caller, database: Database, tmp_path: Path) -> World:
     """A finished job with a file, logs and metrics, a failed one and a waiting one."""
-    sha256 = hashlib.sha256(CONTENT).hexdigest()
-    (tmp_path / "arrived").write_bytes(CONTENT)
-    services_of(app).store.put(tmp_path / "arrived", sha256)
+    stored: dict[str, StoredFile] = {}
+    for name, content in {NAME: CONTENT, **DOCUMENTS}.items():
+        stored[name] = StoredFile(name, hashlib.sha256(content).hexdigest(), len(content))
+        (tmp_path / "arrived").write_bytes(content)
+        services_of(app).store.put(tmp_path / "arrived", stored[name].sha256)
     work = Workers(database)
     finished = caller.submit(labels=["a"], metadata={"a": "b"})["id"]
     work.do("fetch", MODEL_FACTS)
@@ -176,11 +180,11 @@ def world(app: APIFlask, caller: Caller, database: Database, tmp_path: Path) -> 
     taken = work.start("quantize")
     work.log(taken, "one line\n")
     work.measure(taken, NewMetric(0, "mlp.up_proj", {"loss": 0.5}))
-    work.finish(taken, WRITTEN_FACTS, files=[StoredFile(NAME, sha256, len(CONTENT))])
+    work.finish(taken, WRITTEN_FACTS, files=[stored[NAME]])
     work.do("reference", perplexity={"prose": 23.7, "code": 7.5})
     work.do("verify", {"checks": CHECKS})
     work.do("evaluate", perplexity={"prose": 24.4, "code": 7.7})
-    work.do("document")
+    work.do("document", files=[stored[name] for name in DOCUMENTS])
     failed = caller.submit()["id"]
     work.fail(work.start("fetch"), SourceInvalid("It has no config.json."))
     artifact = caller.get(f"/v1/jobs/{finished}/artifacts").get_json()["data"][0]["id"]
@@ -235,6 +239,7 @@ ASKED_BY_HEADERS = [
     (FILE, {"Range": "bytes=4-7"}, 206),
     (FILE, {"Range": "bytes=400-"}, 416),
     (FILE, {"If-None-Match": f'"{hashlib.sha256(CONTENT).hexdigest()}"'}, 304),
+    *((path, {"Accept": media_type}, 200) for path in REPORTS for media_type in ("text/html", "application/json")),
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from demo.expected import LOSS_MAX, PERPLEXITY, TOLERANCE
-from pipeline.provenance import CARD_NAME, PROVENANCE_NAME
+from pipeline.provenance import CARD_NAME, PROVENANCE_NAME, REPORT_NAME
 from tests.conftest import TINY_LLAMA
 from tests.e2e.conftest import Up
 
@@ -57,7 +57,7 @@ def test_the_download_is_a_model_folder(up: Up, finished: dict[str, Any], tmp_pa
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= found.keys()
     config = json.loads(found["config.json"].read_text())
     assert config["quantization_config"]["quant_method"] == "gptq"
-    described = {name: found.pop(name) for name in (PROVENANCE_NAME, CARD_NAME)}
+    described = {name: found.pop(name) for name in (PROVENANCE_NAME, CARD_NAME, REPORT_NAME)}
     assert all(path.stat().st_size for path in described.values())
     assert sum(path.stat().st_size for path in found.values()) == finished["result"]["size_bytes"]
 

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from db import keys
 from db.session import Database
-from pipeline.provenance import CARD_NAME, PROVENANCE_NAME
+from pipeline.provenance import CARD_NAME, PROVENANCE_NAME, REPORT_NAME
 from tests.conftest import TINY_LLAMA
 from tests.e2e.conftest import Up
 
@@ -75,7 +75,7 @@ def test_what_describes_a_result_comes_with_it(up: Up, folder: Path) -> None:
 
 
 def test_nothing_of_the_service_itself_is_in_it(up: Up, folder: Path) -> None:
-    for name in (PROVENANCE_NAME, CARD_NAME):
+    for name in (PROVENANCE_NAME, CARD_NAME, REPORT_NAME):
         text = (folder / name).read_text()
         assert up.data_dir not in text
         assert up.api_key not in text
@@ -120,7 +120,11 @@ def test_a_result_that_is_another_is_told(up: Up, folder: Path, tmp_path: Path) 
 
 def digests(folder: Path) -> dict[str, str]:
     """Return the sha256 of each file, but for those that describe a result."""
-    return {path.name: sha256(path) for path in folder.iterdir() if path.name not in (PROVENANCE_NAME, CARD_NAME)}
+    return {
+        path.name: sha256(path)
+        for path in folder.iterdir()
+        if path.name not in (PROVENANCE_NAME, CARD_NAME, REPORT_NAME)
+    }
 
 
 def sha256(path: Path) -> str:

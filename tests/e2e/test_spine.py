@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from demo.expected import PERPLEXITY, TOLERANCE
-from pipeline.provenance import CARD_NAME, PROVENANCE_NAME
+from pipeline.provenance import CARD_NAME, PROVENANCE_NAME, REPORT_NAME
 from tests.conftest import TINY_LLAMA
 from tests.e2e.conftest import Up, start
 
@@ -56,13 +56,18 @@ def test_a_download_is_the_file_that_was_measured(up: Up, finished: dict[str, An
     job = finished["gguf:Q4_K_M"]
     assert up.cli("download", job["id"], "--to", tmp_path).returncode == 0
     (path,) = tmp_path.glob("*.gguf")
-    assert {path.name for path in tmp_path.iterdir()} == {path.name, PROVENANCE_NAME, CARD_NAME}
+    assert {path.name for path in tmp_path.iterdir()} == {path.name, PROVENANCE_NAME, CARD_NAME, REPORT_NAME}
     assert path.read_bytes()[:4] == b"GGUF"
     assert path.stat().st_size == job["result"]["size_bytes"]
     with up.client() as client:
         artifact, documents = client.artifacts(job["id"])
-    assert {file["name"] for file in documents["files"]} == {PROVENANCE_NAME, CARD_NAME}
+    assert {file["name"] for file in documents["files"]} == {PROVENANCE_NAME, CARD_NAME, REPORT_NAME}
     assert hashlib.sha256(path.read_bytes()).hexdigest() == artifact["files"][0]["sha256"]
+    assert up.cli("report", job["id"], "--to", tmp_path / "kept.html").returncode == 0
+    report = (tmp_path / REPORT_NAME).read_text()
+    assert (tmp_path / "kept.html").read_text() == report
+    for said in ("gguf:Q4_K_M", "<svg", "Full precision</p><pre>", artifact["files"][0]["sha256"]):
+        assert said in report
 
 
 def test_the_stream_tells_the_whole_story(up: Up, finished: dict[str, Any]) -> None:
