@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from engines import convert, probe, verification
+from engines.domains import read_items
 from engines.probe import Answers
 from engines.recipe import parse_recipe
 from engines.runtimes import open_runtime
+from engines.tokenizer import load_tokenizer
 from engines.verification import Check, behaviour
 from engines.verification.subject import Fault, Subject, error_bound
 from tests.engines import conftest, making
@@ -291,3 +293,14 @@ def test_the_bounds_grow_as_bits_become_fewer_and_stay_below_nonsense() -> None:
     assert divergences == sorted(divergences)
     assert errors[-1] < 1  # a tensor of zeros
     assert divergences[-1] < np.log(4096) / 2  # a model that knows nothing of 4096 tokens
+
+
+def test_source_and_result_stand_side_by_side_as_text(model: Path, full_precision: Answers) -> None:
+    other = Answers(full_precision.log_probabilities, (full_precision.continuations + 1) % 4096)
+    code, prose = probe.side_by_side(full_precision, other, model)
+    assert (code.domain, prose.domain) == probe.DOMAINS
+    tokenizer = load_tokenizer(model)
+    asked = read_items(tokenizer, "prose", 1)[0].ids[: probe.PROMPT_TOKENS]
+    assert prose.prompt == tokenizer.decode(list(asked))
+    assert prose.baseline == tokenizer.decode(full_precision.continuations[1].tolist())
+    assert prose.baseline != prose.result
