@@ -4,11 +4,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from markupsafe import Markup
 
-from api.responses import Estimate
+from api.responses import Comparison, Estimate
 from api.sweep_objects import Sweep, SweepRow
 from engines.comparison import PERPLEXITY_RATIO
 from pipeline import pictures
@@ -38,7 +39,6 @@ def sweep_report(sweep: Sweep, address: str) -> str:
         address: of this server, ending in a slash, under which a job has its page.
     """
     rows, domains = sweep.rows or [], sweep.evaluation.domains
-    heads = [head for domain in domains for head in (f"{domain}: change", "KL divergence", "agreement")]
     return render(
         "sweep_report.html",
         id=sweep.id,
@@ -46,9 +46,9 @@ def sweep_report(sweep: Sweep, address: str) -> str:
         recommended=sweep.recommendation,
         asked=_asked(sweep),
         warnings=sweep.warnings,
-        columns=["recipe", "", "status", "size", "bits", *heads, "tokens/s"],
+        columns=["recipe", "", "status", "size", "bits", *domains, "tokens/s"],
         rows=[_row(sweep, row, address) for row in rows],
-        pictures=[drawn for place, domain in enumerate(domains) if (drawn := _size_against_loss(sweep, place, domain))],
+        texts=[_on_text(sweep, place, domain) for place, domain in enumerate(domains)],
         speed=_speed(rows),
         errors=[(row.recipe, row.error.message) for row in rows if row.error is not None],
         took=_took(sweep),
@@ -76,24 +76,38 @@ def _row(sweep: Sweep, row: SweepRow, address: str) -> Row:
         row.verdict if row.verdict == "blocked" else row.status,
         NOTHING if row.size_bytes is None else size(row.size_bytes),
         NOTHING if bits is None else f"{bits:.2f}",
-        *(cell for domain in sweep.evaluation.domains for cell in _lost(row, domain)),
+        *(_rise(row, domain) for domain in sweep.evaluation.domains),
         NOTHING if speed is None else f"{speed:,.4g}",
     ]
     return Row(row.recipe, f"{address}jobs/{row.job}", " ".join(marks), is_chosen, cells)
 
 
-def _lost(row: SweepRow, domain: str) -> Sequence[str]:
-    found = (row.comparison or {}).get(domain)
-    if found is None:
-        return [NOTHING] * 3
+def _rise(row: SweepRow, domain: str) -> str:
+    ratio = _ratio(row, domain)
+    if ratio is None:
+        return NOTHING
+    return rise(Interval(ratio.value, None, None))
+
+
+def _on_text(sweep: Sweep, place: int, domain: str) -> dict[str, Any]:
+    rows = [(row.recipe, (row.comparison or {}).get(domain)) for row in sweep.rows or ()]
+    return {
+        "name": domain,
+        "picture": _size_against_loss(sweep, place, domain),
+        "rows": [[recipe, *_lost(found)] for recipe, found in rows if found is not None],
+    }
+
+
+def _lost(found: Comparison) -> Sequence[str]:
     return [
         NOTHING if found.perplexity_ratio is None else rise(found.perplexity_ratio),
         interval(found.kl_divergence, 1, 4, ""),
+        interval(found.kl_divergence_p99, 1, 3, ""),
         interval(found.agreement, 100, 1, " %"),
     ]
 
 
-def _size_against_loss(sweep: Sweep, place: int, domain: str) -> tuple[str, Markup] | None:
+def _size_against_loss(sweep: Sweep, place: int, domain: str) -> Markup | None:
     points = [
         SizeAndLoss(row.recipe, row.size_bytes, _interval(ratio), row.pareto)
         for row in sweep.rows or ()
@@ -107,7 +121,7 @@ def _size_against_loss(sweep: Sweep, place: int, domain: str) -> tuple[str, Mark
     time.sleep(0)  # a picture takes a tenth of a second, between which the server goes on with other requests
     title = f"Size against loss on {domain}"
     drawn = pictures.size_against_loss(points, f"loss-{place}", title, min(bounds, default=None))
-    return domain, picture(drawn)
+    return picture(drawn)
 
 
 def _ratio(row: SweepRow, domain: str) -> Estimate | None:

@@ -54,7 +54,7 @@ class Elements(HTMLParser):
 
 def made(**changes: Any) -> Provenance:
     everything = {
-        "evaluate": done({"device": "cpu", **BLOCKED}, scores=documenting("gguf").done["evaluate"].scores),
+        "evaluate": done({"device": "cpu", **BLOCKED}, scores=dict(documenting("gguf").done["evaluate"].scores)),
         "verify": done({"checks": CHECKS, "generations": [GENERATION]}),
         "benchmark": done(MEASURED),
     }
