@@ -9,7 +9,7 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo up test test-slow chaos bench-queue check docs pins clean
+.PHONY: help setup demo up test test-slow chaos bench-queue bench-sweep check docs pins clean
 
 help: ## List what can be done
 	grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -34,6 +34,9 @@ chaos: setup ## Break the whole stack on purpose, and count what is lost or done
 
 bench-queue: setup ## Measure the queue beside Celery, procrastinate and pgqueuer
 	.venv/bin/python -m bench.queue
+
+bench-sweep: setup ## Time a sweep of six GGUF levels beside llama.cpp's own tools (about 30 minutes)
+	.venv/bin/python -m bench.sweep
 
 check: setup ## Lint, check types and layers, and compare the migrations with the tables
 	.venv/bin/ruff check

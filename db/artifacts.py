@@ -33,10 +33,16 @@ def intend(session: Session, lease: Lease, blobs: Mapping[str, int]) -> None:
         LeaseLost: the token is not the row's any more.
     """
     require(session, lease)
-    for sha256, size_bytes in sorted(blobs.items()):
-        expect(session, sha256, size_bytes)
+    expect_all(session, blobs)
+    for sha256 in sorted(blobs):
         intent = insert(BlobIntent).values(sha256=sha256, execution_id=lease.execution_id, token=lease.token)
         session.execute(intent.on_conflict_do_nothing())
+
+
+def expect_all(session: Session, blobs: Mapping[str, int]) -> None:
+    """Have the rows of blobs (SHA-256 to size); see ``expect``."""
+    for sha256, size_bytes in sorted(blobs.items()):
+        expect(session, sha256, size_bytes)
 
 
 def expect(session: Session, sha256: str, size_bytes: int) -> None:

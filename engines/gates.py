@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from engines.comparison import AGREEMENT
 from engines.intervals import CONFIDENCE, Estimate
 
 Verdict = Literal["passed", "blocked"]
@@ -18,7 +17,6 @@ Decision = Literal["passed", "blocked", "undecided"]
 
 LOOKS = 3
 LOOK_CONFIDENCE = 1 - (1 - CONFIDENCE) / LOOKS
-LARGER_IS_BETTER = frozenset({AGREEMENT})
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ class Evaluation(Part):
     """On what text source and result were compared, and what was asked of the result."""
 
     domains: list[str]
+    datasets: dict[str, str] = Field(description="SHA-256 of each domain that is a dataset of the team's own, by id")
     windows: int = Field(description="Windows of 512 tokens that were asked for of each text")
     gate: list[Condition] = Field(description="Empty where nothing was asked")
 

@@ -37,7 +37,11 @@ def retrace(step: UnboundStep) -> Provenance:
         schema=provenance.SCHEMA,
         source=_source(step.source, done["fetch"]),
         recipe=_recipe(recipe),
-        evaluation=provenance.Evaluation(**judged, gate=[_condition(one) for one in step.params.get("gate", ())]),
+        evaluation=provenance.Evaluation(
+            **judged,
+            datasets={name: one["sha256"] for name, one in step.params.get("datasets", {}).items()},
+            gate=[_condition(one) for one in step.params.get("gate", ())],
+        ),
         seed=recipe.params.seed if looks_at_text and isinstance(recipe.params, CalibratedParams) else None,
         calibration=_calibration(recipe, done.get("calibrate")),
         result=_result(written, done["quantize"]),

@@ -6,10 +6,11 @@ from core.errors import ChildCrashed
 from core.manifest import StoredFile, manifest_digest
 from db import artifacts
 from db.artifacts import NewArtifact
+from db.tokens import LeaseLost, require
 from pipeline.step_kind import Output
 from store.digest import sha256_of
 from store.port import BlobStore, Check
-from workers.leases import HeldLease
+from workers.leases import HeldLease, Interrupted
 
 BROKEN_PROMISE = "The step ended without the files that it promised. Its log has the details."
 
@@ -34,14 +35,22 @@ def put_files(held: HeldLease, store: BlobStore, folder: Path, check: Check) -> 
 
     Raises:
         Interrupted, ChildCrashed, StoreFailed, DoesNotFit: as ``upload``.
+        LeaseLost: the token is not the row's any more.
     """
     paths = files_in(folder)
     files = [StoredFile(name, _sha256(path, check), path.stat().st_size) for name, path in paths.items()]
     sizes = {file.sha256: file.size_bytes for file in files}
     held.persist(lambda session: artifacts.intend(session, held.lease, sizes))
-    for file in files:
-        check()
-        store.put(paths[file.name], file.sha256, check)
+    try:
+        for file in files:
+            check()
+            store.put(paths[file.name], file.sha256, check)
+        held.persist(lambda session: require(session, held.lease))
+    except (Interrupted, LeaseLost):
+        # The announcements ended with the lease, and what was put since may have been collected before. A row lets it
+        # be collected again.
+        held.persist(lambda session: artifacts.expect_all(session, sizes))
+        raise
     return files
 
 

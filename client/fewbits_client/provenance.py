@@ -15,6 +15,7 @@ from fewbits_client.objects import SubmitOptions
 PROVENANCE_NAME = "fewbits.json"
 SCHEMA_FAMILY = "urn:fewbits:provenance:"
 SCHEMA = f"{SCHEMA_FAMILY}1"
+OWN_PREFIXES = ("dataset_", "text_")
 BYTES_MAX = 256 * 2**20  # a loss for each module of the largest models is far less
 
 T = TypeVar("T")
@@ -28,14 +29,14 @@ class Provenance:
         source: a URL, which need not mean the same to another server.
         recipe: the long form.
         options: on what it was judged, and what it had to meet.
-        text_sha256: of the dataset of the team's own that the recipe names; None where it names none.
+        datasets: sha256 of each dataset of the team's own that recipe or evaluation name, by its id.
         digests: sha256 of each file of the result, by name.
     """
 
     source: str
     recipe: Mapping[str, Any]
     options: SubmitOptions
-    text_sha256: str | None
+    datasets: Mapping[str, str]
     digests: Mapping[str, str]
 
 
@@ -54,10 +55,6 @@ def read_provenance(folder: Path) -> Provenance:
         raise NotReproducible(f"{path} follows {schema[:80]}, and this version knows {SCHEMA}; use a newer fewbits")
     reader = _Reader(path, document)
     recipe = {**reader.find("recipe.parameters", dict), "method": reader.find("recipe.method", str)}
-    named = recipe.get("calibration_text")
-    is_own = (
-        document.get("calibration") is not None and isinstance(named, str) and named.startswith(("dataset_", "text_"))
-    )
     options: SubmitOptions = {
         "domains": reader.find("evaluation.domains", list),
         "windows": reader.find("evaluation.windows", int),
@@ -68,7 +65,7 @@ def read_provenance(folder: Path) -> Provenance:
         source=reader.find("source.url", str),
         recipe=recipe,
         options=options,
-        text_sha256=reader.find("calibration.text_sha256", str) if is_own else None,
+        datasets=reader.datasets(recipe.get("calibration_text")),
         digests=reader.digests(),
     )
 
@@ -112,6 +109,16 @@ class _Reader:
             if not isinstance(file, dict) or not all(isinstance(file.get(key), str) for key in ("name", "sha256")):
                 raise self.damage("result.files")
             found[file["name"]] = file["sha256"]
+        return found
+
+    def datasets(self, calibration_text: Any) -> dict[str, str]:
+        """Return the sha256 of each dataset of the team's own, by its id."""
+        found = self.document["evaluation"].get("datasets", {})  # which an earlier version has not written
+        if not isinstance(found, dict) or not all(isinstance(sha256, str) for sha256 in found.values()):
+            raise self.damage("evaluation.datasets")
+        is_own = isinstance(calibration_text, str) and calibration_text.startswith(OWN_PREFIXES)
+        if is_own and self.document.get("calibration") is not None:
+            return {**found, calibration_text: self.find("calibration.text_sha256", str)}
         return found
 
     def gate(self) -> list[dict[str, Any]]:

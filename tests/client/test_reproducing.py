@@ -98,6 +98,26 @@ def test_an_own_text_is_found_by_its_bytes(api: FakeApi, fewbits: Fewbits, capsy
     assert api.requests("/v1/jobs")[0].body["recipe"]["calibration_text"] == "dataset_mine"
 
 
+def test_an_own_dataset_that_it_was_judged_on_is_found_by_its_bytes(
+    api: FakeApi, fewbits: Fewbits, capsys: Captured, folder: Path
+) -> None:
+    path = folder / "fewbits.json"
+    document = json.loads(path.read_text())
+    condition = {"metric": "agreement", "domain": OWN, "max": None, "min": 0.9}
+    document["evaluation"] |= {"domains": ["prose", OWN], "datasets": {OWN: "c" * 64}, "gate": [condition]}
+    path.write_text(json.dumps(document))
+    made_again(api)
+    mine = a_dataset(id="dataset_mine", sha256="c" * 64)
+    for datasets in ([a_dataset()], [a_dataset(), mine]):
+        api.answers("GET", "/v1/datasets", {"object": "list", "data": datasets, "has_more": False})
+    assert fewbits("reproduce", str(folder)) == 1
+    assert "fewbits datasets upload" in capsys.readouterr().err
+    assert fewbits("reproduce", str(folder)) == 0
+    asked = api.requests("/v1/jobs")[0].body
+    assert asked["evaluation"]["domains"] == ["prose", "dataset_mine"]
+    assert asked["gate"] == [{"metric": "agreement", "domain": "dataset_mine", "min": 0.9}]
+
+
 DAMAGE: list[tuple[Any, str]] = [
     (None, "there is no"),
     (b"", "is damaged"),

@@ -203,5 +203,5 @@ def test_an_independent_reader_of_the_layout_gives_the_same_logits(
     for name, module in compressed_layout.linear_layers(model).items():
         module.register_forward_pre_hook(rounded(name))
     with torch.inference_mode():
-        logits = model(torch.tensor([window])).logits[0, 256:511].numpy()
+        logits = model(torch.tensor([window.ids])).logits[0, 256:511].numpy()
     assert np.abs(of_runtime - logits).mean() < 1e-3

@@ -55,7 +55,7 @@ def test_everything_that_made_a_difference_stands_in_it() -> None:
     assert written["software"]["libraries"]["torch"] == "2.13.0"
     assert written["hardware"]["gpu"] == "a GPU"
     assert written["losses"] == LOSSES
-    assert written["evaluation"] == {"domains": ["prose", "code"], "windows": 40, "gate": []}
+    assert written["evaluation"] == {"domains": ["prose", "code"], "datasets": {}, "windows": 40, "gate": []}
     prose, code = written["report"]
     assert (prose["baseline"]["perplexity"], prose["result"]["perplexity"]) == (23.686, 24.405)
     assert (code["domain"], code["result"]) == ("code", None)

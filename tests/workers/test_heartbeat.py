@@ -16,7 +16,7 @@ from tests.workers.conftest import Service
 NOWHERE = {"FEWBITS_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/x", "FEWBITS_BROKER_URL": "redis://127.0.0.1:1/0"}
 CLAIM_WAITS = """
     SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%head_id%'
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%given_up%'
 """
 
 

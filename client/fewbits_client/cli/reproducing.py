@@ -12,7 +12,7 @@ from fewbits_client.cli.output import Output
 from fewbits_client.cli.submitting import say_submitted, wait_for_results
 from fewbits_client.client import Client
 from fewbits_client.errors import NotReproducible
-from fewbits_client.objects import Job
+from fewbits_client.objects import Job, SubmitOptions
 from fewbits_client.provenance import Provenance, read_provenance
 
 
@@ -29,7 +29,8 @@ def reproduce(client: Client, output: Output, *, folder: Path, source: str | Non
     not.  With --json the job, and with --wait also which files are the same.
     """
     made = read_provenance(folder)
-    job = client.submit(source or made.source, _recipe(client, made), **made.options)
+    recipe, options = _with_own_datasets(client, made)
+    job = client.submit(source or made.source, recipe, **options)
     say_submitted(output, job)
     status = Exit.OK
     document: dict[str, Any] = {**job}
@@ -45,21 +46,34 @@ def reproduce(client: Client, output: Output, *, folder: Path, source: str | Non
     return status
 
 
-def _recipe(client: Client, made: Provenance) -> Mapping[str, Any]:
-    """Return the recipe, with the id under which this team has the dataset that it names.
+def _with_own_datasets(client: Client, made: Provenance) -> tuple[Mapping[str, Any], SubmitOptions]:
+    """Return recipe and options, with the ids under which this team has the datasets that they name.
 
     Raises:
         NotReproducible: the team has no dataset of these bytes.
     """
-    if made.text_sha256 is None:
-        return made.recipe
-    for dataset in client.datasets():
-        if dataset["sha256"] == made.text_sha256:
-            return {**made.recipe, "calibration_text": dataset["id"]}
-    raise NotReproducible(
-        f"it was made by a dataset of the team's own, with sha256 {made.text_sha256}, which your team does not have; "
-        "`fewbits datasets upload FILE` brings it"
-    )
+    if not made.datasets:
+        return made.recipe, made.options
+    mine = {dataset["sha256"]: dataset["id"] for dataset in client.datasets()}
+    for sha256 in made.datasets.values():
+        if sha256 not in mine:
+            raise NotReproducible(
+                f"it was made, or judged, by a dataset of the team's own, with sha256 {sha256}, which your team does "
+                "not have; `fewbits datasets upload FILE` brings it"
+            )
+    ids = {old: mine[sha256] for old, sha256 in made.datasets.items()}
+    text = made.recipe.get("calibration_text")
+    recipe = {**made.recipe, "calibration_text": ids[text]} if text in ids else made.recipe
+    options: SubmitOptions = {**made.options, "domains": [ids.get(name, name) for name in made.options["domains"]]}
+    if "gate" in options:
+        options["gate"] = [_renamed(condition, ids) for condition in options["gate"]]
+    return recipe, options
+
+
+def _renamed(condition: str | Mapping[str, Any], ids: Mapping[str, str]) -> str | Mapping[str, Any]:
+    if isinstance(condition, str) or condition.get("domain") not in ids:
+        return condition
+    return {**condition, "domain": ids[condition["domain"]]}
 
 
 def _compare(client: Client, job: Job, made: Provenance) -> dict[str, bool]:
