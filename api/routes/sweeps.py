@@ -59,7 +59,7 @@ def list_sweeps(wanted: SweepQuery) -> Any:
 def get_sweep(sweep_id: str, _query: NoQuery) -> Any:
     """Read a sweep: a row for each recipe, which of them no other beats, and which is recommended."""
     team = team_id()
-    return services().database.run(lambda session: _read(session, team, sweep_id))
+    return services().database.run(lambda session: read_sweep(session, team, sweep_id))
 
 
 @routes.post("/sweeps/<id:sweep_id>/recipes")
@@ -86,15 +86,20 @@ def cancel_sweep(sweep_id: str, _query: NoQuery) -> Any:
     team = team_id()
     database = services().database
     database.run(lambda session: sweeps.request_cancel(session, team, sweep_id))
-    return database.run(lambda session: _read(session, team, sweep_id))
+    return database.run(lambda session: read_sweep(session, team, sweep_id))
 
 
 def _show(make: Callable[[Session, TeamId], SweepId], session: Session, team: TeamId) -> Answer:
-    sweep = _read(session, team, make(session, team))
+    sweep = read_sweep(session, team, make(session, team))
     return Answer(location=url_for("sweeps.get_sweep", sweep_id=sweep.id), body=sweep.model_dump_json())
 
 
-def _read(session: Session, team: TeamId, sweep_id: str) -> Sweep:
+def read_sweep(session: Session, team: TeamId, sweep_id: str) -> Sweep:
+    """Return a sweep with what is inside.
+
+    Raises:
+        NotFound: there is none of that id in this team.
+    """
     sweep = sweeps.get(session, team, sweep_id)
     prices = prices_of(services().settings)
     return sweep_object(sweep, Inside(sweeps.jobs_of(session, sweep.id), sweeps.work(session, sweep.id), prices))
