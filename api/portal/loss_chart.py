@@ -16,6 +16,7 @@ SIZE_MARGIN_MIN, RATIO_MARGIN_MIN = (
     0.02,
     0.002,
 )  # of the largest size, and of the ratio: what differs by less looks alike
+RATIO_MIN, RATIO_MAX = 1e-12, 1e12  # what is beyond has no place
 LABEL_WIDTH, LABEL_HEIGHT = 24.0, 16.0
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
@@ -28,7 +29,7 @@ class Result:
         number: by which it is found in the table.
         name: of the recipe.
         size_bytes: of its result.
-        ratio: its perplexity by full precision's, above 0.
+        ratio: its perplexity by full precision's.
         low: the lower end of the ratio's interval; None where there is none.
         high: the upper one.
         is_best: whether no other beats it in everything.
@@ -85,7 +86,9 @@ class Chart:
 
 def draw(results: Iterable[Result]) -> Chart | None:
     """Return the drawing of results; None where there is none that has a place on it."""
-    shown = sorted((one for one in results if 0 < one.ratio < math.inf), key=lambda one: (one.size_bytes, one.number))
+    shown = sorted(
+        (one for one in results if RATIO_MIN < one.ratio < RATIO_MAX), key=lambda one: (one.size_bytes, one.number)
+    )
     if not shown:
         return None
     ends = [end for one in shown for end in _ends(one)]
@@ -127,8 +130,8 @@ def _scale(low: float, high: float, margin_min: float, frame: tuple[float, float
 
 
 def _ends(result: Result) -> tuple[float, float, float]:
-    low = result.ratio if result.low is None or result.low <= 0 else result.low
-    high = result.ratio if result.high is None or math.isinf(result.high) else result.high
+    low = result.ratio if result.low is None else max(result.low, RATIO_MIN)
+    high = result.ratio if result.high is None else min(result.high, RATIO_MAX)
     return low, result.ratio, high
 
 

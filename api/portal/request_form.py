@@ -24,6 +24,7 @@ IN_WORDS = {
     "less_than": "This must be less than {lt}.",
     "less_than_equal": "This must be at most {le}.",
     "multiple_of": "This must be a multiple of {multiple_of}.",
+    "too_long": "At most {max_length} may be given.",
     "too_short": "At least {min_length} must be given.",
 }
 WHOLE = ""  # the name of what is wrong with no field in particular

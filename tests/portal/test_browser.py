@@ -88,6 +88,8 @@ def test_every_page_fits_and_is_named(page: Page, jobs: dict[str, str], subtests
         "/jobs/new?method=odd",
         "/jobs/new?method=gptq",
         "/datasets",
+        "/sweeps",
+        "/sweeps/new",
     )
     for path in (*paths, "/datasets?after=dataset_0", "/jobs/job_0", *jobs.values()):
         page.goto(path)

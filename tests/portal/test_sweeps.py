@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from html import unescape
 
 import pytest
 from apiflask import APIFlask
@@ -9,7 +10,6 @@ from apiflask import APIFlask
 from api.portal.loss_chart import BOTTOM, LEFT, RIGHT, TOP, Result, draw
 from api.services import services_of
 from db.session import Database
-from pipeline.pricing import Prices
 from tests.portal.conftest import Visitor, shown
 from tests.portal.sweep_stories import RECIPES, submit_sweep
 
@@ -33,14 +33,18 @@ def test_an_empty_list_says_what_a_sweep_is(visitor: Visitor) -> None:
 
 
 def test_the_list_is_paged_newest_first(visitor: Visitor) -> None:
-    made = [send(visitor, labels="nightly"), send(visitor, recipes="gguf"), send(visitor, preset="gpu-4bit", recipes="")]
+    made = [
+        send(visitor, labels="nightly"),
+        send(visitor, recipes="gguf"),
+        send(visitor, preset="gpu-4bit", recipes=""),
+    ]
     page = visitor.get("/sweeps?limit=2")
     assert re.findall(r'href="(/sweeps/sweep_\w+)"', page.text) == made[:0:-1]
     assert "gpu-4bit" in shown(page)
     assert "1 recipe ," in shown(page)
     older = re.search(r'rel="next" href="([^"]+)"', page.text)
     assert older
-    last = visitor.get(older[1])
+    last = visitor.get(unescape(older[1]))
     assert re.findall(r'href="(/sweeps/sweep_\w+)"', last.text) == made[:1]
     assert "2 recipes , " in shown(last)
     assert "nightly" in shown(last)
@@ -67,7 +71,7 @@ def test_a_sweep_that_runs_is_provisional_and_followed(visitor: Visitor, databas
     page = visitor.get(submit_sweep(database, visitor.key, finished=3))
     text = shown(page)
     assert "provisional Provisional, as 2 of 5 jobs are not over: gguf:Q4_K_M" in text
-    assert "2 queued, 3 succeeded" in text
+    assert "running 2 queued, 3 succeeded" in text
     assert 'data-refresh-seconds="5"' in page.text
 
 
@@ -93,7 +97,6 @@ def test_costs_are_shown_where_prices_are_set(visitor: Visitor, app: APIFlask, m
     monkeypatch.setitem(settings.__dict__, "price_cpu_hour", 1.0)
     monkeypatch.setitem(settings.__dict__, "price_currency", "CHF")
     assert "Cost, CHF" in shown(visitor.get(sweep))
-    assert Prices("CHF", 1.0).are_set
 
 
 def test_everything_in_the_form_is_asked_of_each_job(visitor: Visitor) -> None:
@@ -129,11 +132,11 @@ def test_a_job_leads_to_its_sweep_and_the_list_to_the_jobs_of_one(visitor: Visit
         ({"recipes": "gguf\ngptq:5bit"}, "recipes", "gptq:5bit: "),
         ({"recipes": "gguf\nnothing"}, "recipes", "nothing: "),
         ({"recipes": "gguf:Q8_0\ngguf:Q8_0"}, "recipes", "gguf:Q8_0: This is gguf:Q8_0, as recipes/0 is."),
-        ({"recipes": "gguf\n" * 65}, "recipes", "at most 64"),
+        ({"recipes": "gguf\n" * 65}, "recipes", "At most 64"),
         ({"preset": "best", "recipes": ""}, "preset", "gguf-all"),
         ({"max_attempts": "many"}, "max_attempts", "whole number"),
         ({"gate": "speed < 1"}, "gate", "condition such as"),
-        ({"publish_to": "file:///elsewhere"}, "publish_to", "elsewhere"),
+        ({"publish_to": "file:///elsewhere"}, "publish_to", "publishes to no folders"),
     ],
     ids=str,
 )
@@ -154,7 +157,7 @@ def test_recipes_are_added(visitor: Visitor) -> None:
     sweep = send(visitor)
     assert visitor.post(sweep, recipes="gguf:Q6_K\n\n gguf:Q2_K ").headers["Location"] == sweep
     text = shown(visitor.get(sweep))
-    assert "4 queued" in text
+    assert "queued 4 jobs" in text
     assert "gguf:Q2_K" in text
 
 
@@ -164,7 +167,7 @@ def test_recipes_are_added(visitor: Visitor) -> None:
         ("", "At least 1 must be given."),
         ("gguf:Q6_K\ngguf:Q8_0", "gguf:Q8_0: This is gguf:Q8_0, which the sweep has already."),
         ("gguf:Q99", "gguf:Q99: "),
-        ("\n".join(f"gptq:{bits}bit-g{size}" for bits in (2, 3, 4, 8) for size in (32, 64, 128)) * 6, "A sweep takes 64"),
+        ("gguf:Q6_K\n" * 63, "A sweep takes 64 recipes, and this one has 2 already."),
     ],
 )
 def test_recipes_that_are_refused_are_kept_and_told(visitor: Visitor, typed: str, says: str) -> None:
@@ -174,14 +177,14 @@ def test_recipes_that_are_refused_are_kept_and_told(visitor: Visitor, typed: str
     assert says in shown(response)
     assert typed.partition("\n")[0] in response.text
     assert "Not added:" in response.text
-    assert "2 queued" in shown(visitor.get(sweep))
+    assert "queued 2 jobs" in shown(visitor.get(sweep))
 
 
 def test_a_sweep_is_cancelled(visitor: Visitor) -> None:
     sweep = send(visitor)
     assert visitor.post(f"{sweep}/cancel").headers["Location"] == sweep
     page = visitor.get(sweep)
-    assert "2 cancelled" in shown(page)
+    assert "cancelled 2 jobs" in shown(page)
     assert "Cancel the sweep" not in page.text
 
 
@@ -192,7 +195,7 @@ def test_another_teams_sweep_is_not_there(visitor: Visitor, stranger: Visitor) -
     assert stranger.post(sweep, recipes="gguf:Q6_K").status_code == 404
     assert sweep not in stranger.get("/sweeps").text
     assert "No job is like that" in shown(stranger.get(f"/jobs?sweep={sweep.rpartition('/')[2]}"))
-    assert "2 queued" in shown(visitor.get(sweep))
+    assert "queued 2 jobs" in shown(visitor.get(sweep))
 
 
 def result(number: int, size_bytes: int, ratio: float, low: float | None = None, high: float | None = None) -> Result:
@@ -212,7 +215,7 @@ def test_what_was_not_measured_is_not_drawn() -> None:
         [result(1, 5, 1.0), result(2, 5, 1.0)],
         [result(number, 10**9 + number, 1 + 1e-12 * number) for number in range(1, 20)],
         [result(number, 10**9 * number, 1.5**number, 1.4**number, 1.6**number) for number in range(1, 64)],
-        [result(1, 10**13, 1e-9, 1e-12, 1e12), result(2, 1, 1e300)],
+        [result(1, 10**13, 1e-9, 1e-300, 1e300), result(2, 1, 1e9)],
         [result(1, 10, 1.0, None, 2.0), result(2, 20, 1.0, 0.5, None)],
     ],
 )
