@@ -13,7 +13,6 @@ from api.services import services
 from api.sweep_objects import sweep_object
 from api.sweep_requests import SweepQuery
 from db import clock, sweeps
-from db.states import is_terminal
 
 SWEEPS_ON_A_PAGE = 25
 
@@ -33,7 +32,6 @@ def list_sweeps(wanted: SweepsPageQuery) -> Any:
     return page(
         "sweeps.html",
         sweeps=[sweep_object(sweep) for sweep in rows],
-        is_over=is_terminal,
         older={**request.args.to_dict(), "after": rows[-1].id} if has_more else None,
         newest={name: text for name, text in request.args.items() if name != "after"} if wanted.after else None,
         now=database.run(lambda session: session.scalar(select(clock.now()))),

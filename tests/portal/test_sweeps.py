@@ -70,7 +70,7 @@ def test_a_finished_sweep_says_which_result_to_ship(visitor: Visitor, database: 
 def test_a_sweep_that_runs_is_provisional_and_followed(visitor: Visitor, database: Database) -> None:
     page = visitor.get(submit_sweep(database, visitor.key, finished=3))
     text = shown(page)
-    assert "provisional Provisional, as 2 of 5 jobs are not over: gguf:Q4_K_M" in text
+    assert "Provisional, as 2 of 5 jobs are not over: gguf:Q4_K_M" in text
     assert "running 2 queued, 3 succeeded" in text
     assert 'data-refresh-seconds="5"' in page.text
 
