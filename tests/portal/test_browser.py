@@ -114,7 +114,7 @@ def test_the_keyboard_goes_through_a_page_in_order(page: Page, jobs: dict[str, s
     page.evaluate("document.querySelector('details').open = true")
     order = list(tab_order(page))
     gguf = methods.get("gguf")
-    assert order[:5] == ["Skip to the content", "fewbits", "Jobs", "Sweeps", "New job", "Datasets"]
+    assert order[:6] == ["Skip to the content", "fewbits", "Jobs", "Sweeps", "New job", "Datasets"]
     assert order[6:] == [
         "Sign out",
         *("awq", "fp8", "gguf", "gptq", "int4", "int8", "odd"),
