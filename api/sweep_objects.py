@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from api import responses
+from api import responses, speed
 from api.presenting import condition_object, job_object
 from core.settings import Settings
 from db.shown import ShownJob
@@ -33,7 +33,8 @@ _AS_ASKED = (
     "publish_to",
 )
 _UNTOLD = {"rows": None, "recommendation": None, "seconds": None, "cost": None}
-SPEED = "Tokens that it generates in a second; null where that was not measured"
+BENCHMARK = "benchmark"  # the step
+SPEED = "Tokens that it generates in a second alone, behind the shortest prompt; null where that was not measured"
 
 
 class RowCost(BaseModel):
@@ -100,6 +101,7 @@ class Sweep(BaseModel):
     preset: str | None = Field(description="By what name its recipes were asked for; null where they were listed")
     evaluation: responses.Evaluation
     gate: list[responses.Condition]
+    benchmark: speed.BenchmarkWanted | None = Field(description="Null where speed is not measured")
     priority: int
     metadata: dict[str, str]
     labels: list[str]
@@ -158,6 +160,7 @@ def sweep_object(sweep: ShownSweep, inside: Inside | None = None) -> Sweep:
         preset=sweep.preset,
         evaluation=responses.Evaluation(**asked["evaluation"]),
         gate=conditions,
+        benchmark=speed.BenchmarkWanted(**benchmark) if (benchmark := asked.get("benchmark")) else None,
         **{name: asked[name] for name in _AS_ASKED},
         warnings=list(sweep.warnings),
         **(_UNTOLD if inside is None else _tell(inside, conditions)),
@@ -188,11 +191,11 @@ def _tell(inside: Inside, gate: Sequence[responses.Condition]) -> dict[str, Any]
 def _row(job: responses.Job, is_best: bool, seconds: Mapping[str, float], prices: Prices) -> SweepRow:
     result = job.result
     size_bytes = None if result is None else result.size_bytes
-    speed = None  # until it is measured
+    generated = _generated_per_second(result)
     cost = RowCost(
         work=prices.of_work(seconds),
         keeping_per_month=prices.of_keeping(size_bytes),
-        serving_per_million_tokens=prices.of_a_million_tokens(speed, "gpu"),
+        serving_per_million_tokens=prices.of_a_million_tokens(generated, _serving_pool(job)),
     )
     return SweepRow(
         job=job.id,
@@ -203,7 +206,7 @@ def _row(job: responses.Job, is_best: bool, seconds: Mapping[str, float], prices
         size_bytes=size_bytes,
         bits_per_weight=None if result is None else result.bits_per_weight,
         comparison=None if result is None else result.comparison,
-        generation_tokens_per_second=speed,
+        generation_tokens_per_second=generated,
         pareto=is_best,
         seconds=dict(seconds),
         cost=cost if prices.are_set else None,
@@ -227,7 +230,30 @@ def _candidate(job: responses.Job) -> choosing.Candidate:
             for domain, comparison in ((result and result.comparison) or {}).items()
         },
         verdict=job.verdict,
+        generation_tokens_per_second=_generated_per_second(result),
+        runtime=_runtime(result),
     )
+
+
+def _generated_per_second(result: responses.Result | None) -> float | None:
+    """Return the speed of one sequence by itself, at the shortest of the contexts that were measured."""
+    points = result.benchmark.points if result is not None and result.benchmark is not None else []
+    alone = [point for point in points if point.batch_size == 1]
+    shortest = min(alone, key=lambda point: point.context_tokens, default=None)
+    return None if shortest is None else shortest.generation_tokens_per_second.median
+
+
+def _runtime(result: responses.Result | None) -> str | None:
+    """Return what ran it on what: speeds of two of these are not compared."""
+    if result is None or result.benchmark is None:
+        return None
+    hardware = result.benchmark.hardware
+    return f"{result.benchmark.runtime} on {hardware.gpu or hardware.cpu}, {hardware.threads} threads"
+
+
+def _serving_pool(job: responses.Job) -> str:
+    """Return where its speed was measured; empty where it is not."""
+    return next((step.pool for step in job.steps if step.kind == BENCHMARK), "")
 
 
 def _recommendation(

@@ -1,12 +1,13 @@
 """Lists of recipes that are compared by one name. Refuses to know: which of them go with a model."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from engines.recipe import Recipe, parse_recipe
 from pipeline.precheck import usual_recipes
 
 SweepPreset = Literal["gguf-all", "gpu-4bit", "everything"]
+PRESETS: tuple[SweepPreset, ...] = get_args(SweepPreset)
 
 # From hardly smaller to hardly usable; below four bits also what an importance matrix makes of as few.
 _GGUF_ALL = (

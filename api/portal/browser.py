@@ -15,7 +15,7 @@ SESSION_SECONDS = 12 * 3600
 FORM_TOKEN = "form_token"  # noqa: S105 - the field's name
 START = "/jobs"
 
-_OWN_PAGE = re.compile(r"/(?:jobs|datasets)(?:/[A-Za-z0-9_/]*)?(?:\?[A-Za-z0-9_=&%.:/+-]*)?")
+_OWN_PAGE = re.compile(r"/(?:jobs|sweeps|datasets)(?:/[A-Za-z0-9_/]*)?(?:\?[A-Za-z0-9_=&%.:/+-]*)?")
 
 
 def wants_page() -> bool:

@@ -5,21 +5,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api import responses
 from api.portal.layer_chart import Chart, draw
-from api.presenting import artifact_object, attempt_object, dataset_object, job_object, step_object
+from api.portal.own_texts import OwnText, own_texts
+from api.presenting import artifact_object, attempt_object, job_object, step_object
 from core.errors import VerificationFailed
 from core.ids import TeamId
 from db import clock, datasets, events, jobs, logs, metrics, waiting
 from db.shown import ShownStep
 from db.states import AttemptOutcome, JobStatus, StepStatus, is_terminal
 from db.tables import LogChunk, Step
-from engines.datasets import is_own
 
 LOG_BYTES = 2**16
 TROUBLE = {AttemptOutcome.FAILED, AttemptOutcome.LOST, AttemptOutcome.RELEASED}
@@ -51,14 +50,6 @@ class StepView:
 
 
 @dataclass(frozen=True)
-class DatasetView:
-    """A dataset that a job was asked for; ``dataset`` None where it has been deleted since."""
-
-    id: str
-    dataset: responses.Dataset | None
-
-
-@dataclass(frozen=True)
 class LogPart:
     """What one attempt printed in one go."""
 
@@ -76,7 +67,7 @@ class JobView:
         is_over: whether nothing will change any more.
         now: by the database's clock.
         warnings: what was told when it was submitted.
-        own_text: what its method looks at, where that is a dataset of the team's.
+        texts: the team's datasets that it looks at or is judged on, by id.
         steps: its steps.
         attempts: those of the steps of which one went wrong, or was given back.
         artifacts: what it has made.
@@ -89,7 +80,7 @@ class JobView:
     is_over: bool
     now: dt.datetime
     warnings: Sequence[str]
-    own_text: DatasetView | None
+    texts: Mapping[str, OwnText]
     steps: Sequence[StepView]
     attempts: Sequence[responses.Attempt]
     artifacts: Sequence[responses.Artifact]
@@ -128,7 +119,7 @@ def view(session: Session, team_id: TeamId, job_id: str) -> JobView:
         is_over=is_terminal(JobStatus(job.status)),
         now=now,
         warnings=events.warnings_at_submit(session, job_id),
-        own_text=_own_text(session, team_id, job.recipe.get(datasets.FIELD)),
+        texts=own_texts(session, team_id, [job.recipe.get(datasets.FIELD), *job.evaluation["domains"]]),
         steps=[_step_view(step, now) for step in job.steps],
         attempts=_of_troubled_steps([attempt_object(*row) for row in jobs.attempts(session, team_id, job_id)]),
         artifacts=[artifact_object(artifact) for artifact in jobs.results(session, team_id, job_id)],
@@ -142,13 +133,6 @@ def readable(text: str) -> str:
     """Return what a terminal would show of a log: no colours, and of a line that was written over, its last state."""
     plain = _TERMINAL_CODES.sub("", text).replace("\r\n", "\n")
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in plain.split("\n"))
-
-
-def _own_text(session: Session, team_id: TeamId, asked: Any) -> DatasetView | None:
-    if not isinstance(asked, str) or not is_own(asked):
-        return None
-    dataset = datasets.find(session, team_id, asked)
-    return DatasetView(asked, None if dataset is None else dataset_object(dataset))
 
 
 def _charts(session: Session, job_id: str) -> dict[str, Chart]:

@@ -23,7 +23,7 @@ class JobsPageQuery(JobQuery):
 
     limit: Limit = Field(default=JOBS_ON_A_PAGE)
 
-    @field_validator("status", "method", "label", "created_after", "after", mode="before")
+    @field_validator("status", "method", "label", "sweep", "created_after", "after", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return value or None
@@ -34,7 +34,7 @@ class JobsPageQuery(JobQuery):
 def list_jobs(wanted: JobsPageQuery) -> Any:
     """Show the jobs."""
     team, database = team_id(), services().database
-    shown = jobs.JobFilter(wanted.status, wanted.method, wanted.created_after, wanted.label)
+    shown = jobs.JobFilter(wanted.status, wanted.method, wanted.created_after, wanted.label, wanted.sweep)
     rows, has_more = database.run(lambda session: jobs.list_page(session, team, shown, wanted.after, wanted.limit))
     return page(
         "jobs.html",
@@ -42,7 +42,9 @@ def list_jobs(wanted: JobsPageQuery) -> Any:
         older={**request.args.to_dict(), "after": rows[-1].id} if has_more else None,
         newest={name: text for name, text in request.args.items() if name != "after"} if wanted.after else None,
         wanted=wanted,
-        is_filtered=bool(wanted.status or wanted.method or wanted.label or wanted.created_after or wanted.after),
+        is_filtered=bool(
+            wanted.status or wanted.method or wanted.label or wanted.sweep or wanted.created_after or wanted.after
+        ),
         statuses=[status.value for status in JobStatus],
         methods=sorted(registered()),
         now=database.run(lambda session: session.scalar(select(clock.now()))),

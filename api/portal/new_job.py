@@ -1,6 +1,5 @@
 """Submit a job by a form."""
 
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -11,14 +10,13 @@ from api.auth import team_id
 from api.planning import Plan, plan_request
 from api.portal.answers import Errors, Texts
 from api.portal.blueprint import page, routes, see
-from api.portal.request_form import RequestForm
-from api.portal.text_choice import DATASETS_MAX, choose
+from api.portal.job_form import JobForm
+from api.portal.text_choice import choice_of_texts
 from api.presenting import job_object
 from api.services import services
 from api.submitting import submit_request
-from core.dataset_kinds import FOR_PERPLEXITY
 from core.errors import NoCapacity, RequestError
-from db import datasets, jobs
+from db import jobs
 from engines import methods
 from engines.methods.base import registered
 from engines.recipe import parse_recipe, preset_recipe
@@ -54,7 +52,7 @@ def new_job(wanted: NewJobQuery) -> Any:
     parameters = given.get("parameters", {}) if form.method.name == given.get("method") else {}
     if wanted.source is not None:
         given["source"] = wanted.source
-    return _page(form, form.texts(given, parameters), wanted)
+    return _page(form, form.texts_with(given, parameters), wanted)
 
 
 @routes.post("/jobs/new")
@@ -79,20 +77,14 @@ def submit_job(wanted: NewJobQuery) -> Any:
     return _page(form, request.form, wanted, errors=errors)
 
 
-def _form(method: str) -> RequestForm:
-    team = team_id()
-    own, has_more = services().database.run(
-        lambda session: datasets.list_page(session, team, None, DATASETS_MAX, FOR_PERPLEXITY)
-    )
-    return RequestForm.of(methods.get(method), partial(choose, own=own, has_more=has_more))
+def _form(method: str) -> JobForm:
+    return JobForm.of(methods.get(method), choice_of_texts())
 
 
 def _page(
-    form: RequestForm, typed: Texts, wanted: NewJobQuery, *, errors: Errors | None = None, plan: Plan | None = None
+    form: JobForm, typed: Texts, wanted: NewJobQuery, *, errors: Errors | None = None, plan: Plan | None = None
 ) -> Any:
     known = sorted(registered().values(), key=lambda method: method.name)
-    labels = {field.name: field.label for field in form.each()}
-    shown = {name: errors[name] for name in ("", *labels) if errors and name in errors}  # in the order of the page
     presets = [(preset_recipe(form.method, preset)[0], preset.why) for preset in form.method.presets]
     return page(
         "new_job.html",
@@ -101,8 +93,8 @@ def _page(
         methods=known,
         presets=presets,
         texts=typed,
-        errors=shown,
-        labels=labels,
+        errors=form.shown(errors or {}),
+        labels=form.labels,
         wanted=wanted,
         plan=plan,
     )

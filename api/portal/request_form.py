@@ -1,22 +1,19 @@
-"""The form of a new job: the fields of a request, and in the place of its recipe those of one method's parameters."""
+"""A form that has the fields of a request, and reads what was typed as the request's JSON would be read."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Generic, TypeVar
 
 from flask import current_app
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from api.portal.answers import Errors, Texts, texts_of, values_of
-from api.portal.fields import Field, Kind, fields_of
-from api.requests import JobRequest
+from api.portal.fields import Field
+from api.requests import Body
 from api.strict_json import Location, UnusableText
-from engines.methods.base import CalibratedParams, Method
 
-RECIPE = "recipe"
-FIRST = ("source",)  # asked before the recipe
 IN_WORDS = {
     "missing": "This is required.",
     "int_type": "This must be a whole number.",
@@ -27,80 +24,73 @@ IN_WORDS = {
     "less_than": "This must be less than {lt}.",
     "less_than_equal": "This must be at most {le}.",
     "multiple_of": "This must be a multiple of {multiple_of}.",
+    "too_long": "At most {max_length} may be given.",
     "too_short": "At least {min_length} must be given.",
 }
 WHOLE = ""  # the name of what is wrong with no field in particular
 
 
+Asked = TypeVar("Asked", bound=Body)
+
+
 @dataclass(frozen=True)
-class RequestForm:
-    """The fields for one method.
+class RequestForm(Generic[Asked]):
+    """The fields of a request.
 
     Attributes:
-        method: the method.
-        first: the fields before the recipe.
-        recipe: the method's parameters.
+        model: what is asked for.
+        first: the fields that are asked first.
         groups: objects of the request, each a group of fields.
         advanced: the other fields, which seldom need an answer.
     """
 
-    method: Method
+    model: type[Asked]
     first: tuple[Field, ...]
-    recipe: tuple[Field, ...]
-    groups: tuple[Field, ...]
-    advanced: tuple[Field, ...]
-
-    @classmethod
-    def of(cls, method: Method, choose: Callable[[Field], Field]) -> Self:
-        """Return the form for ``method``.
-
-        Args:
-            method: the method.
-            choose: makes of a field in which texts are named one in which they are chosen.
-        """
-        parameters = fields_of(method.schema(), RECIPE)
-        if issubclass(method.Params, CalibratedParams):
-            parameters = tuple(choose(one) for one in parameters)
-        others = [choose(field) for field in fields_of(JobRequest.model_json_schema()) if field.name != RECIPE]
-        rest = [field for field in others if field.name not in FIRST]
-        return cls(
-            method=method,
-            first=tuple(field for field in others if field.name in FIRST),
-            recipe=parameters,
-            groups=tuple(field for field in rest if field.kind is Kind.GROUP),
-            advanced=tuple(field for field in rest if field.kind is not Kind.GROUP),
-        )
+    groups: tuple[Field, ...] = ()
+    advanced: tuple[Field, ...] = ()
 
     @property
     def fields(self) -> tuple[Field, ...]:
         """Every field, in the order in which they are shown; groups as one."""
-        return self.first + self.recipe + self.groups + self.advanced
+        return self.first + self.groups + self.advanced
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What each field is called, in the order in which they are shown."""
+        return {field.name: field.label for field in self.each()}
 
     def each(self) -> Iterator[Field]:
         """Yield every field, and those within groups."""
         for field in self.fields:
             yield from field.each()
 
-    def texts(self, given: Mapping[str, Any], parameters: Mapping[str, Any]) -> Texts:
-        """Return what stands in the fields at first: what is given, else defaults."""
-        texts = texts_of(self.first + self.groups + self.advanced, given)
-        texts.update(texts_of(self.recipe, parameters))
-        return texts
+    def shown(self, errors: Errors) -> Errors:
+        """Return what is wrong, in the order in which the fields are shown."""
+        return {name: errors[name] for name in (WHOLE, *self.labels) if name in errors}
 
-    def read(self, texts: Texts) -> tuple[JobRequest | None, Errors]:
+    def texts(self, given: Mapping[str, Any]) -> Texts:
+        """Return what stands in the fields at first: what is given, else defaults."""
+        return texts_of(self.fields, given)
+
+    def read(self, texts: Texts) -> tuple[Asked | None, Errors]:
         """Return the request that was typed, checked as one that came as JSON; None and what is wrong if it is not."""
-        document, errors = values_of(self.first + self.groups + self.advanced, texts)
-        parameters, wrong = values_of(self.recipe, texts)
-        errors |= wrong
-        document[RECIPE] = {"method": self.method.name, **parameters}
+        document, errors = self.document(texts)
         try:
             document = current_app.json.loads(json.dumps(document))
         except UnusableText as error:
             return None, errors | {self.name_of(error.location): error.message}
         except ValueError as error:
             return None, errors | {WHOLE: f"The request is not valid: {error}."}
-        errors = self._wrong(self.method.Params, parameters, (RECIPE,)) | self._wrong(JobRequest, document) | errors
-        return (None if errors else JobRequest.model_validate(document)), errors
+        errors = self.wrong_in(document) | errors
+        return (None if errors else self.model.model_validate(document)), errors
+
+    def document(self, texts: Texts) -> tuple[dict[str, Any], Errors]:
+        """Return the request's JSON document, and what could not be read."""
+        return values_of(self.fields, texts)
+
+    def wrong_in(self, document: Mapping[str, Any]) -> Errors:
+        """Return what the models say is wrong with a request."""
+        return self.found_by(self.model, document)
 
     def name_of(self, location: Location) -> str:
         """Return the field that a place in the request belongs to."""
@@ -111,16 +101,17 @@ class RequestForm:
                 return name
         return WHOLE
 
-    def _wrong(self, model: type[BaseModel], values: Mapping[str, Any], at: Location = ()) -> Errors:
+    def found_by(self, model: type[BaseModel], values: Mapping[str, Any], at: Location = ()) -> Errors:
+        """Return what a model says is wrong with values that stand at a place in the request, by field."""
         try:
             model.model_validate(values)
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
-            return {self.name_of((*at, *one["loc"])): _in_words(one) for one in reversed(found)}
+            return {self.name_of((*at, *one["loc"])): in_words(one) for one in reversed(found)}
         return {}
 
 
-def _in_words(error: ErrorDetails) -> str:
+def in_words(error: ErrorDetails) -> str:
     """Return what is wrong with a field, for people who know of no types; else in Pydantic's words."""
     words = IN_WORDS.get(error["type"])
     return error["msg"] if words is None else words.format(**error.get("ctx", {}))

@@ -1,12 +1,16 @@
 """The choice of texts, to calibrate by and to be judged on: built-in ones, and the team's datasets by their names."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
+from api.auth import team_id
 from api.portal.fields import Field, Kind
 from api.portal.wording import size
+from api.services import services
 from core.dataset_kinds import FOR_CALIBRATION, FOR_PERPLEXITY
+from db import datasets
 from db.datasets import CALIBRATION
 from db.tables import Dataset
 from engines.calibration import BUILT_IN
@@ -14,6 +18,15 @@ from engines.domains import domains
 
 DATASETS_MAX = 500  # in one list
 DOMAINS = "evaluation.domains"
+
+
+def choice_of_texts() -> Callable[[Field], Field]:
+    """Return ``choose`` for the datasets of the team that asks."""
+    team = team_id()
+    own, has_more = services().database.run(
+        lambda session: datasets.list_page(session, team, None, DATASETS_MAX, FOR_PERPLEXITY)
+    )
+    return partial(choose, own=own, has_more=has_more)
 
 
 def choose(field: Field, own: Sequence[Dataset], *, has_more: bool) -> Field:

@@ -50,6 +50,11 @@ def number(value: float | None, digits: int) -> str:
     return NOTHING if value is None else f"{value:,.{digits}f}"
 
 
+def money(amount: float) -> str:
+    """Return an amount with two digits after the point; a small one with two that say something."""
+    return f"{amount:,.2f}" if amount == 0 or amount >= 1 else f"{amount:.2g}"
+
+
 def change(value: float | None, reference: float | None) -> str:
     """Return by how much ``value`` is more or less than ``reference``, as ``+3.04 %``."""
     if value is None or not reference:
@@ -101,6 +106,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "size": size,
     "number": number,
     "change": change,
+    "money": money,
     "duration": duration,
     "ago": ago,
     "left": left,

@@ -95,7 +95,11 @@ def _show(make: Callable[[Session, TeamId], SweepId], session: Session, team: Te
 
 
 def read_sweep(session: Session, team: TeamId, sweep_id: str) -> Sweep:
-    """Return a sweep of the team's, with what is inside."""
+    """Return a sweep with what is inside.
+
+    Raises:
+        NotFound: there is none of that id in this team.
+    """
     sweep = sweeps.get(session, team, sweep_id)
     prices = prices_of(services().settings)
     return sweep_object(sweep, Inside(sweeps.jobs_of(session, sweep.id), sweeps.work(session, sweep.id), prices))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from fewbits_client.objects import OVER, Comparison, Condition, Evaluation, JobError, JobStatus
+from fewbits_client.objects import OVER, BenchmarkWanted, Comparison, Condition, Evaluation, JobError, JobStatus
 
 Recipe = str | Mapping[str, Any]
 
@@ -66,6 +66,7 @@ class Sweep(TypedDict):
     preset: str | None
     evaluation: Evaluation
     gate: list[Condition]
+    benchmark: BenchmarkWanted | None
     priority: int
     metadata: dict[str, str]
     labels: list[str]

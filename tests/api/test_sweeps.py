@@ -15,6 +15,7 @@ from db.session import Database
 from db.states import Quota
 from fewbits_client.cli.asking import PRESETS
 from pipeline.sweep_presets import SweepPreset
+from tests.api.benchmarks import MEASURED, spread
 from tests.api.conftest import SOURCE, Caller, pointers, problem_of
 from tests.api.test_families import model_called
 from tests.api.work import CHECKS, MODEL_FACTS, Workers
@@ -361,6 +362,64 @@ def test_the_gate_of_a_sweep_is_that_of_its_jobs(caller: Caller) -> None:
     extended = caller.post(f"/v1/sweeps/{sweep['id']}/recipes", {"recipes": ["gguf:Q6_K"]}).get_json()
     added = caller.get(f"/v1/jobs/{extended['rows'][-1]['job']}").get_json()
     assert added["gate"] == sweep["gate"]
+
+
+def test_a_row_has_its_speed_alone_and_what_serving_costs_where_it_was_measured(
+    caller: Caller, database: Database
+) -> None:
+    asked = {"context_tokens": [512, 128], "batch_sizes": [1, 4]}
+    sweep, work = submit(caller, ["gguf:Q8_0"], benchmark=asked), Workers(database)
+    assert sweep["benchmark"] == {**asked, "generated_tokens": 64, "repeats": 3}
+    speeds = {(512, 1): 20.0, (512, 4): 60.0, (128, 1): 25.0, (128, 4): 80.0}
+    points = [
+        {
+            **MEASURED["points"][0],
+            "context_tokens": context,
+            "batch_size": batch,
+            "generation_tokens_per_second": spread(speed),
+        }
+        for (context, batch), speed in speeds.items()
+    ]
+    bring_to_its_end(work, 500, 1.01, points)
+    (row,) = get(caller, sweep)["rows"]
+    assert row["generation_tokens_per_second"] == 25.0
+    assert row["cost"]["serving_per_million_tokens"] == pytest.approx(1e6 / 25 / 3600 * 0.36)  # of the pool cpu
+
+
+def test_a_result_that_is_larger_and_loses_more_may_be_the_fastest(caller: Caller, database: Database) -> None:
+    sweep, work = submit(caller, ["gguf:Q8_0"], benchmark={}), Workers(database)
+
+    def speed(median: float) -> list[dict[str, Any]]:
+        return [{**MEASURED["points"][0], "batch_size": 1, "generation_tokens_per_second": spread(median)}]
+
+    bring_to_its_end(work, 500, 1.01, speed(20.0))
+    for number, (recipe, median) in enumerate((("gguf:Q6_K", 30.0), ("gguf:Q5_K_M", 10.0)), 1):
+        caller.post(f"/v1/sweeps/{sweep['id']}/recipes", {"recipes": [recipe]})
+        bring_to_its_end(work, 500 + number, 1.01 + number / 100, speed(median))
+    assert {row["recipe"]: row["pareto"] for row in get(caller, sweep)["rows"]} == {
+        "gguf:Q8_0": True,
+        "gguf:Q6_K": True,
+        "gguf:Q5_K_M": False,
+    }
+
+
+def bring_to_its_end(work: Workers, size_bytes: int, ratio: float, points: list[dict[str, Any]]) -> None:
+    """Bring the one job that is not over to its end."""
+    measures = {"perplexity_ratio": {"value": ratio, "low": ratio, "high": ratio}}
+    work.do("fetch", MODEL_FACTS)
+    work.do("convert")
+    work.do("quantize", {"size_bytes": size_bytes, "bits_per_weight": 5.0})
+    work.do("reference", perplexity={"prose": 23.7, "code": 7.5})
+    work.do("verify", {"checks": CHECKS})
+    work.bind()
+    for _ in range(2):
+        taken = work.claim("cpu")
+        assert taken is not None
+        if taken.kind == "evaluate":
+            work.finish(taken, perplexity={"prose": 24.4, "code": 7.7}, measures=measures)
+        else:
+            work.finish(taken, {**MEASURED, "points": points})
+    work.do("document")
 
 
 def test_without_prices_no_costs_are_shown(caller: Caller, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,10 @@
 
 import hashlib
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from core.errors import ChildCrashed, StoreFailed, ToolFailed, VerificationFailed
 from core.ids import TeamId
@@ -33,23 +36,29 @@ EVALUATION = {"domains": ["prose", "code"], "windows": 40}
 methods.load()
 
 
+def new_job(recipe_form: str, gate: Sequence[Mapping[str, Any]] = ()) -> NewJob:
+    """A job as the API would have it written."""
+    recipe = parse_recipe(recipe_form)
+    return NewJob(
+        source=SOURCE,
+        method=recipe.method.name,
+        recipe=recipe.document(),
+        evaluation=EVALUATION,
+        metadata={},
+        labels=(),
+        priority=0,
+        max_runtime_seconds=None,
+        max_pending_seconds=None,
+        gate=tuple(gate),
+        steps=plan(recipe, {**EVALUATION, "gate": [*gate]}),
+    )
+
+
 def submit(
     database: Database, key: str, *labels: str, source: str = SOURCE, metadata: dict[str, str] | None = None
 ) -> str:
     """Submit a job as the API does, without its checks."""
-    recipe = parse_recipe(RECIPE)
-    new = NewJob(
-        source=source,
-        method=recipe.method.name,
-        recipe=recipe.document(),
-        evaluation=EVALUATION,
-        metadata=metadata or {},
-        labels=labels,
-        priority=0,
-        max_runtime_seconds=None,
-        max_pending_seconds=None,
-        steps=plan(recipe, EVALUATION),
-    )
+    new = replace(new_job(RECIPE), source=source, metadata=metadata or {}, labels=labels)
     team_id: TeamId = database.run(partial(keys.authenticate, key=key))
     return database.run(partial(jobs.submit, team_id=team_id, new=new))
 

@@ -9,10 +9,11 @@ from playwright.sync_api import FilePayload, Page, Route, expect
 from sqlalchemy import update
 
 from api.portal.fields import fields_of
-from api.portal.request_form import RECIPE
+from api.portal.job_form import RECIPE
 from db.session import Database
 from db.tables import Attempt
 from engines import methods
+from engines.domains import domains
 from engines.recipe import preset_recipe
 from tests.api.work import Workers
 from tests.portal.conftest import WIDTHS
@@ -87,6 +88,8 @@ def test_every_page_fits_and_is_named(page: Page, jobs: dict[str, str], subtests
         "/jobs/new?method=odd",
         "/jobs/new?method=gptq",
         "/datasets",
+        "/sweeps",
+        "/sweeps/new",
     )
     for path in (*paths, "/datasets?after=dataset_0", "/jobs/job_0", *jobs.values()):
         page.goto(path)
@@ -111,20 +114,20 @@ def test_the_keyboard_goes_through_a_page_in_order(page: Page, jobs: dict[str, s
     page.evaluate("document.querySelector('details').open = true")
     order = list(tab_order(page))
     gguf = methods.get("gguf")
-    assert order[:5] == ["Skip to the content", "fewbits", "Jobs", "New job", "Datasets"]
-    assert order[5:] == [
+    assert order[:6] == ["Skip to the content", "fewbits", "Jobs", "Sweeps", "New job", "Datasets"]
+    assert order[6:] == [
         "Sign out",
         *("awq", "fp8", "gguf", "gptq", "int4", "int8", "odd"),
         *(preset_recipe(gguf, preset)[0] for preset in gguf.presets),
         *("Source (required)", *(field.label for field in fields_of(gguf.schema(), RECIPE))),
-        *("code", "prose", "Windows"),
+        *(*domains(), "Windows"),
         *("Benchmark", "Context tokens", "Batch sizes", "Generated tokens", "Repeats", "Advanced"),
-        *("Metadata", "Labels"),
+        *("Gate", "Metadata", "Labels"),
         *("Priority", "Max runtime (seconds)", "Max pending (seconds)"),
         *("Max attempts", "Wait for capacity", "Publish to", "Submit the job", "Forecast", "Back to the jobs"),
     ]
     page.goto(jobs["done"])
-    order = list(tab_order(page))[6:]
+    order = list(tab_order(page))[7:]
     assert order[:3] == ["Jobs", "Retry", "Change and submit again"]
     assert order[-1] == "End of the log"
     page.goto(jobs["running"])
@@ -359,7 +362,7 @@ def test_a_dataset_says_what_it_is_to_a_screen_reader_and_by_keyboard(page: Page
     row = page.get_by_role("table", name="Datasets, newest first").get_by_role("row", name="chats.jsonl")
     expect(row).to_contain_text("documents")
     order = list(tab_order(page))
-    assert order[6:] == [
+    assert order[7:] == [
         *("new job", "File (required)", "Name", "Upload", "Kind", "Filter"),
         *("Copy the id of chats.jsonl", "Delete … chats.jsonl"),
     ]

@@ -208,8 +208,29 @@ def test_a_dataset_that_is_not_there_any_more_is_not_changed_for_another(visitor
     assert f'<option value="{dataset_id}" selected>{dataset_id}, which is not there</option>' in like.text
 
 
+def test_a_dataset_that_is_judged_on_is_called_by_its_name(visitor: Visitor, database: Database) -> None:
+    dataset_id = uploaded(visitor, b"text " * 2000, name=EVIL)
+    job = visitor.submit(**{"evaluation.domains": ["code", dataset_id]})
+    sweep = visitor.post(
+        "/sweeps/new", source="file:///models/tiny", recipes="gguf", **{"evaluation.domains": ["code", dataset_id]}
+    ).headers["Location"]
+    for address in (job, sweep):
+        page = visitor.get(address)
+        assert f"judged on code , {EVIL} ( {dataset_id} ); 40 windows each" in shown(page)
+        assert "<script>alert" not in page.text
+    visitor.post(f"{sweep}/cancel")
+    work = Workers(database)
+    work.do("fetch", {"model": {"weight_bytes": 12_300_000}})
+    work.do("convert")
+    work.do("quantize", {"size_bytes": 4_000_000})
+    assert f"Perplexity, {EVIL}" in shown(visitor.get(job))
+    visitor.post(f"{job}/cancel")
+    visitor.post(f"/datasets/{dataset_id}/delete")
+    assert f"{dataset_id} (deleted since)" in shown(visitor.get(job))
+
+
 def test_a_long_list_says_that_it_has_an_end(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.portal.new_job.DATASETS_MAX", 2)
+    monkeypatch.setattr("api.portal.text_choice.DATASETS_MAX", 2)
     for number in range(3):
         uploaded(visitor, f"dataset {number}".encode(), f"{number}.txt")
     page = visitor.get("/jobs/new?method=gptq")

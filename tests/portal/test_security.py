@@ -87,6 +87,7 @@ def test_expired_sessions_are_forgotten(visitor: Visitor, database: Database) ->
 def test_a_form_of_another_site_does_nothing(visitor: Visitor, subtests: pytest.Subtests) -> None:
     job = visitor.submit()
     token = visitor.token()
+    sweeps = ("/sweeps/new", "/sweeps/sweep_1", "/sweeps/sweep_1/cancel")
     foreign: list[tuple[dict[str, str], dict[str, str]]] = [
         ({}, {}),
         ({"form_token": "0" * 64}, {}),
@@ -98,7 +99,7 @@ def test_a_form_of_another_site_does_nothing(visitor: Visitor, subtests: pytest.
     ]
     for fields, headers in foreign:
         with subtests.test(fields=fields, headers=headers):
-            for path in (f"{job}/cancel", f"{job}/retry", "/jobs/new", "/sign-out"):
+            for path in (f"{job}/cancel", f"{job}/retry", "/jobs/new", *sweeps, "/sign-out"):
                 response = visitor.client.post(path, data=fields, headers=headers)
                 assert response.status_code == 422
                 assert "Nothing was done" in response.text or "earlier session" in response.text
@@ -119,6 +120,7 @@ def test_the_token_of_another_session_is_no_good(visitor: Visitor, stranger: Vis
         ("/jobs/job_1", "/jobs/job_1"),
         ("/jobs?status=failed&after=job_1", "/jobs?status=failed&after=job_1"),
         ("/datasets?after=dataset_1", "/datasets?after=dataset_1"),
+        ("/sweeps/sweep_1", "/sweeps/sweep_1"),
         ("/datasetserver", "/jobs"),
         ("https://evil.example", "/jobs"),
         ("//evil.example", "/jobs"),
@@ -151,7 +153,8 @@ def test_another_teams_job_is_not_there(visitor: Visitor, stranger: Visitor, sub
 
 
 def test_every_page_forbids_what_it_does_not_need(visitor: Visitor, subtests: pytest.Subtests) -> None:
-    for path in ("/sign-in", "/jobs", "/jobs/new", "/datasets", visitor.submit(), "/jobs/job_0"):
+    lists_and_forms = ("/sign-in", "/jobs", "/jobs/new", "/datasets", "/sweeps", "/sweeps/new")
+    for path in (*lists_and_forms, visitor.submit(), "/jobs/job_0"):
         with subtests.test(path=path):
             response = visitor.get(path)
             policy = response.headers["Content-Security-Policy"]

@@ -26,8 +26,10 @@ function update(fresh) {
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   }
   document.title = fresh.title;
+  if (!fresh.querySelector("main").dataset.refreshSeconds) clearInterval(polling); // all of it is over
 }
 
+let polling = null; // where a page is fetched every few seconds
 let asked = 0;
 let shown = 0;
 
@@ -93,7 +95,7 @@ function follow(address) {
 const main = document.querySelector("main");
 if (main.dataset.events) follow(main.dataset.events);
 if (main.dataset.refreshSeconds) {
-  setInterval(() => document.hidden || refresh(), 1000 * main.dataset.refreshSeconds);
+  polling = setInterval(() => document.hidden || refresh(), 1000 * main.dataset.refreshSeconds);
 }
 
 (document.getElementById("errors") ?? document.getElementById("notice"))?.focus();
