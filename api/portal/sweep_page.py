@@ -3,14 +3,16 @@
 from http import HTTPStatus
 from typing import Any
 
-from flask import request, url_for
+from flask import Response, request, url_for
 
 from api.auth import team_id
 from api.portal.answers import Errors, Texts
 from api.portal.blueprint import page, routes, see
 from api.portal.sweep_form import extension_form
 from api.portal.sweep_view import view
+from api.routes.sweeps import read_sweep
 from api.services import services
+from api.sweep_report import sweep_report
 from api.sweeping import extend_sweep
 from core.errors import NotFound, RequestError
 from db import sweeps
@@ -20,6 +22,15 @@ from db import sweeps
 def sweep(sweep_id: str) -> Any:
     """Show the sweep."""
     return _page(sweep_id, extension_form().texts({}), {})
+
+
+@routes.get("/sweeps/<id:sweep_id>/report")
+def report_of_sweep(sweep_id: str) -> Any:
+    """Download the sweep's report as it is now."""
+    team = team_id()
+    read = services().database.run(lambda session: read_sweep(session, team, sweep_id))
+    headers = {"Content-Disposition": f'attachment; filename="{sweep_id}-report.html"'}
+    return Response(sweep_report(read, request.url_root), headers=headers, mimetype="text/html")
 
 
 @routes.post("/sweeps/<id:sweep_id>")

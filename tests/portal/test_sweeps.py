@@ -188,9 +188,18 @@ def test_a_sweep_is_cancelled(visitor: Visitor) -> None:
     assert "Cancel the sweep" not in page.text
 
 
+def test_its_report_is_a_file(visitor: Visitor, database: Database) -> None:
+    sweep = submit_sweep(database, visitor.key, finished=5)
+    report = visitor.get(f"{sweep}/report")
+    assert report.headers["Content-Disposition"] == f'attachment; filename="{sweep.rpartition("/")[2]}-report.html"'
+    assert "<svg" in report.text
+    assert f'href="{sweep}/report"' in visitor.get(sweep).text
+
+
 def test_another_teams_sweep_is_not_there(visitor: Visitor, stranger: Visitor) -> None:
     sweep = send(visitor)
     assert stranger.get(sweep).status_code == 404
+    assert stranger.get(f"{sweep}/report").status_code == 404
     assert stranger.post(f"{sweep}/cancel").status_code == 404
     assert stranger.post(sweep, recipes="gguf:Q6_K").status_code == 404
     assert sweep not in stranger.get("/sweeps").text

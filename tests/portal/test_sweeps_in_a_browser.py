@@ -112,7 +112,7 @@ def test_a_screen_reader_hears_what_is_seen_and_the_keyboard_reaches_it(
     order = list(tab_order(page))
     assert order[:6] == ["Skip to the content", "fewbits", "Jobs", "Sweeps", "New job", "Datasets"]
     assert order[7:] == [
-        *("Sweeps", "Go to the recommended result", "Cancel …", "Its jobs", "Each recipe"),
+        *("Sweeps", "Go to the recommended result", "Cancel …", "Its jobs", "Report", "Each recipe"),
         *(f"{number}. {recipe}" for number, recipe in enumerate(RECIPES, 1)),
         *("nightly", "Recipes (required)", "Add the recipes"),
     ]
