@@ -231,7 +231,7 @@ def _result(job: ShownJob, recipe: Recipe | None) -> responses.Result | None:
     if not done.keys() & {"calibrate", "quantize", "reference", "evaluate"}:
         return None
     written = _facts(done.get("quantize"))
-    baseline = _perplexity(done.get("reference"))
+    baseline = _baseline(done)
     return responses.Result(
         size_bytes=written.get("size_bytes"),
         bits_per_weight=written.get("bits_per_weight"),
@@ -294,16 +294,21 @@ def _perplexity(step: ShownStep | None) -> Mapping[str, float] | None:
     return None if step is None else {domain: score["perplexity"] for domain, score in (step.scores or {}).items()}
 
 
+def _baseline(done: Mapping[str, ShownStep]) -> Mapping[str, float] | None:
+    """Return what full precision scores: on the result's own windows, once these are known."""
+    return _facts(done.get("evaluate")).get("baseline_perplexity") or _perplexity(done.get("reference"))
+
+
 def _comparison(done: Mapping[str, ShownStep]) -> dict[str, responses.Comparison] | None:
     """Return what was lost on each text; None before that is known, and of what an earlier version has evaluated."""
     if not {"reference", "evaluate"} <= done.keys():
         return None
-    baseline, scores = done["reference"].scores or {}, done["evaluate"].scores or {}
+    baseline, scores = _baseline(done) or {}, done["evaluate"].scores or {}
     return {
         domain: responses.Comparison(
             items=score["items"],
             tokens=score["tokens"],
-            baseline_perplexity=baseline[domain]["perplexity"],
+            baseline_perplexity=baseline[domain],
             perplexity=score["perplexity"],
             **{metric: (score["measures"] or {}).get(metric) for metric in METRICS},
         )

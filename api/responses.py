@@ -59,9 +59,7 @@ class Comparison(BaseModel):
 
     items: int = Field(description="How many windows were looked at")
     tokens: int = Field(description="How many tokens of them were scored")
-    baseline_perplexity: float = Field(
-        description="With a gate of more text than the result's, if it was decided early"
-    )
+    baseline_perplexity: float = Field(description="What full precision scores on the same windows")
     perplexity: float
     perplexity_ratio: Estimate | None = Field(description="By full precision's: 1 where nothing is lost")
     kl_divergence: Estimate | None = Field(description="From full precision, the mean over all tokens, in nats")

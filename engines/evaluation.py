@@ -43,11 +43,13 @@ class Judgement:
     Attributes:
         scores: of the items that were looked at, by domain.
         measures: by domain, each metric with its 95 % interval.
+        baseline: by domain, full precision's perplexity on the same items, of which it may have been scored on more.
         gate: what became of the gate; None where there is none.
     """
 
     scores: Mapping[str, Sequence[ItemScore]]
     measures: Mapping[str, Mapping[str, Estimate]]
+    baseline: Mapping[str, float]
     gate: GateReport | None
 
 
@@ -175,7 +177,8 @@ def score_result(
             report = gate.judge(scorer.measures(LOOK_CONFIDENCE), look, has_more=has_more)
             if report.is_final:
                 break
-    return Judgement(scorer.scores, scorer.measures(CONFIDENCE), report)
+    baseline = {domain: perplexity(reference.scores[domain][: len(done)]) for domain, done in scorer.scores.items()}
+    return Judgement(scorer.scores, scorer.measures(CONFIDENCE), baseline, report)
 
 
 class _Scorer(abc.ABC):

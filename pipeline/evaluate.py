@@ -41,7 +41,8 @@ class Evaluate(StepKind):
         items, reference = read(context), Reference(context.inputs["reference"])
         with runtimes.open_runtime(written, context.inputs["quantize"], context.engine) as runtime:
             found = evaluation.score_result(runtime, items, reference, context.engine, gate_of(context.params))
-        facts = {"device": context.engine.device, **({} if found.gate is None else _decided(found.gate))}
+        decided = {} if found.gate is None else _decided(found.gate)
+        facts = {"device": context.engine.device, "baseline_perplexity": found.baseline, **decided}
         return Outcome(facts, rows(found.scores, found.measures))
 
 

@@ -174,7 +174,7 @@ class Comparison(Part):
     """Source and result on one text."""
 
     domain: str
-    baseline: Score | None = Field(description="The source in float32; with a gate, on text for further looks, too")
+    baseline: Score | None = Field(description="The source in float32, on the same windows")
     result: Score | None
     measures: dict[str, Estimate] = Field(
         description="What was lost against full precision on the same tokens, by metric"

@@ -105,6 +105,9 @@ def _result(written: str, made: Done) -> provenance.Result:
 def _comparison(domain: str, done: Mapping[str, Done]) -> provenance.Comparison:
     baseline, result = (done[kind].scores.get(domain) for kind in ("reference", "evaluate"))
     measures = (result or {}).get("measures") or {}
+    same = done["evaluate"].facts.get("baseline_perplexity", {}).get(domain)  # which earlier versions have not kept
+    if result is not None and same is not None:
+        baseline = {**result, "perplexity": same}
     return provenance.Comparison(
         domain=domain,
         baseline=_score(baseline),

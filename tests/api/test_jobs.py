@@ -207,6 +207,14 @@ def test_a_result_is_compared_with_full_precision(caller: Caller, database: Data
     }
 
 
+def test_the_baseline_is_of_the_same_windows(caller: Caller, database: Database) -> None:
+    job_id = caller.submit()["id"]
+    Workers(database).do_all(decided={"baseline_perplexity": {"prose": 22.5, "code": 7.1}})
+    result = caller.get(f"/v1/jobs/{job_id}").get_json()["result"]
+    assert result["baseline"]["perplexity"] == {"prose": 22.5, "code": 7.1}
+    assert result["comparison"]["code"]["baseline_perplexity"] == 7.1
+
+
 def test_lists_are_paged_newest_first(caller: Caller) -> None:
     ids = [caller.submit()["id"] for _ in range(5)][::-1]
     seen: list[str] = []

@@ -27,6 +27,12 @@ def test_two_percent_pass_q8_0_and_block_q2_k(up: Up) -> None:
     assert (bad["status"], bad["verdict"], bad["published"]) == ("succeeded", "blocked", False), bad["error"]
     assert not published["Q2_K"].exists()
     assert good["result"]["looks"] == bad["result"]["looks"] == 1
+    for job in (good, bad):  # full precision was scored on four times the windows
+        found = job["result"]["comparison"]["prose"]
+        assert found["items"] == 20
+        ratio = found["perplexity"] / found["baseline_perplexity"]
+        assert ratio == pytest.approx(found["perplexity_ratio"]["value"])
+        assert job["result"]["baseline"]["perplexity"]["prose"] == found["baseline_perplexity"]
     blocked = {one["short"]: one for one in bad["result"]["gate"] if one["decision"] == "blocked"}
     assert "code: perplexity_ratio <= 1.02" in blocked
     assert blocked["code: perplexity_ratio <= 1.02"]["measured"]["low"] > 1.1

@@ -64,6 +64,13 @@ def test_everything_that_made_a_difference_stands_in_it() -> None:
     assert costs["quantize"]["peak"] == {"memory_bytes": 5, "vram_bytes": 3 * 10**9, "scratch_bytes": None}
 
 
+def test_full_precision_is_told_on_the_results_own_windows() -> None:
+    score = {"perplexity": 24.4, "windows": 10, "tokens": 2550, "measures": None}
+    evaluated = done({"baseline_perplexity": {"prose": 22.5}}, scores={"prose": score})
+    prose, _ = document("gguf:Q4_K_M", "model.gguf", evaluate=evaluated)["report"]
+    assert prose["baseline"] == {"perplexity": 22.5, "windows": 10, "tokens": 2550}
+
+
 def test_what_nothing_looked_at_is_not_in_it() -> None:
     written = document("gguf:Q4_K_M", "model.gguf")
     assert (written["seed"], written["calibration"]) == (None, None)
