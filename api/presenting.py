@@ -1,21 +1,16 @@
 """Rows of Postgres as the API's objects."""
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from api import responses, speed
+from api import responses, results, speed
 from core.dataset_kinds import DatasetKind
 from core.errors import RequestError
 from db.quotas import Share
 from db.shown import ShownJob, ShownStep
 from db.states import AttemptOutcome, StepStatus
 from db.tables import Artifact, Attempt, Dataset, Event, LogChunk, Metric, Step
-from engines import serving
-from engines.comparison import METRICS
-from engines.gates import Condition
-from engines.kv_cache import serving_memory
 from engines.methods.base import Method, Preset
 from engines.model_facts import ModelFacts
 from engines.recipe import Recipe, parse_recipe, preset_recipe
@@ -41,8 +36,8 @@ def job_object(job: ShownJob, waits_for: Sequence[str] | None = None) -> respons
         recipe=json.dumps(job.recipe) if recipe is None else recipe.short,
         parameters=_parameters(job) if recipe is None else recipe.parameters,
         evaluation=responses.Evaluation(**job.evaluation),
-        gate=[condition_object(condition) for condition in job.gate],
-        verdict=_verdict(job),
+        gate=[results.condition_object(condition) for condition in job.gate],
+        verdict=results.verdict_of(job),
         benchmark=None if job.benchmark is None else speed.BenchmarkWanted(**job.benchmark),
         priority=job.priority,
         metadata=job.metadata,
@@ -54,11 +49,11 @@ def job_object(job: ShownJob, waits_for: Sequence[str] | None = None) -> respons
         max_attempts=job.max_attempts,
         wait_for_capacity=job.wait_for_capacity,
         publish_to=job.publish_to,
-        published=_facts(_done(job).get("publish")).get("published_to") is not None,
+        published=results.facts_of(results.done_steps(job).get("publish")).get("published_to") is not None,
         waits_for=list(waits_for or ()),
         error=error_object(job.error),
         steps=[step_object(step) for step in job.steps],
-        result=_result(job, None if waits_for is None else recipe),
+        result=results.result_of(job, None if waits_for is None else recipe),
     )
 
 
@@ -196,11 +191,6 @@ def _preset(method: Method, preset: Preset) -> responses.Preset:
     return responses.Preset(recipe=name, parameters=params.model_dump(mode="json"), why=preset.why)
 
 
-def runtime_object(note: serving.Note) -> responses.Runtime:
-    """Return what is known of one runtime."""
-    return responses.Runtime(**dataclasses.asdict(note))
-
-
 def _recipe(job: ShownJob) -> Recipe | None:
     """Return the recipe; None where the method does not know its parameters any more."""
     try:
@@ -218,128 +208,3 @@ def error_object(document: Mapping[str, Any] | None) -> responses.JobError | Non
     if document is None:
         return None
     return responses.JobError(code=document["code"], message=document["message"], param=document.get("param"))
-
-
-def _result(job: ShownJob, recipe: Recipe | None) -> responses.Result | None:
-    """Return what the finished steps found out, None where none of them finds out anything.
-
-    Args:
-        job: whose steps.
-        recipe: what serves its result is told by; None leaves that out, and what serving takes.
-    """
-    done = _done(job)
-    if not done.keys() & {"calibrate", "quantize", "reference", "evaluate"}:
-        return None
-    written = _facts(done.get("quantize"))
-    baseline = _baseline(done)
-    return responses.Result(
-        size_bytes=written.get("size_bytes"),
-        bits_per_weight=written.get("bits_per_weight"),
-        tensor_types=written.get("tensor_types"),
-        source_size_bytes=_facts(done.get("fetch")).get("model", {}).get("weight_bytes"),
-        calibration=_calibration(job, done.get("calibrate")),
-        baseline=None if baseline is None else responses.Baseline(perplexity=baseline),
-        perplexity=_perplexity(done.get("evaluate")),
-        comparison=_comparison(done),
-        gate=_gate(done.get("evaluate")),
-        looks=_facts(done.get("evaluate")).get("looks"),
-        verification=_facts(done.get("verify")).get("checks"),
-        runtimes=[runtime_object(note) for note in recipe.runtimes] if recipe and "quantize" in done else None,
-        serving_memory=_serving_memory(done) if recipe else None,
-        benchmark=_benchmark(done.get("benchmark")),
-        seconds=_seconds(job),
-    )
-
-
-def _serving_memory(done: Mapping[str, ShownStep]) -> list[speed.ServingMemory] | None:
-    """Return what serving a result takes; None before there is one."""
-    size_bytes = _facts(done.get("quantize")).get("size_bytes")
-    model = _facts(done.get("fetch")).get("model")
-    if size_bytes is None or model is None:
-        return None
-    try:
-        facts = ModelFacts.of(model)
-    except (KeyError, TypeError):  # another version has fetched it
-        return None
-    return [speed.ServingMemory(**one) for one in serving_memory(facts, size_bytes)]
-
-
-def _benchmark(step: ShownStep | None) -> speed.Benchmark | None:
-    """Return what was measured of a result's speed."""
-    facts = _facts(step)
-    if not facts:
-        return None
-    return speed.Benchmark(**{name: facts[name] for name in speed.Benchmark.model_fields})
-
-
-def _calibration(job: ShownJob, step: ShownStep | None) -> responses.Calibration | None:
-    """Return what a method looked at, under the name by which the job asked for it."""
-    facts = _facts(step)
-    if not facts:
-        return None
-    return responses.Calibration(**{**facts, "text": job.recipe.get("calibration_text", facts["text"])})
-
-
-def _seconds(job: ShownJob) -> float | None:
-    if job.started_at is None or job.finished_at is None:
-        return None
-    return (job.finished_at - job.started_at).total_seconds()
-
-
-def _facts(step: ShownStep | None) -> Mapping[str, Any]:
-    return {} if step is None else step.facts or {}
-
-
-def _perplexity(step: ShownStep | None) -> Mapping[str, float] | None:
-    return None if step is None else {domain: score["perplexity"] for domain, score in (step.scores or {}).items()}
-
-
-def _baseline(done: Mapping[str, ShownStep]) -> Mapping[str, float] | None:
-    """Return what full precision scores: on the result's own windows, once these are known."""
-    return _facts(done.get("evaluate")).get("baseline_perplexity") or _perplexity(done.get("reference"))
-
-
-def _comparison(done: Mapping[str, ShownStep]) -> dict[str, responses.Comparison] | None:
-    """Return what was lost on each text; None before that is known, and of what an earlier version has evaluated."""
-    if not {"reference", "evaluate"} <= done.keys():
-        return None
-    baseline, scores = _baseline(done) or {}, done["evaluate"].scores or {}
-    return {
-        domain: responses.Comparison(
-            items=score["items"],
-            tokens=score["tokens"],
-            baseline_perplexity=baseline[domain],
-            perplexity=score["perplexity"],
-            **{metric: (score["measures"] or {}).get(metric) for metric in METRICS},
-        )
-        for domain, score in scores.items()
-        if domain in baseline
-    }
-
-
-def _gate(step: ShownStep | None) -> list[responses.GateOutcome] | None:
-    outcomes = _facts(step).get("gate")
-    return (
-        None
-        if outcomes is None
-        else [
-            responses.GateOutcome(
-                **condition_object(outcome).model_dump(), measured=outcome["measured"], decision=outcome["decision"]
-            )
-            for outcome in outcomes
-        ]
-    )
-
-
-def _verdict(job: ShownJob) -> Any:
-    return _facts(_done(job).get("evaluate")).get("verdict")
-
-
-def condition_object(asked: Mapping[str, Any]) -> responses.Condition:
-    """Return a condition of a gate, as it was stored."""
-    known = Condition(asked["metric"], asked.get("domain"), asked.get("max"), asked.get("min"))
-    return responses.Condition(**dataclasses.asdict(known), short=known.short)
-
-
-def _done(job: ShownJob) -> dict[str, ShownStep]:
-    return {step.kind: step for step in job.steps if step.status == StepStatus.SUCCEEDED}

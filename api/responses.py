@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from api.speed import Benchmark, BenchmarkWanted, ServingMemory
+from api.results import Condition, Result
+from api.speed import BenchmarkWanted
 from core.dataset_kinds import DatasetKind
 from db.states import AttemptOutcome, JobStatus, StepStatus
 from db.states import Quota as QuotaName
@@ -44,110 +45,6 @@ class Step(BaseModel):
     started_at: dt.datetime | None
     finished_at: dt.datetime | None
     error: JobError | None
-
-
-class Estimate(BaseModel):
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float | None = Field(description="Null where there was too little text to tell, as the next one")
-    high: float | None
-
-
-class Comparison(BaseModel):
-    """The result and full precision on the same tokens of one text."""
-
-    items: int = Field(description="How many windows were looked at")
-    tokens: int = Field(description="How many tokens of them were scored")
-    baseline_perplexity: float = Field(description="What full precision scores on the same windows")
-    perplexity: float
-    perplexity_ratio: Estimate | None = Field(description="By full precision's: 1 where nothing is lost")
-    kl_divergence: Estimate | None = Field(description="From full precision, the mean over all tokens, in nats")
-    kl_divergence_p99: Estimate | None = Field(description="What 99 of 100 tokens stay below")
-    agreement: Estimate | None = Field(description="The part of the tokens for which both find the same one likeliest")
-
-
-class Condition(BaseModel):
-    """What a result must meet."""
-
-    metric: str
-    domain: str | None = Field(description="The text on which it is measured; null for each")
-    max: float | None
-    min: float | None
-    short: str = Field(description="In short form, as a request may name it")
-
-
-class GateOutcome(Condition):
-    """What became of one condition on one text."""
-
-    measured: Estimate | None = Field(description="With the interval on which it was decided, which is wider than 95 %")
-    decision: Literal["passed", "blocked", "undecided"] = Field(description="What is undecided counts as blocked")
-
-
-class Baseline(BaseModel):
-    """What full precision scores."""
-
-    perplexity: dict[str, float]
-
-
-class Check(BaseModel):
-    """One thing that verification looked at."""
-
-    name: str
-    passed: bool
-    detail: str
-
-
-class Runtime(BaseModel):
-    """That one runtime serves such files, or that it does not: as its sources say, and not tried here.
-
-    A runtime is listed once more where another of its kernels serves them on other GPUs.
-    """
-
-    runtime: str
-    version: str = Field(description="The one whose sources were read")
-    serves: bool
-    gpus: str | None = Field(description="On what it serves them; null where it does not")
-    how: str | None = Field(description="By what it serves them; null where it does not")
-    why_not: str | None = Field(description="Null where it serves them")
-    sources: list[str]
-
-
-class Calibration(BaseModel):
-    """What a method looked at."""
-
-    text: str = Field(description="Its name, or its id where it is one of the team's own")
-    text_sha256: str
-    samples: int
-    tokens: int = Field(description="Length of each sample")
-    sha256: str = Field(description="Of all samples, in order")
-    unknown_share: float = Field(description="Which part of the tokens the tokenizer does not know")
-    overlap: dict[str, float] = Field(description="Which part of each text that is judged on is in the samples, too")
-    warnings: list[str]
-
-
-class Result(BaseModel):
-    """What is known so far; each field is null until its step has finished."""
-
-    size_bytes: int | None
-    bits_per_weight: float | None
-    tensor_types: dict[str, int] | None = Field(description="Tensors of each storage type, as really written")
-    source_size_bytes: int | None
-    calibration: Calibration | None = Field(description="Null, too, where the method looks at no text")
-    baseline: Baseline | None
-    perplexity: dict[str, float] | None
-    comparison: dict[str, Comparison] | None = Field(description="By text, what was lost against full precision")
-    gate: list[GateOutcome] | None = Field(description="What became of the gate's conditions on each text")
-    looks: int | None = Field(description="How often the gate looked, each time at twice as much text")
-    verification: list[Check] | None = Field(description="What was looked at before the result was published")
-    runtimes: list[Runtime] | None = Field(
-        description="Which runtimes can serve the result, and which cannot; told where one job is read"
-    )
-    serving_memory: list[ServingMemory] | None = Field(
-        description="At usual contexts, and at the longest that the model can read; told where one job is read"
-    )
-    benchmark: Benchmark | None = Field(description="Null, too, where none was asked for")
-    seconds: float | None
 
 
 class Evaluation(BaseModel):

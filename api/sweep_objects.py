@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from api import responses, speed
-from api.presenting import condition_object, job_object
+from api import responses, results, speed
+from api.presenting import job_object
+from api.results import condition_object
 from core.settings import Settings
 from db.shown import ShownJob
 from db.states import JobStatus, is_terminal
@@ -55,7 +56,7 @@ class SweepRow(BaseModel):
     verdict: str | None = Field(description="Of the gate: `passed` or `blocked`; null where there is none")
     size_bytes: int | None
     bits_per_weight: float | None
-    comparison: dict[str, responses.Comparison] | None = Field(
+    comparison: dict[str, results.Comparison] | None = Field(
         description="By text, what was lost against full precision"
     )
     generation_tokens_per_second: float | None = Field(description=SPEED)
@@ -73,7 +74,7 @@ class Recommendation(BaseModel):
     recipe: str | None
     nearest: str | None = Field(description="The job that comes nearest where none does")
     alike: list[str] = Field(description="Jobs whose results cannot be told from it, at nearly its size")
-    conditions: list[responses.Condition] = Field(description="The sweep's gate, or where it has none the usual ones")
+    conditions: list[results.Condition] = Field(description="The sweep's gate, or where it has none the usual ones")
     provisional: bool = Field(description="Whether jobs that are not over may change it")
     reason: str = Field(description="In sentences, with the numbers")
 
@@ -100,7 +101,7 @@ class Sweep(BaseModel):
     source: str
     preset: str | None = Field(description="By what name its recipes were asked for; null where they were listed")
     evaluation: responses.Evaluation
-    gate: list[responses.Condition]
+    gate: list[results.Condition]
     benchmark: speed.BenchmarkWanted | None = Field(description="Null where speed is not measured")
     priority: int
     metadata: dict[str, str]
@@ -167,7 +168,7 @@ def sweep_object(sweep: ShownSweep, inside: Inside | None = None) -> Sweep:
     )
 
 
-def _tell(inside: Inside, gate: Sequence[responses.Condition]) -> dict[str, Any]:
+def _tell(inside: Inside, gate: Sequence[results.Condition]) -> dict[str, Any]:
     shown = [job_object(job) for job in inside.jobs]
     candidates = [_candidate(job) for job in shown]
     asked = [Condition(one.metric, one.domain, one.max, one.min) for one in gate]
@@ -225,7 +226,7 @@ def _candidate(job: responses.Job) -> choosing.Candidate:
             domain: {
                 metric: Estimate(estimate.value, estimate.low, estimate.high)
                 for metric, estimate in comparison
-                if isinstance(estimate, responses.Estimate)
+                if isinstance(estimate, results.Estimate)
             }
             for domain, comparison in ((result and result.comparison) or {}).items()
         },
@@ -235,7 +236,7 @@ def _candidate(job: responses.Job) -> choosing.Candidate:
     )
 
 
-def _generated_per_second(result: responses.Result | None) -> float | None:
+def _generated_per_second(result: results.Result | None) -> float | None:
     """Return the speed of one sequence by itself, at the shortest of the contexts that were measured."""
     points = result.benchmark.points if result is not None and result.benchmark is not None else []
     alone = [point for point in points if point.batch_size == 1]
@@ -243,7 +244,7 @@ def _generated_per_second(result: responses.Result | None) -> float | None:
     return None if shortest is None else shortest.generation_tokens_per_second.median
 
 
-def _runtime(result: responses.Result | None) -> str | None:
+def _runtime(result: results.Result | None) -> str | None:
     """Return what ran it on what: speeds of two of these are not compared."""
     if result is None or result.benchmark is None:
         return None

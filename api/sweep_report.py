@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from markupsafe import Markup
 
-from api.responses import Comparison, Estimate
+from api.results import Comparison, Estimate
 from api.sweep_objects import Sweep, SweepRow
 from engines.comparison import PERPLEXITY_RATIO
 from pipeline import pictures

@@ -9,7 +9,7 @@ from itertools import groupby
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api import responses
+from api import responses, results
 from api.portal.layer_chart import Chart, draw
 from api.portal.own_texts import OwnText, own_texts
 from api.presenting import artifact_object, attempt_object, job_object, step_object
@@ -94,7 +94,7 @@ class JobView:
         return [one for one in self.steps if one.step.status is StepStatus.RUNNING]
 
     @property
-    def checks(self) -> Sequence[responses.Check]:
+    def checks(self) -> Sequence[results.Check]:
         """What verification looked at; empty before it has passed, and where it failed, which the error then tells."""
         return (self.job.result and self.job.result.verification) or []
 
