@@ -20,11 +20,7 @@ from fewbits_client.objects import (
     Artifact,
     ArtifactFile,
     Attempt,
-    Calibration,
-    Comparison,
-    Condition,
     Dataset,
-    Estimate,
     Event,
     Job,
     JobError,
@@ -38,13 +34,12 @@ from fewbits_client.objects import (
     Progress,
     Quota,
     RecipeFit,
-    Result,
-    Runtime,
     Step,
     SubmitOptions,
     Tokenizer,
     is_over,
 )
+from fewbits_client.results import Calibration, Comparison, Condition, Estimate, Result, Runtime
 from fewbits_client.stream import Done, Happened, Update, Updated
 from fewbits_client.sweeps import Recommendation, Sweep, SweepCost, SweepRow
 

@@ -7,6 +7,8 @@ adds passes through to a caller and to ``--json`` instead of being dropped or re
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Literal, TypedDict, TypeVar
 
+from fewbits_client.results import Condition, Result
+
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 StepStatus = Literal["waiting", "ready", "running", "succeeded", "failed", "cancelled", "skipped"]
 TextFormat = Literal["text", "jsonl"]
@@ -51,132 +53,6 @@ class Step(TypedDict):
     error: JobError | None
 
 
-class Baseline(TypedDict):
-    """What full precision scores."""
-
-    perplexity: dict[str, float]
-
-
-class Check(TypedDict):
-    """One thing that verification looked at."""
-
-    name: str
-    passed: bool
-    detail: str
-
-
-class Estimate(TypedDict):
-    """A figure with its 95 % interval, whose ends are null where there was too little text."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-class Comparison(TypedDict):
-    """The result and full precision on the same tokens of one text."""
-
-    items: int
-    tokens: int
-    baseline_perplexity: float
-    perplexity: float
-    perplexity_ratio: Estimate | None
-    kl_divergence: Estimate | None
-    kl_divergence_p99: Estimate | None
-    agreement: Estimate | None
-
-
-class Condition(TypedDict):
-    """What a result must meet; `domain` is null where it holds on each text, `short` says all in a line."""
-
-    metric: str
-    domain: str | None
-    max: float | None
-    min: float | None
-    short: str
-
-
-class GateOutcome(Condition):
-    """What became of a condition on one text; `undecided` counts as blocked."""
-
-    measured: Estimate | None
-    decision: Literal["passed", "blocked", "undecided"]
-
-
-class Runtime(TypedDict):
-    """That one runtime serves the files, on some GPUs, or why it does not; by its sources, not by a try."""
-
-    runtime: str
-    version: str
-    serves: bool
-    gpus: str | None
-    how: str | None
-    why_not: str | None
-    sources: list[str]
-
-
-class Calibration(TypedDict):
-    """What a method looked at; `text` is the id of one of the team's own, or a name."""
-
-    text: str
-    text_sha256: str
-    samples: int
-    tokens: int
-    sha256: str
-    unknown_share: float
-    overlap: dict[str, float]
-    warnings: list[str]
-
-
-class Spread(TypedDict):
-    """What repeats came to."""
-
-    median: float
-    min: float
-    max: float
-
-
-class BenchmarkPoint(TypedDict):
-    """What was measured at one context length and batch size."""
-
-    context_tokens: int
-    batch_size: int
-    prompt_tokens_per_second: Spread
-    generation_tokens_per_second: Spread
-    time_to_first_token_seconds: Spread
-
-
-class BenchmarkHardware(TypedDict):
-    """What it was measured on; `gpu` is null where none was used."""
-
-    device: str
-    cpu: str
-    gpu: str | None
-    threads: int
-
-
-class Benchmark(TypedDict):
-    """How fast the result is, to be compared only with the same runtime on the same hardware."""
-
-    runtime: str
-    hardware: BenchmarkHardware
-    is_serving_speed: bool
-    note: str
-    load_seconds: float
-    peak_memory_bytes: int | None
-    peak_vram_bytes: int | None
-    points: list[BenchmarkPoint]
-
-
-class ServingMemory(TypedDict):
-    """What serving the result takes at least, for weights and for keys and values."""
-
-    context_tokens: int
-    batch_size: int
-    weight_bytes: int
-    kv_cache_bytes: int
-
-
 class BenchmarkWanted(TypedDict, total=False):
     """How a result's speed is measured; what is absent of a request is left to the server's defaults."""
 
@@ -184,29 +60,6 @@ class BenchmarkWanted(TypedDict, total=False):
     batch_sizes: Sequence[int]
     generated_tokens: int
     repeats: int
-
-
-class Result(TypedDict):
-    """What was measured so far; fields are null until their step has finished.
-
-    `runtimes` and `serving_memory` are null in lists, too, and `benchmark` where none was asked for.
-    """
-
-    size_bytes: int | None
-    bits_per_weight: float | None
-    tensor_types: dict[str, int] | None
-    source_size_bytes: int | None
-    calibration: Calibration | None
-    baseline: Baseline | None
-    perplexity: dict[str, float] | None
-    comparison: dict[str, Comparison] | None
-    gate: list[GateOutcome] | None
-    looks: int | None
-    verification: list[Check] | None
-    runtimes: list[Runtime] | None
-    serving_memory: list[ServingMemory] | None
-    benchmark: Benchmark | None
-    seconds: float | None
 
 
 class Evaluation(TypedDict):

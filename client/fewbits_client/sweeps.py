@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from fewbits_client.objects import OVER, BenchmarkWanted, Comparison, Condition, Evaluation, JobError, JobStatus
+from fewbits_client.objects import OVER, BenchmarkWanted, Evaluation, JobError, JobStatus
+from fewbits_client.results import Comparison, Condition
 
 Recipe = str | Mapping[str, Any]
 

@@ -26,7 +26,8 @@ from fewbits_client.cli.wording import (
     verdict,
 )
 from fewbits_client.client import Client
-from fewbits_client.objects import Calibration, Comparison, Job, Result, Runtime, Step
+from fewbits_client.objects import Job, Step
+from fewbits_client.results import Calibration, Comparison, Result, Runtime
 
 
 def results_table(output: Output, jobs: Sequence[Job], *, which: Sequence[str] = ()) -> None:

@@ -6,7 +6,7 @@ import click
 
 from fewbits_client.cli.output import table
 from fewbits_client.cli.wording import one_line, size
-from fewbits_client.objects import Benchmark, BenchmarkPoint, ServingMemory, Spread
+from fewbits_client.results import Benchmark, BenchmarkPoint, ServingMemory, Spread
 
 
 def show_serving_memory(needed: Sequence[ServingMemory]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fewbits_client.cli.fitting import Fitting
 from fewbits_client.cli.output import Output, table
 from fewbits_client.cli.wording import NOTHING, number, one_line, size
-from fewbits_client.objects import Comparison, Estimate
+from fewbits_client.results import Comparison, Estimate
 from fewbits_client.sweeps import Sweep, SweepCost, SweepRow
 
 BEST, RECOMMENDED = "*", ">"

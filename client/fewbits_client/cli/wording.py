@@ -3,7 +3,8 @@
 import datetime as dt
 from collections.abc import Iterable, Sequence
 
-from fewbits_client.objects import STEP_OVER, Estimate, Job, Result, Step
+from fewbits_client.objects import STEP_OVER, Job, Step
+from fewbits_client.results import Estimate, Result
 
 _KEPT = {"\n", "\t"}
 NOTHING = "-"
