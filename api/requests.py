@@ -92,7 +92,7 @@ Distinct = [AfterValidator(_without_repetition), Field(json_schema_extra={"uniqu
 
 
 ContextTokens = Annotated[int, Field(ge=1, le=benchmark.TOKENS_MAX), Whole]
-BatchSize = Annotated[int, Field(ge=1, le=1024), Whole]
+BatchSize = Annotated[int, Field(ge=1, le=benchmark.BATCH_MAX), Whole]
 
 
 class Body(BaseModel):

@@ -1,5 +1,6 @@
 """The report of a sweep: one HTML file that needs nothing else, made of the sweep as a client is sent it."""
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pipeline.figures import NOTHING, interval, rise, size
 from pipeline.pages import picture, render
 from pipeline.pictures import Interval, SizeAndLoss, Speed
 
+KEPT = 16  # reports, of some 100 kB each: of many recipes on many texts one takes seconds
 _CHOSEN, _UNBEATEN = "★", "●"
 
 
@@ -32,12 +34,18 @@ class Row:
 
 
 def sweep_report(sweep: Sweep, address: str) -> str:
-    """Return the report's HTML.
+    """Return the report's HTML; one that has been asked for lately is not drawn again.
 
     Args:
         sweep: with what is inside.
         address: of this server, ending in a slash, under which a job has its page.
     """
+    return _drawn(sweep.model_dump_json(), address)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _drawn(document: str, address: str) -> str:
+    sweep = Sweep.model_validate_json(document)
     rows, domains = sweep.rows or [], sweep.evaluation.domains
     return render(
         "sweep_report.html",

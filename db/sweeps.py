@@ -147,7 +147,7 @@ def get_locked(session: Session, team_id: TeamId, sweep_id: str) -> ShownSweep:
     Raises:
         NotFound: as ``get``.
     """
-    locking = select(Sweep.id).where(Sweep.id == sweep_id, Sweep.team_id == team_id).with_for_update()
+    locking = select(Sweep.id).where(Sweep.id == sweep_id, Sweep.team_id == team_id).with_for_update(key_share=True)
     session.execute(locking)
     return get(session, team_id, sweep_id)
 

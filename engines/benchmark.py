@@ -30,6 +30,7 @@ PROCESS_BYTES = 1536 * 2**20  # torch, transformers and a large tokenizer
 WARM_UPS = 1
 SEED = 0
 FLOAT_BYTES = 4
+BATCH_MAX = 256  # llama.cpp takes no more sequences at once
 TOKENS_MAX = 2**20  # of all sequences of a point
 SERVING = "llama.cpp itself ran the file on this machine's CPU, as it serves it there; its speed on a GPU is another."
 NOT_SERVING = (

@@ -6,7 +6,7 @@ Figures are those of llama.cpp's llama-perplexity with ``--kl-divergence``.
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from engines.intervals import CONFIDENCE, Estimate, block_length, draws, estimate
+from engines.intervals import CONFIDENCE, TOKENS_MIN, Estimate, binomial, block_length, draws, estimate
 from engines.scoring import ItemScore
 
 if TYPE_CHECKING:
@@ -20,9 +20,12 @@ AGREEMENT = "agreement"  # the part of the tokens for which both find the same o
 METRICS = (PERPLEXITY_RATIO, KL_DIVERGENCE, KL_DIVERGENCE_P99, AGREEMENT)
 
 P99 = 0.99
+LOST_MAX = 700.0  # nats; beyond, a ratio is no number any more
 
 # From how often each piece is drawn, in an array of shape [draws, pieces], to the figure of each draw.
 Figure = Callable[["NDArray[np.float64]"], "NDArray[np.float64]"]
+# For each piece what was found of each of its tokens.
+ByToken = Sequence["NDArray[np.float64]"] | Sequence["NDArray[np.bool_]"]
 
 
 def compare(
@@ -37,38 +40,52 @@ def compare(
         confidence: of the intervals.
     """
     paired = list(zip(reference, result, strict=False))
-    figures: dict[str, tuple[Figure, int]] = {
-        PERPLEXITY_RATIO: (_ratio(paired), len(paired)),
-        AGREEMENT: (_agreement(paired), len(paired)),
-    }
+    lost = [theirs.nll - ours.nll for ours, theirs in paired]
+    same = [theirs.likeliest == ours.likeliest for ours, theirs in paired]
     divergences = [item.kl for item in result if item.kl is not None]
+    estimates = {
+        PERPLEXITY_RATIO: _estimate(_ratio(lost), lost, in_order, confidence),
+        AGREEMENT: _share(same, in_order, confidence),
+    }
     if divergences:
-        figures[KL_DIVERGENCE] = _mean(divergences), len(divergences)
-        figures[KL_DIVERGENCE_P99] = _percentile(divergences), len(divergences)
-    return {metric: _estimate(*figures[metric], in_order, confidence) for metric in METRICS if metric in figures}
+        estimates[KL_DIVERGENCE] = _estimate(_mean(divergences), divergences, in_order, confidence)
+        estimates[KL_DIVERGENCE_P99] = _estimate(_percentile(divergences), divergences, in_order, confidence)
+    return {metric: estimates[metric] for metric in METRICS if metric in estimates}
 
 
-def _estimate(figure: Figure, pieces: int, in_order: bool, confidence: float) -> Estimate:
+def _estimate(figure: Figure, by_token: ByToken, in_order: bool, confidence: float) -> Estimate:
     import numpy as np
 
+    pieces = len(by_token)
+    value = float(figure(np.ones((1, pieces)))[0])
+    if sum(len(values) for values in by_token) < TOKENS_MIN:
+        return Estimate(value, None, None)
     length = block_length(pieces, in_order=in_order)
     drawn = np.concatenate([figure(counts) for counts in draws(pieces, length)])
-    value = figure(np.ones((1, pieces)))[0]
-    return estimate(float(value), drawn, pieces / length, confidence)
+    return estimate(value, drawn, pieces / length, confidence)
 
 
-def _ratio(paired: Sequence[tuple[ItemScore, ItemScore]]) -> Figure:
+def _share(by_token: "Sequence[NDArray[np.bool_]]", in_order: bool, confidence: float) -> Estimate:
+    """Return a part of the tokens, whose interval is no shorter than where each token were a draw of its own.
+
+    Where all that was looked at agrees, the bootstrap knows of nothing else.
+    """
+    found = _estimate(_mean(by_token), by_token, in_order, confidence)
+    if found.low is None or found.high is None:
+        return found
+    count, total = sum(int(values.sum()) for values in by_token), sum(len(values) for values in by_token)
+    low, high = binomial(count, total, confidence)
+    return Estimate(found.value, min(found.low, low), max(found.high, high))
+
+
+def _ratio(lost: "Sequence[NDArray[np.float64]]") -> Figure:
     import numpy as np
 
-    lost = _mean([result.nll - reference.nll for reference, result in paired])
-    return lambda counts: np.exp(lost(counts))
+    mean = _mean(lost)
+    return lambda counts: np.exp(np.minimum(mean(counts), LOST_MAX))
 
 
-def _agreement(paired: Sequence[tuple[ItemScore, ItemScore]]) -> Figure:
-    return _mean([result.likeliest == reference.likeliest for reference, result in paired])
-
-
-def _mean(by_token: "Sequence[NDArray[np.float64] | NDArray[np.bool_]]") -> Figure:
+def _mean(by_token: ByToken) -> Figure:
     """Return the mean over all tokens of the pieces that are drawn."""
     import numpy as np
 

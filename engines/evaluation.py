@@ -83,9 +83,17 @@ def forecast_reference(facts: ModelFacts, logit_bytes: int = 0) -> Forecast:
     )
 
 
-def forecast_logits(facts: ModelFacts, items: int, limit_bytes: int) -> int:
-    """Return how many bytes of log-probabilities are kept of some items of full length."""
-    return min(limit_bytes, items * SCORED_TOKENS * facts.vocabulary_size * BYTES_EACH)
+def forecast_logits(facts: ModelFacts, windows: int, others: int, limit_bytes: int) -> int:
+    """Return how many bytes of log-probabilities are kept.
+
+    Args:
+        facts: of the source.
+        windows: how many windows of texts are scored.
+        others: how many other items, of which all but the first token may be.
+        limit_bytes: how much is kept at most.
+    """
+    tokens = windows * SCORED_TOKENS + others * (WINDOW_TOKENS - 1)
+    return min(limit_bytes, tokens * facts.vocabulary_size * BYTES_EACH)
 
 
 def forecast_result(facts: ModelFacts, written: Judged, result_bytes: int) -> Forecast:
@@ -156,7 +164,7 @@ def score_result(
     Args:
         runtime: the result, entered.
         items: of each domain, those that the reference has been scored on.
-        reference: full precision's scores.
+        reference: full precision's scores; a domain of which it has none is not compared.
         context: where the work is done.
         gate: what the result must meet; None where nothing is asked of it.
 
@@ -166,19 +174,22 @@ def score_result(
         Suspended: the work was broken off.
     """
     scorer = _ResultScorer(runtime, items, context, reference)
-    most = max(len(of_domain) for of_domain in items.values())
+    count = most = max(len(of_domain) for of_domain in items.values())
     report = None
     if gate is None:
         scorer.score_up_to(most)
     else:
         for look in range(1, LOOKS + 1):
-            scorer.score_up_to(gate.items_at(look))
-            has_more = gate.items_at(look) < most
-            report = gate.judge(scorer.measures(LOOK_CONFIDENCE), look, has_more=has_more)
+            count = gate.items_at(look)
+            scorer.score_up_to(count)
+            report = gate.judge(scorer.measures(LOOK_CONFIDENCE, count), look, has_more=count < most)
             if report.is_final:
                 break
-    baseline = {domain: perplexity(reference.scores[domain][: len(done)]) for domain, done in scorer.scores.items()}
-    return Judgement(scorer.scores, scorer.measures(CONFIDENCE), baseline, report)
+    # An attempt that was broken off may have scored more than this look has.
+    scores = {domain: done[:count] for domain, done in scorer.scores.items()}
+    measures = scorer.measures(CONFIDENCE, count)
+    baseline = {domain: perplexity(reference.scores[domain][: len(scores[domain])]) for domain in measures}
+    return Judgement(scores, measures, baseline, report)
 
 
 class _Scorer(abc.ABC):
@@ -223,23 +234,27 @@ class _Scorer(abc.ABC):
 class _ReferenceScorer(_Scorer):
     def __init__(self, runtime: Runtime, items: Items, context: EngineContext, limit_bytes: int) -> None:
         super().__init__(runtime, items, context)
-        self._writers = {
-            domain: LogProbabilityWriter(
-                context.checkpoint, domain, limit_bytes, [len(item.nll) for item in self.scores[domain]]
-            )
-            for domain in items
-        }
+        self._limit_bytes = limit_bytes
+        self._writer: LogProbabilityWriter | None = None  # of the domain that is being scored
 
     def score(self, domain: str, index: int) -> ItemScore:
         item = self._items[domain][index]
         logits = self._runtime.logits(item)
-        self._writers[domain].add(logits)
+        self._writer_of(domain).add(logits)
         return score(logits, item.targets)
 
     def write(self) -> None:
-        for writer in self._writers.values():
-            writer.flush()
+        if self._writer is not None:
+            self._writer.flush()
         super().write()
+
+    def _writer_of(self, domain: str) -> LogProbabilityWriter:
+        if self._writer is None or self._writer.domain != domain:
+            if self._writer is not None:
+                self._writer.flush()
+            done = [len(item.nll) for item in self.scores[domain]]
+            self._writer = LogProbabilityWriter(self._context.checkpoint, domain, self._limit_bytes, done)
+        return self._writer
 
 
 class _ResultScorer(_Scorer):
@@ -251,11 +266,13 @@ class _ResultScorer(_Scorer):
         item = self._items[domain][index]
         return score(self._runtime.logits(item), item.targets, self._reference.log_probabilities(domain, index))
 
-    def measures(self, confidence: float) -> Mapping[str, Mapping[str, Estimate]]:
-        """Return by domain each metric with its interval."""
+    def measures(self, confidence: float, count: int) -> Mapping[str, Mapping[str, Estimate]]:
+        """Return by domain each metric with its interval, of so many items; nothing where there is no reference."""
+        known = self._reference.scores
         return {
             domain: compare(
-                self._reference.scores[domain], scored, in_order=self._items[domain][0].follows, confidence=confidence
+                known[domain], scored[:count], in_order=self._items[domain][0].follows, confidence=confidence
             )
             for domain, scored in self.scores.items()
+            if domain in known
         }

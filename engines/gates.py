@@ -8,6 +8,7 @@ in at most that part of all cases. What stays undecided is blocked.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, Literal
 
 from engines.intervals import CONFIDENCE, Estimate
@@ -38,7 +39,7 @@ class Condition:
     @property
     def short(self) -> str:
         """The condition as a request may name it, such as ``code: perplexity_ratio <= 1.02``."""
-        limit = f"<= {self.max:g}" if self.max is not None else f">= {self.min:g}"
+        limit = f"<= {_plain(self.max)}" if self.max is not None else f">= {_plain(_given(self.min))}"
         return f"{self.domain}: {self.metric} {limit}" if self.domain else f"{self.metric} {limit}"
 
     def decide(self, measured: Estimate | None) -> Decision:
@@ -109,7 +110,7 @@ class Gate:
         """
         outcomes = []
         for condition in self.conditions:
-            found = measured[condition.domain or ""].get(condition.metric)
+            found = measured.get(condition.domain or "", {}).get(condition.metric)
             outcomes.append(Outcome(condition, found, condition.decide(found)))
         decisions = {outcome.decision for outcome in outcomes}
         is_final = "blocked" in decisions or decisions <= {"passed"} or look == LOOKS or not has_more
@@ -130,6 +131,11 @@ def expand(conditions: Iterable[Mapping[str, Any]], domains: Sequence[str]) -> t
     """Return conditions, as a request has them, each for one domain: what names none holds on every text."""
     given = [Condition(**condition) for condition in conditions]
     return tuple(replace(one, domain=domain) for one in given for domain in ([one.domain] if one.domain else domains))
+
+
+def _plain(limit: float) -> str:
+    """Return a number with all of its digits and without an exponent."""
+    return format(Decimal(repr(limit)), "f").removesuffix(".0")
 
 
 def _given(limit: float | None) -> float:

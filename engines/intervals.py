@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 DRAWS = 4000
-DRAWS_AT_ONCE = 250
+DRAWS_AT_ONCE, PIECES_AT_ONCE = 250, 500_000  # some 100 MB
 BLOCKS_MIN = 5  # with fewer nothing is said: the interval would be all there is
+TOKENS_MIN = 1000  # likewise: what is lost in few places may be in none of those that were looked at
 SEED = 20260401
 
 
@@ -60,8 +61,9 @@ def draws(pieces: int, length: int) -> "Iterator[NDArray[np.float64]]":
 
     generator = np.random.default_rng(SEED)
     blocks = math.ceil(pieces / length)
-    for begin in range(0, DRAWS, DRAWS_AT_ONCE):
-        rows = min(DRAWS_AT_ONCE, DRAWS - begin)
+    at_once = max(1, min(DRAWS_AT_ONCE, PIECES_AT_ONCE // pieces))
+    for begin in range(0, DRAWS, at_once):
+        rows = min(at_once, DRAWS - begin)
         starts = generator.integers(pieces, size=(rows, blocks, 1))
         drawn = ((starts + np.arange(length)) % pieces).reshape(rows, -1)[:, :pieces]
         numbered = drawn + pieces * np.arange(rows)[:, None]
@@ -86,3 +88,13 @@ def estimate(value: float, drawn: "NDArray[np.float64]", blocks: float, confiden
     tail = stats.norm.cdf(t * math.sqrt(blocks / (blocks - 1)))
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Estimate(value, float(low), float(high))
+
+
+def binomial(count: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the ends of the interval of a part, ``count`` of ``total`` draws (Clopper and Pearson 1934)."""
+    from scipy import stats
+
+    tail = (1 - confidence) / 2
+    low = 0.0 if count == 0 else float(stats.beta.ppf(tail, count, total - count + 1))
+    high = 1.0 if count == total else float(stats.beta.ppf(1 - tail, count + 1, total - count))
+    return low, high

@@ -75,10 +75,11 @@ class LogProbabilityWriter:
 
     def __init__(self, folder: Path, domain: str, limit_bytes: int, done: Sequence[int] = ()) -> None:
         self._folder = folder
-        self._domain = domain
+        self.domain = domain
         self._limit_bytes = limit_bytes
         self._rows = sum(done)
         self._waiting: list[NDArray[np.float16]] = []
+        self._has_new = False
         self._resumes = bool(done)
 
     def add(self, logits: "NDArray[np.float32]") -> None:
@@ -89,9 +90,10 @@ class LogProbabilityWriter:
             return
         part = _part(self._rows, row_bytes)
         if self._resumes:
-            self._waiting = [] if (begun := _load(self._folder, self._domain, part)) is None else [begun]
+            self._waiting = [] if (begun := _load(self._folder, self.domain, part)) is None else [begun]
             self._resumes = False
         self._waiting.append(log_probabilities(logits))
+        self._has_new = True
         self._rows += len(logits)
         if _part(self._rows, row_bytes) > part:
             self._write(part)
@@ -99,16 +101,17 @@ class LogProbabilityWriter:
 
     def flush(self) -> None:
         """Write what has been added and fills no part."""
-        if self._waiting:
+        if self._has_new:
             self._write(_part(self._rows, BYTES_EACH * self._waiting[0].shape[1]))
 
     def _write(self, part: int) -> None:
         import numpy as np
 
-        path = _path(self._folder, self._domain, part)
+        path = _path(self._folder, self.domain, part)
         hidden = path.with_name(f".{path.name}")
         np.save(hidden, np.concatenate(self._waiting))
         hidden.replace(path)
+        self._has_new = False
 
 
 class Reference:
@@ -123,12 +126,16 @@ class Reference:
 
     def log_probabilities(self, domain: str, index: int) -> "NDArray[np.float16] | None":
         """Return those of one item, of shape ``[tokens, vocabulary]``; None where they were not kept."""
-        if not self._places[domain]:
+        if not self._places.get(domain):
             return None
         part, begin, end = self._places[domain][index]
         if self._loaded != (domain, part):
             self._loaded, self._rows = (domain, part), _load(self._folder, domain, part)
         return None if self._rows is None or end > len(self._rows) else self._rows[begin:end]
+
+    def kept(self, domain: str) -> int:
+        """Return of how many items of a domain the log-probabilities were kept."""
+        return sum(self.log_probabilities(domain, index) is not None for index in range(len(self.scores[domain])))
 
     def _places_of(self, domain: str) -> list[tuple[int, int, int]]:
         """Return for each item its part, and between which rows of that it lies; nothing where none was kept."""

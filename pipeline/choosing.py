@@ -143,7 +143,7 @@ def recommend(candidates: Sequence[Candidate], conditions: Sequence[Condition]) 
         nearest = min(results, key=lambda one: _distance(one, bounds))
         return Recommendation(None, nearest.id, (), waiting > 0, provisional + _why_none(results, nearest, bounds))
     chosen = meeting[0]
-    alike = [one for one in results if one is not chosen and _is_alike(one, chosen, bounds)]
+    alike = [one for one in results if one is not chosen and _may_be_had(one) and _is_alike(one, chosen, bounds)]
     reason = _why(results, chosen, bounds)
     if alike:
         reason += f" Not to be told from it, at nearly its size: {listed([_named(one) for one in alike])}."
@@ -182,6 +182,10 @@ def _meets(candidate: Candidate, bounds: Sequence[_Bound]) -> bool:
     if candidate.verdict is not None:
         return candidate.verdict == "passed"
     return all(excess is not None and excess <= 0 for excess in (bound.excess(candidate) for bound in bounds))
+
+
+def _may_be_had(candidate: Candidate) -> bool:
+    return candidate.verdict != "blocked"
 
 
 def _size_and_loss(candidate: Candidate) -> tuple[int, float]:

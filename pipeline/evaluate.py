@@ -17,7 +17,7 @@ class Evaluate(StepKind):
     """The measured half of a report."""
 
     name = "evaluate"
-    version = 2
+    version = 3
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the version of the library that runs the result."""
@@ -38,7 +38,8 @@ class Evaluate(StepKind):
     def run(self, context: StepContext) -> Outcome:
         """Score the result, and decide on it."""
         written = context.params["format"]
-        items, reference = read(context), Reference(context.inputs["reference"])
+        # A plan of an earlier version has no reference among what is needed: then there is nothing to compare with.
+        items, reference = read(context), Reference(context.inputs.get("reference", context.engine.output))
         with runtimes.open_runtime(written, context.inputs["quantize"], context.engine) as runtime:
             found = evaluation.score_result(runtime, items, reference, context.engine, gate_of(context.params))
         decided = {} if found.gate is None else _decided(found.gate)

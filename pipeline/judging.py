@@ -69,7 +69,7 @@ def rows(
             window_count=len(items),
             token_count=evaluation.token_count(items),
             window_nll=[float(item.nll.sum()) for item in items],
-            measures=None if measures is None else _documents(measures[domain]),
+            measures=None if measures is None or domain not in measures else _documents(measures[domain]),
         )
         for domain, items in scores.items()
     ]

@@ -94,7 +94,7 @@ def _what_was_lost(made: Provenance) -> str:
     columns = ["text", "full precision", "this", "change", "KL divergence", "same token likeliest", "windows"]
     said = (
         "Perplexity, lower is better; full precision is the source in float32. In brackets the 95 % interval, of both "
-        "on the same tokens. Windows and scored tokens are those of llama.cpp's `llama-perplexity`."
+        "on the same tokens. Windows of plain text are those of llama.cpp's `llama-perplexity`."
     )
     report = f"> {plain(headline(made))}\n\n[The report]({REPORT_NAME}) has it in pictures, beside this file."
     return "\n\n".join([report, table(columns, rows), said, *([] if made.verdict is None else [_gate(made)])])

@@ -38,7 +38,7 @@ def plan(
     written = recipe.method.writes(recipe.params)
     result_pool = "cpu" if written == "gguf" else "gpu"
     # Calibration text is compared with what the result will be judged on.
-    making = [*_material(recipe, {**judged, **(own_text or {})})]
+    making = [*_material(recipe, {**judged, "windows": most, **(own_text or {})})]
     made_from = tuple(MADE_BY[name] for name in recipe.method.material(recipe.params))
     seen = tuple(step.kind for step in making if step.kind in ("fetch", "convert"))
     steps = [

@@ -1,10 +1,11 @@
 """``reference``: what full precision answers, in float32, once for all that is compared with it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from core.dataset_kinds import DatasetKind
 from core.steps import UnboundStep
-from engines import evaluation, probe, runtimes
+from engines import evaluation, probe, runtimes, score_files
 from engines.methods.base import Forecast
 from pipeline.judging import dataset_inputs, judged, read, rows, too_short
 from pipeline.step_kind import Facts, Outcome, Output, StepContext, StepKind, model_facts
@@ -22,8 +23,11 @@ class Reference(StepKind):
 
     def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return what the source needs in float32, and the room of its answers."""
-        model, items = model_facts(facts), len(params["domains"]) * params["windows"]
-        return evaluation.forecast_reference(model, evaluation.forecast_logits(model, items, _limit(params)))
+        model, each = model_facts(facts), params["windows"]
+        others = sum(own["kind"] != DatasetKind.TEXT for own in params.get("datasets", {}).values())
+        windows = len(params["domains"]) - others
+        kept = evaluation.forecast_logits(model, windows * each, others * each, _limit(params))
+        return evaluation.forecast_reference(model, kept)
 
     def output(self, params: Mapping[str, Any]) -> Output:
         """Return that the answers are read by later steps only."""
@@ -45,14 +49,25 @@ class Reference(StepKind):
             scores = evaluation.score_reference(runtime, items, context.engine, _limit(context.params))
             probe.write(probe.ask(runtime, source), context.engine.output)
         found = rows(scores)
-        return Outcome(
-            facts={"device": context.engine.device},
-            evaluations=found,
-            warnings=too_short(found, context.params["windows"]),
-        )
+        warnings = [
+            *too_short(found, context.params["windows"]),
+            *_not_kept(score_files.Reference(context.engine.output)),
+        ]
+        return Outcome(facts={"device": context.engine.device}, evaluations=found, warnings=warnings)
 
 
 def _limit(params: Mapping[str, Any]) -> int:
     """Return how many bytes of answers are kept; plans of earlier versions do not say."""
     limit: int = params.get("reference_bytes_max", evaluation.REFERENCE_BYTES_MAX)
     return limit
+
+
+def _not_kept(reference: score_files.Reference) -> Iterator[str]:
+    """Yield a warning for each text of which the answers were too much to keep."""
+    for domain, items in reference.scores.items():
+        kept = reference.kept(domain)
+        if kept < len(items):
+            yield (
+                f"Of the text {domain!r} KL divergence is measured on {kept} of {len(items)} windows: of more, full "
+                "precision's answers are larger than FEWBITS_REFERENCE_BYTES_MAX, which your operator sets, allows."
+            )

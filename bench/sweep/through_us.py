@@ -18,9 +18,10 @@ def through_us(
     with Stack(data, model.parent) as stack, Client(stack.url, stack.api_key) as client:
         begin = time.monotonic()
         recipes = [f"gguf:{level}" for level in levels]
-        submitted = [client.submit(model.as_uri(), recipe, domains=texts, windows=windows) for recipe in recipes]
-        jobs = [client.wait(job["id"]) for job in submitted]
+        sweep = client.submit_sweep(model.as_uri(), recipes, domains=texts, windows=windows)
+        sweep = client.wait_for_sweep(sweep["id"])
         seconds = time.monotonic() - begin
+        jobs = [client.job(row["job"]) for row in sweep["rows"] or ()]
     scores: Scores = {}
     for level, job in zip(levels, jobs, strict=True):
         result = job["result"]

@@ -130,6 +130,9 @@ def test_a_finished_job_has_its_whole_result(caller: Caller, database: Database)
         (" code : agreement >= 0.95 ", {"metric": "agreement", "domain": "code", "min": 0.95}),
         ({"metric": "kl_divergence", "domain": "prose", "max": 3}, {"metric": "kl_divergence", "max": 3}),
         ({"metric": "kl_divergence_p99", "max": 0.5}, {"metric": "kl_divergence_p99", "max": 0.5}),
+        ("perplexity_ratio <= 1.0200001", {"max": 1.0200001}),
+        ("kl_divergence <= 123456.7", {"max": 123456.7}),
+        ("kl_divergence <= 0.0000001", {"max": 1e-7}),
     ],
 )
 def test_a_condition_has_a_short_and_a_long_form(caller: Caller, condition: Any, stored: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The evaluator against llama.cpp's own tool, and against itself through both runtimes."""
 
+import contextlib
 import dataclasses
 import math
 from pathlib import Path
@@ -12,6 +13,7 @@ from demo.expected import PERPLEXITY
 from engines import convert, domains, evaluation, scoring
 from engines.context import EngineContext, Progress, Suspended
 from engines.domains import Item
+from engines.gates import Condition, Gate
 from engines.runtimes import open_runtime
 from engines.score_files import Reference
 from engines.tokenizer import load_tokenizer
@@ -310,6 +312,55 @@ def test_scoring_goes_on_at_the_item_where_it_was_broken_off(
     again = evaluation.score_result(FakeRuntime(), items, Reference(context.output), broken)
     once = evaluation.score_result(FakeRuntime(), items, Reference(context.output), make_context())
     assert again.measures == once.measures
+
+
+def test_a_gate_that_was_broken_off_decides_on_the_same_items(tiny: Path, make_context: conftest.MakeContext) -> None:
+    context, items = make_context(), evaluation.read_all(tiny, ["prose", "code"], 24)
+    evaluation.score_reference(FakeRuntime(), items, context)
+    reference = Reference(context.output)
+    worse = FakeRuntime(ahead=1.0)
+    gate = Gate((Condition("agreement", "prose", min=0.5), Condition("perplexity_ratio", "code", max=1.5)), 6)
+    once = evaluation.score_result(worse, items, reference, make_context(), gate)
+    for after in (5, 15, 30):
+        broken = make_context()
+        with contextlib.suppress(Suspended):
+            evaluation.score_result(
+                worse, items, reference, dataclasses.replace(broken, must_leave=Leaving(after)), gate
+            )
+        again = evaluation.score_result(worse, items, reference, broken, gate)
+        assert again.gate == once.gate
+        assert again.measures == once.measures
+        assert again.baseline == once.baseline
+        assert {domain: len(scored) for domain, scored in again.scores.items()} == {
+            domain: len(scored) for domain, scored in once.scores.items()
+        }
+
+
+def test_a_plan_of_an_earlier_version_has_nothing_to_compare_with(
+    tiny: Path, make_context: conftest.MakeContext, tmp_path: Path
+) -> None:
+    items = evaluation.read_all(tiny, ["prose"], 2)
+    found = evaluation.score_result(FakeRuntime(), items, Reference(tmp_path), make_context())
+    assert len(found.scores["prose"]) == 2
+    assert (found.measures, found.baseline) == ({}, {})
+
+
+def test_only_what_is_new_is_written_again(
+    tiny: Path, make_context: conftest.MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engines.evaluation.SAVE_SECONDS", 0.0)
+    context = make_context()
+    seen: list[dict[str, int]] = []
+
+    def save() -> None:
+        seen.append({path.name: path.stat().st_ino for path in context.checkpoint.glob("log-*")})
+
+    items = evaluation.read_all(tiny, ["prose", "code"], 2)
+    evaluation.score_reference(FakeRuntime(), items, dataclasses.replace(context, save=save))
+    first, second = (f"log-probabilities.{domain}.00000.npy" for domain in ("prose", "code"))
+    assert [set(saved) for saved in seen] == [{first}, {first}, {first, second}, {first, second}]
+    assert seen[1][first] == seen[2][first] == seen[3][first]
+    assert seen[2][second] != seen[3][second]
 
 
 def files(folder: Path) -> dict[str, bytes]:

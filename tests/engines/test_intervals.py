@@ -1,15 +1,17 @@
 """Intervals hold the truth as often as they promise, and gates let through no more than they may."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from engines.comparison import AGREEMENT, KL_DIVERGENCE, PERPLEXITY_RATIO, compare
-from engines.gates import LOOKS, Condition, Gate, expand
-from engines.intervals import BLOCKS_MIN, Estimate, block_length, draws, estimate
+from engines.gates import LOOK_CONFIDENCE, LOOKS, Condition, Gate, expand
+from engines.intervals import BLOCKS_MIN, TOKENS_MIN, Estimate, block_length, draws, estimate
 from engines.scoring import ItemScore
 
-TOKENS = 20  # of each made-up item
+TOKENS = 60  # of each made-up item
 TRIALS = 1000
 
 
@@ -58,10 +60,32 @@ def test_neighbours_are_drawn_together() -> None:
 
 
 def test_too_little_text_gives_no_interval() -> None:
-    few = compare(full_precision(4), a_model(np.random.default_rng(1), 4), in_order=False)
-    assert {(one.low, one.high) for one in few.values()} == {(None, None)}
-    enough = compare(full_precision(BLOCKS_MIN), a_model(np.random.default_rng(1), BLOCKS_MIN), in_order=False)
-    assert all(one.low is not None for one in enough.values())
+    few = TOKENS_MIN // TOKENS
+    for count, has_interval in ((few, False), (few + 1, True)):
+        found = compare(full_precision(count), a_model(np.random.default_rng(1), count), in_order=False)
+        assert [one.low is not None for one in found.values()] == [has_interval] * 4
+
+
+def test_few_pieces_give_no_interval_however_long_they_are() -> None:
+    drawn = np.random.default_rng(1).normal(size=4000)
+    assert estimate(0.0, drawn, BLOCKS_MIN - 0.5) == Estimate(0.0, None, None)
+
+
+def test_where_all_agrees_the_interval_still_has_a_width() -> None:
+    count = 40
+    alike = items(np.zeros((count, TOKENS)), np.zeros((count, TOKENS)), np.ones((count, TOKENS), dtype=bool))
+    found = compare(full_precision(count), alike, in_order=True)[AGREEMENT]
+    assert found.value == found.high == 1
+    assert found.low == pytest.approx(0.025 ** (1 / (count * TOKENS)))  # as Clopper and Pearson have it
+
+
+def test_a_ruined_model_has_a_ratio_that_is_a_number() -> None:
+    count = 40
+    ruined = items(np.full((count, TOKENS), 1e5), np.full((count, TOKENS), 1e5), np.zeros((count, TOKENS), dtype=bool))
+    for one in compare(full_precision(count), ruined, in_order=True).values():
+        assert one.low is not None
+        assert one.high is not None
+        assert np.isfinite([one.value, one.low, one.high]).all()
 
 
 def test_few_blocks_give_a_wider_interval_than_the_percentiles() -> None:
@@ -92,30 +116,43 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(metric: str, truth:
     assert 0.92 <= held / 400 <= 0.99
 
 
+Make = Callable[[np.random.Generator, int], list[ItemScore]]
+
+
+def rarely_worse(generator: np.random.Generator, count: int) -> list[ItemScore]:
+    """Scores of a model that agrees in 0.99 of all tokens, and loses 0.02 nats a token in 2 % of them."""
+    hit = (generator.random((count, TOKENS)) < 0.02).astype(np.float64)
+    return items(hit, hit, generator.random((count, TOKENS)) < 0.99)
+
+
+CASES: list[tuple[Make, Condition, int]] = [
+    (a_model, Condition(PERPLEXITY_RATIO, "prose", max=float(np.exp(0.02))), 20),
+    (a_model, Condition(KL_DIVERGENCE, "prose", max=0.05), 20),
+    (a_model, Condition(AGREEMENT, "prose", min=0.95), 20),
+    (rarely_worse, Condition(PERPLEXITY_RATIO, "prose", max=float(np.exp(0.02))), 10),
+    (rarely_worse, Condition(KL_DIVERGENCE, "prose", max=0.02), 10),
+    (rarely_worse, Condition(AGREEMENT, "prose", min=0.99), 5),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "condition",
-    [
-        Condition(PERPLEXITY_RATIO, "prose", max=float(np.exp(0.02))),
-        Condition(KL_DIVERGENCE, "prose", max=0.05),
-        Condition(AGREEMENT, "prose", min=0.95),
-    ],
-    ids=lambda condition: condition.metric,
-)
-def test_a_result_just_at_the_limit_passes_in_at_most_one_of_twenty_trials(condition: Condition) -> None:
+@pytest.mark.parametrize(("make", "condition", "asked"), CASES, ids=lambda one: getattr(one, "metric", None))
+def test_a_result_just_at_the_limit_passes_in_at_most_one_of_twenty_trials(
+    make: Make, condition: Condition, asked: int
+) -> None:
     """With the true loss exactly at the limit, and all three looks."""
-    gate, passed = Gate((condition,), 20), 0
+    gate, passed = Gate((condition,), asked), 0
     for seed in range(TRIALS):
-        model = a_model(np.random.default_rng(seed), gate.items_at(LOOKS))
+        model = make(np.random.default_rng(seed), gate.items_at(LOOKS))
         for look in range(1, LOOKS + 1):
             count = gate.items_at(look)
-            measured = compare(full_precision(count), model[:count], in_order=True, confidence=1 - 0.05 / LOOKS)
-            report = gate.judge({"prose": measured}, look, has_more=look < LOOKS)
+            found = compare(full_precision(count), model[:count], in_order=True, confidence=LOOK_CONFIDENCE)
+            report = gate.judge({"prose": found}, look, has_more=look < LOOKS)
             if report.is_final:
                 break
         passed += report.verdict == "passed"
+    print(f"{passed} of {TRIALS} pass")  # noqa: T201 - what decision 25 tells
     assert passed <= 0.05 * TRIALS
-    assert passed > 0  # else nothing ever would
 
 
 def measured(low: float, high: float) -> dict[str, dict[str, Estimate]]:

@@ -97,6 +97,16 @@ def test_of_a_completion_nothing_of_the_prompt_is_scored(read: Read, tokenizer: 
     assert list(long.ids[: len(begins(tokenizer))]) == begins(tokenizer)
 
 
+def test_a_completion_that_becomes_one_token_with_its_prompt_is_passed_over(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "dataset"
+    lines = [{"prompt": "a", "completion": "b"}, {"prompt": "Eight bits are", "completion": " a byte."}]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    without_bos = load_tokenizer(tiny)
+    assert len(encode(without_bos, "ab")) == 1
+    (item,) = read_own_items(without_bos, OwnDomain(path, DatasetKind.COMPLETION), 100)
+    assert scored(without_bos, item) == " a byte."
+
+
 def test_of_a_conversation_the_last_answer_is_scored(read: Read, tokenizer: Any) -> None:
     first = {"role": "assistant", "content": "Ask me."}
     item, same = read(

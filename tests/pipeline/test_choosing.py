@@ -1,5 +1,6 @@
 """Which result is recommended, in which words, and which no other beats."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -88,6 +89,13 @@ def test_what_cannot_be_told_from_it_at_nearly_its_size_is_named() -> None:
     assert found.reason.endswith(
         "Not to be told from it, at nearly its size: gguf:Q5_K_S (4.8 GB) and gguf:Q5_0 (5.0 GB)."
     )
+
+
+def test_what_a_gate_has_blocked_is_not_as_good_as_what_it_passed() -> None:
+    chosen, alike = result("A", 5000, 1.0, 1.01), result("B", 4950, 1.0, 1.012)
+    passed = dataclasses.replace(chosen, verdict="passed")
+    found = recommend([passed, dataclasses.replace(alike, verdict="blocked")], ())
+    assert (found.chosen, found.alike) == (passed.id, ())
 
 
 def test_if_none_meets_the_conditions_the_nearest_is_named_with_what_it_misses() -> None:
