@@ -75,11 +75,18 @@ class Condition(Part):
     min: float | None
 
 
+class Dataset(Part):
+    """A dataset of the team's own."""
+
+    kind: str
+    sha256: str
+
+
 class Evaluation(Part):
     """On what text source and result were compared, and what was asked of the result."""
 
     domains: list[str]
-    datasets: dict[str, str] = Field(description="SHA-256 of each domain that is a dataset of the team's own, by id")
+    datasets: dict[str, Dataset] = Field(description="Those domains that are datasets of the team's own, by id")
     windows: int = Field(description="Windows of 512 tokens that were asked for of each text")
     gate: list[Condition] = Field(description="Empty where nothing was asked")
 

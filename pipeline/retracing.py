@@ -39,7 +39,10 @@ def retrace(step: UnboundStep) -> Provenance:
         recipe=_recipe(recipe),
         evaluation=provenance.Evaluation(
             **judged,
-            datasets={name: one["sha256"] for name, one in step.params.get("datasets", {}).items()},
+            datasets={
+                name: provenance.Dataset(kind=one["kind"], sha256=one["sha256"])
+                for name, one in step.params.get("datasets", {}).items()
+            },
             gate=[_condition(one) for one in step.params.get("gate", ())],
         ),
         seed=recipe.params.seed if looks_at_text and isinstance(recipe.params, CalibratedParams) else None,

@@ -43,6 +43,7 @@ KERNEL_FOLDERS = {
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
     "TRITON_CACHE_DIR": "triton",
     "CUDA_CACHE_PATH": "cuda",
+    "MPLCONFIGDIR": "matplotlib",  # its list of fonts, which takes a second
 }
 GPTQMODEL_WORKERS_MIN = 2  # with fewer its loader of models refuses to start
 POLL_SECONDS = 0.5

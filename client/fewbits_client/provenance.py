@@ -15,6 +15,7 @@ from fewbits_client.objects import SubmitOptions
 PROVENANCE_NAME = "fewbits.json"
 SCHEMA_FAMILY = "urn:fewbits:provenance:"
 SCHEMA = f"{SCHEMA_FAMILY}1"
+ANY_KIND = ""
 OWN_PREFIXES = ("dataset_", "text_")
 BYTES_MAX = 256 * 2**20  # a loss for each module of the largest models is far less
 
@@ -29,14 +30,14 @@ class Provenance:
         source: a URL, which need not mean the same to another server.
         recipe: the long form.
         options: on what it was judged, and what it had to meet.
-        datasets: sha256 of each dataset of the team's own that recipe or evaluation name, by its id.
+        datasets: sha256 and kind of each dataset of the team's own that recipe or evaluation name, by its id.
         digests: sha256 of each file of the result, by name.
     """
 
     source: str
     recipe: Mapping[str, Any]
     options: SubmitOptions
-    datasets: Mapping[str, str]
+    datasets: Mapping[str, tuple[str, str]]
     digests: Mapping[str, str]
 
 
@@ -111,14 +112,15 @@ class _Reader:
             found[file["name"]] = file["sha256"]
         return found
 
-    def datasets(self, calibration_text: Any) -> dict[str, str]:
-        """Return the sha256 of each dataset of the team's own, by its id."""
-        found = self.document["evaluation"].get("datasets", {})  # which an earlier version has not written
-        if not isinstance(found, dict) or not all(isinstance(sha256, str) for sha256 in found.values()):
+    def datasets(self, calibration_text: Any) -> dict[str, tuple[str, str]]:
+        """Return sha256 and kind of each dataset of the team's own, by its id; no kind of what it was calibrated on."""
+        judged = self.document["evaluation"].get("datasets", {})  # which an earlier version has not written
+        if not isinstance(judged, dict) or not all(isinstance(one, dict) for one in judged.values()):
             raise self.damage("evaluation.datasets")
+        found = {name: (str(one.get("sha256")), str(one.get("kind"))) for name, one in judged.items()}
         is_own = isinstance(calibration_text, str) and calibration_text.startswith(OWN_PREFIXES)
         if is_own and self.document.get("calibration") is not None:
-            return {**found, calibration_text: self.find("calibration.text_sha256", str)}
+            return {**found, calibration_text: (self.find("calibration.text_sha256", str), ANY_KIND)}
         return found
 
     def gate(self) -> list[dict[str, Any]]:

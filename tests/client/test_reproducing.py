@@ -104,11 +104,16 @@ def test_an_own_dataset_that_it_was_judged_on_is_found_by_its_bytes(
     path = folder / "fewbits.json"
     document = json.loads(path.read_text())
     condition = {"metric": "agreement", "domain": OWN, "max": None, "min": 0.9}
-    document["evaluation"] |= {"domains": ["prose", OWN], "datasets": {OWN: "c" * 64}, "gate": [condition]}
+    document["evaluation"] |= {
+        "domains": ["prose", OWN],
+        "datasets": {OWN: {"kind": "chat", "sha256": "c" * 64}},
+        "gate": [condition],
+    }
     path.write_text(json.dumps(document))
     made_again(api)
-    mine = a_dataset(id="dataset_mine", sha256="c" * 64)
-    for datasets in ([a_dataset()], [a_dataset(), mine]):
+    mine = a_dataset(id="dataset_mine", sha256="c" * 64, kind="chat")
+    other = a_dataset(id="dataset_other", sha256="c" * 64, kind="documents")
+    for datasets in ([other], [mine, other]):
         api.answers("GET", "/v1/datasets", {"object": "list", "data": datasets, "has_more": False})
     assert fewbits("reproduce", str(folder)) == 1
     assert "fewbits datasets upload" in capsys.readouterr().err

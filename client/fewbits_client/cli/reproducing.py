@@ -13,7 +13,9 @@ from fewbits_client.cli.submitting import say_submitted, wait_for_results
 from fewbits_client.client import Client
 from fewbits_client.errors import NotReproducible
 from fewbits_client.objects import Job, SubmitOptions
-from fewbits_client.provenance import Provenance, read_provenance
+from fewbits_client.provenance import ANY_KIND, Provenance, read_provenance
+
+FOR_CALIBRATION = ("text", "documents", "chat")
 
 
 @click.command()
@@ -54,14 +56,18 @@ def _with_own_datasets(client: Client, made: Provenance) -> tuple[Mapping[str, A
     """
     if not made.datasets:
         return made.recipe, made.options
-    mine = {dataset["sha256"]: dataset["id"] for dataset in client.datasets()}
-    for sha256 in made.datasets.values():
-        if sha256 not in mine:
+    mine: dict[tuple[str, str], str] = {}
+    for dataset in client.datasets():
+        mine[dataset["sha256"], dataset["kind"]] = dataset["id"]
+        if dataset["kind"] in FOR_CALIBRATION:
+            mine[dataset["sha256"], ANY_KIND] = dataset["id"]
+    for sha256, kind in made.datasets.values():
+        if (sha256, kind) not in mine:
             raise NotReproducible(
                 f"it was made, or judged, by a dataset of the team's own, with sha256 {sha256}, which your team does "
                 "not have; `fewbits datasets upload FILE` brings it"
             )
-    ids = {old: mine[sha256] for old, sha256 in made.datasets.items()}
+    ids = {old: mine[wanted] for old, wanted in made.datasets.items()}
     text = made.recipe.get("calibration_text")
     recipe = {**made.recipe, "calibration_text": ids[text]} if text in ids else made.recipe
     options: SubmitOptions = {**made.options, "domains": [ids.get(name, name) for name in made.options["domains"]]}
