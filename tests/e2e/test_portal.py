@@ -20,7 +20,7 @@ def test_a_job_is_submitted_followed_and_downloaded(up: Up, chromium: Browser, t
     page.get_by_role("button", name="Sign in").click()
     page.get_by_label("Source").fill(TINY_LLAMA.as_uri())
     page.get_by_label("Type", exact=True).select_option("Q8_0")
-    page.get_by_label("code").uncheck()
+    page.get_by_label("code", exact=True).uncheck()
     page.get_by_label("Windows").fill("4")
     page.get_by_role("button", name="Submit the job").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("gguf:Q8_0")
