@@ -23,6 +23,7 @@ from engines.probe import Answers
 from engines.recipe import parse_recipe
 from engines.runtimes import open_runtime
 
+TRIES = 15  # of a tool that may end before it has printed its last
 TINY = Path(__file__).parents[2] / "demo" / "tiny-llama-6m"
 
 MakeContext = Callable[..., EngineContext]
@@ -168,12 +169,12 @@ def run_perplexity(model: Path, options: Sequence[object], line: str, work: Path
     lines: list[str] = []
     # One thread: with all cores busy the tool's own logging thread often has not printed its last when it exits.
     known: list[str | Path] = ["-m", model, "-c", "512", "-b", "512", "-t", "1"]
-    for _ in range(5):
+    for _ in range(TRIES):
         run_tool("llama-perplexity", [*known, *map(str, options)], cwd=work, on_line=lines.append)
         said = "".join(lines)
         if last in said and (found := re.findall(line, said, re.MULTILINE)):
             return found
-    pytest.fail("llama-perplexity ended five times without its estimate")
+    pytest.fail(f"llama-perplexity ended {TRIES} times without its estimate")
 
 
 def edit_json(path: Path, **changes: Any) -> None:
