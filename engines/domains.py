@@ -122,12 +122,17 @@ def completion(tokenizer: Any, prompt: str, answer: str) -> Item:
     Raises:
         ModelUnsupported: the tokenizer makes nothing of one of the two.
     """
-    bos = leading_bos(tokenizer)
-    begin = [] if bos is None else [bos]
-    item = answered(begin, encode(tokenizer, prompt), encode(tokenizer, prompt + answer))
+    item = completion_if_any(tokenizer, prompt, answer)
     if item is None:
         raise ModelUnsupported(f"The tokenizer makes no tokens of the prompt {prompt[:80]!r}, or of its completion.")
     return item
+
+
+def completion_if_any(tokenizer: Any, prompt: str, answer: str) -> Item | None:
+    """Return what ``completion`` does, or None where there is nothing to read, or nothing to score."""
+    bos = leading_bos(tokenizer)
+    begin = [] if bos is None else [bos]
+    return answered(begin, encode(tokenizer, prompt), encode(tokenizer, prompt + answer))
 
 
 def answered(begin: Sequence[int], alone: Sequence[int], whole: Sequence[int]) -> Item | None:

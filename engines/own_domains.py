@@ -14,7 +14,7 @@ from core.dataset_kinds import DatasetKind
 from core.errors import ModelUnsupported
 from engines import datasets
 from engines.datasets import Completion, Document, Message
-from engines.domains import WINDOW_TOKENS, Item, answered, windows_of
+from engines.domains import WINDOW_TOKENS, Item, answered, completion_if_any, windows_of
 from engines.tokenizer import PIECE_CHARACTERS, encode, encode_conversation, leading_bos
 
 PIECE_BYTES = 2**20
@@ -60,7 +60,7 @@ def _items(tokenizer: Any, items: Iterable[datasets.Item]) -> Iterator[Item]:
     for item in items:
         match item:
             case Completion(prompt, answer):
-                made = _completion(tokenizer, prompt, answer)
+                made = completion_if_any(tokenizer, prompt, answer)
                 if made is not None:
                     yield made
             case str() | list():
@@ -88,15 +88,11 @@ def _answer(tokenizer: Any, before: Sequence[Message], answer: Message) -> Item 
     """Return a conversation up to an answer, which alone is scored."""
     if tokenizer.chat_template is None:
         prompt = "".join(f"{message['content']}\n\n" for message in before)
-        return _completion(tokenizer, prompt, answer["content"])
+        return completion_if_any(tokenizer, prompt, answer["content"])
     asked = encode_conversation(tokenizer, before, PARAM, to_be_answered=True)
     whole = encode_conversation(tokenizer, [*before, answer], PARAM)
     begin = _begin(tokenizer) if whole[:1] == _begin(tokenizer) else []
     return answered(begin, asked[len(begin) :], whole[len(begin) :])
-
-
-def _completion(tokenizer: Any, prompt: str, answer: str) -> Item | None:
-    return answered(_begin(tokenizer), encode(tokenizer, prompt), encode(tokenizer, prompt + answer))
 
 
 def _from_beginning(ids: Sequence[int]) -> Item | None:

@@ -126,30 +126,30 @@ class Reference:
 
     def log_probabilities(self, domain: str, index: int) -> "NDArray[np.float16] | None":
         """Return those of one item, of shape ``[tokens, vocabulary]``; None where they were not kept."""
-        if not self._places.get(domain):
+        if index >= self.kept(domain):
             return None
         part, begin, end = self._places[domain][index]
-        if self._loaded != (domain, part):
+        if self._rows is None or self._loaded != (domain, part):
             self._loaded, self._rows = (domain, part), _load(self._folder, domain, part)
-        return None if self._rows is None or end > len(self._rows) else self._rows[begin:end]
+        return None if self._rows is None else self._rows[begin:end]
 
     def kept(self, domain: str) -> int:
-        """Return of how many items of a domain the log-probabilities were kept."""
-        return sum(self.log_probabilities(domain, index) is not None for index in range(len(self.scores[domain])))
+        """Return of how many items of a domain the log-probabilities were kept; they are the first."""
+        return len(self._places.get(domain, ()))
 
     def _places_of(self, domain: str) -> list[tuple[int, int, int]]:
-        """Return for each item its part, and between which rows of that it lies; nothing where none was kept."""
-        import numpy as np
-
-        first = _path(self._folder, domain, 0)
-        if not first.exists():
-            return []
-        row_bytes = BYTES_EACH * np.load(first, mmap_mode="r", allow_pickle=False).shape[1]
-        places, part, rows, part_begin = [], 0, 0, 0
+        """Return for each item that was kept its part, and between which rows of that it lies."""
+        places: list[tuple[int, int, int]] = []
+        rows, part, part_begin = 0, 0, 0
+        part_rows, vocabulary = _shape(self._folder, domain, 0)
         for item in self.scores[domain]:
-            if _part(rows, row_bytes) > part:
-                part, part_begin = _part(rows, row_bytes), rows
-            places.append((part, rows - part_begin, rows - part_begin + len(item.nll)))
+            if _part(rows, BYTES_EACH * vocabulary) > part:
+                part, part_begin = _part(rows, BYTES_EACH * vocabulary), rows
+                part_rows, _ = _shape(self._folder, domain, part)
+            end = rows - part_begin + len(item.nll)
+            if end > part_rows:
+                break
+            places.append((part, rows - part_begin, end))
             rows += len(item.nll)
         return places
 
@@ -168,3 +168,14 @@ def _load(folder: Path, domain: str, part: int) -> "NDArray[np.float16] | None":
 
     path = _path(folder, domain, part)
     return np.load(path, allow_pickle=False) if path.exists() else None
+
+
+def _shape(folder: Path, domain: str, part: int) -> tuple[int, int]:
+    """Return how many rows a part has, and of what vocabulary, by its header; none where there is no such part."""
+    import numpy as np
+
+    path = _path(folder, domain, part)
+    if not path.exists():
+        return 0, 0
+    rows, vocabulary = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    return rows, vocabulary

@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from api.portal.layer_chart import Tick
+
 WIDTH, HEIGHT = 720, 360
 LEFT, RIGHT, TOP, BOTTOM = 72, 704, 16, 304
 TICKS_MAX = 6
@@ -57,14 +59,6 @@ class Point:
     y_high: float
     label_x: float
     label_y: float
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A mark on an axis."""
-
-    text: str
-    at: float
 
 
 @dataclass(frozen=True)

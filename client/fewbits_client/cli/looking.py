@@ -1,8 +1,8 @@
 """`jobs`, `show`, `logs`, `metrics` and `methods`: what there is."""
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -63,14 +63,7 @@ def results_table(output: Output, jobs: Sequence[Job], *, which: Sequence[str] =
 @talks_to_server
 def jobs(client: Client, output: Output, *, limit: int, **filters: str | None) -> Exit:
     """List jobs, newest first; perplexity with full precision's in brackets."""
-    found = list(itertools.islice(client.jobs(**filters), limit + 1))
-    shown, has_more = found[:limit], len(found) > limit
-    if output.as_json:
-        output.page(shown, has_more=has_more)
-    elif shown:
-        results_table(output, shown, which=["source"])
-    if has_more:
-        output.complain(f"there are more than {limit}; --limit shows them")
+    output.newest(client.jobs(**filters), limit, partial(results_table, output, which=["source"]))
     return Exit.OK
 
 

@@ -1,10 +1,11 @@
 """Where a command's words go: text or JSON on stdout, complaints on stderr."""
 
+import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich import box
@@ -15,6 +16,8 @@ from rich.text import Text
 from fewbits_client.cli.fitting import Fitting, fit
 from fewbits_client.cli.wording import printable
 from fewbits_client.errors import FewbitsError, Problem
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,23 @@ class Output:
     def page(self, data: Sequence[Any], *, has_more: bool = False) -> None:
         """Write a list as the API's pages are."""
         self.document({"object": "list", "data": data, "has_more": has_more})
+
+    def newest(self, items: Iterable[T], limit: int, show: Callable[[list[T]], object]) -> None:
+        """Write the first of a list, and say if there are more.
+
+        Args:
+            items: the list; no more of it is read than has to be.
+            limit: how many.
+            show: writes them for a person, unless there are none.
+        """
+        found = list(itertools.islice(items, limit + 1))
+        shown, has_more = found[:limit], len(found) > limit
+        if self.as_json:
+            self.page(shown, has_more=has_more)
+        elif shown:
+            show(shown)
+        if has_more:
+            self.complain(f"there are more than {limit}; --limit shows them")
 
     def complain(self, text: str) -> None:
         """Say on stderr what went wrong or what to do."""

@@ -1,6 +1,6 @@
 """`sweep`: many recipes on one source, compared."""
 
-import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -78,19 +78,16 @@ def show(client: Client, output: Output, sweep_id: str) -> Exit:
 @talks_to_server
 def list_sweeps(client: Client, output: Output, *, limit: int) -> Exit:
     """List sweeps, newest first."""
-    found = list(itertools.islice(client.sweeps(), limit + 1))
-    shown, has_more = found[:limit], len(found) > limit
-    if output.as_json:
-        output.page(shown, has_more=has_more)
-    elif shown:
-        rows = [
-            [one["id"], one["status"], counted(one["jobs"]), one["preset"] or NOTHING, one["created_at"], one["source"]]
-            for one in shown
-        ]
-        table(["sweep", "status", "jobs", "preset", "created", "source"], rows)
-    if has_more:
-        output.complain(f"there are more than {limit}; --limit shows them")
+    output.newest(client.sweeps(), limit, _sweeps_table)
     return Exit.OK
+
+
+def _sweeps_table(shown: Sequence[Sweep]) -> None:
+    rows = [
+        [one["id"], one["status"], counted(one["jobs"]), one["preset"] or NOTHING, one["created_at"], one["source"]]
+        for one in shown
+    ]
+    table(["sweep", "status", "jobs", "preset", "created", "source"], rows)
 
 
 @sweep.command()
