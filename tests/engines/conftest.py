@@ -158,7 +158,7 @@ def tool_divergence(quantized: Quantize, tmp_path_factory: pytest.TempPathFactor
             of_text = [*options, "-f", TEXTS / f"{domain}_eval.txt"]
             run_perplexity(gguf_in(quantized("gguf:F16")), of_text, "Final estimate", work)
         line = r"^([A-Z0-9][\w .%]+?): +(-?[\d.]+) *(?:±|$|%)"
-        found = run_perplexity(gguf_in(quantized(recipe)), [*options, "--kl-divergence"], line, work, last="Same top p")
+        found = run_perplexity(gguf_in(quantized(recipe)), [*options, "--kl-divergence"], line, work, last="Same top p:")
         return {name: float(value) for name, value in found}
 
     return judge
@@ -166,10 +166,10 @@ def tool_divergence(quantized: Quantize, tmp_path_factory: pytest.TempPathFactor
 
 def run_perplexity(model: Path, options: Sequence[object], line: str, work: Path, last: str = "") -> list[Any]:
     """Return all that a pattern finds in what llama-perplexity prints, which must hold ``last``, too."""
-    lines: list[str] = []
     # One thread: with all cores busy the tool's own logging thread often has not printed its last when it exits.
     known: list[str | Path] = ["-m", model, "-c", "512", "-b", "512", "-t", "1"]
     for _ in range(TRIES):
+        lines: list[str] = []
         run_tool("llama-perplexity", [*known, *map(str, options)], cwd=work, on_line=lines.append)
         said = "".join(lines)
         if last in said and (found := re.findall(line, said, re.MULTILINE)):
