@@ -63,10 +63,10 @@ def open_gguf(path: Path) -> GgufModel:
         ModelUnsupported: a file of the set is missing, or is not what its name says.
         Exception: a file is damaged; what is raised depends on where the reader meets the damage.
     """
-    import gguf
+    from engines.gguf_reader import GgufReader
 
     files = parts(path)
-    readers = [gguf.GGUFReader(file) for file in files]
+    readers = [GgufReader(file) for file in files]
     first = readers[0]
     tensors: dict[str, Any] = {}
     for number, (file, reader) in enumerate(zip(files, readers, strict=True)):

@@ -158,7 +158,8 @@ def tool_divergence(quantized: Quantize, tmp_path_factory: pytest.TempPathFactor
             of_text = [*options, "-f", TEXTS / f"{domain}_eval.txt"]
             run_perplexity(gguf_in(quantized("gguf:F16")), of_text, "Final estimate", work)
         line = r"^([A-Z0-9][\w .%]+?): +(-?[\d.]+) *(?:±|$|%)"
-        found = run_perplexity(gguf_in(quantized(recipe)), [*options, "--kl-divergence"], line, work, last="Same top p:")
+        file, last = gguf_in(quantized(recipe)), "Same top p:"
+        found = run_perplexity(file, [*options, "--kl-divergence"], line, work, last)
         return {name: float(value) for name, value in found}
 
     return judge
