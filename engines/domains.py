@@ -135,13 +135,16 @@ def completion_if_any(tokenizer: Any, prompt: str, answer: str) -> Item | None:
     return answered(begin, encode(tokenizer, prompt), encode(tokenizer, prompt + answer))
 
 
-def answered(begin: Sequence[int], alone: Sequence[int], whole: Sequence[int]) -> Item | None:
-    """Return a prompt with what follows it, which alone is scored, cut to a window as ``completion`` has it.
+def answered(
+    begin: Sequence[int], alone: Sequence[int], whole: Sequence[int], longest: int = WINDOW_TOKENS
+) -> Item | None:
+    """Return a prompt with what follows it, which alone is scored, cut as ``completion`` has it.
 
     Args:
         begin: what begins a text, and is always kept.
         alone: ids of the prompt.
         whole: ids of both together, in which the prompt may end otherwise.
+        longest: how many ids are kept at most.
 
     Returns:
         None where there is nothing to read, or nothing to score.
@@ -150,8 +153,8 @@ def answered(begin: Sequence[int], alone: Sequence[int], whole: Sequence[int]) -
     asked, scored = [*begin, *whole[:split]], whole[split:]
     if not asked or not scored:
         return None
-    scored = scored[: max(WINDOW_TOKENS // 2, WINDOW_TOKENS - len(asked))]
-    kept = asked[len(begin) :][-(WINDOW_TOKENS - len(scored) - len(begin)) :]
+    scored = scored[: max(longest // 2, longest - len(asked))]
+    kept = asked[len(begin) :][-(longest - len(scored) - len(begin)) :]
     ids = [*begin, *kept, *scored]
     return Item(ids, len(ids) - len(scored))
 

@@ -22,10 +22,12 @@ from engines.gates import LOOK_CONFIDENCE, LOOKS, Gate, GateReport
 from engines.intervals import CONFIDENCE, Estimate
 from engines.methods.base import Forecast
 from engines.model_facts import ModelFacts
-from engines.own_domains import OwnDomain, read_own_items
+from engines.own_domains import OwnDataset, read_own_items
 from engines.runtimes import Judged, Runtime
 from engines.score_files import BYTES_EACH, LogProbabilityWriter, Reference, read_scores, write_scores
 from engines.scoring import ItemScore, score
+from engines.task_comparison import compare_tasks
+from engines.tasks import ACCURACY, ANSWERS_NAME, NO_TASKS, Answers, TaskScores, TaskSet, write_task_scores
 from engines.tokenizer import load_tokenizer
 
 MEAN_MAX = 100.0  # nats; a model that knows nothing of a million tokens has 14
@@ -37,6 +39,34 @@ Items = Mapping[str, Sequence[Item]]
 
 
 @dataclass(frozen=True)
+class Asked:
+    """All that a model is judged on.
+
+    Attributes:
+        items: of each domain.
+        tasks: the tasks.
+    """
+
+    items: Items
+    tasks: TaskSet = NO_TASKS
+
+
+@dataclass(frozen=True)
+class TaskJudgement:
+    """What was found out about a result in one task.
+
+    Attributes:
+        items: how many were looked at.
+        baseline: by metric, what full precision scores on the same items.
+        measures: each metric with its 95 % interval.
+    """
+
+    items: int
+    baseline: Mapping[str, float]
+    measures: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
 class Judgement:
     """What was found out about a result.
 
@@ -44,12 +74,14 @@ class Judgement:
         scores: of the items that were looked at, by domain.
         measures: by domain, each metric with its 95 % interval.
         baseline: by domain, full precision's perplexity on the same items, of which it may have been scored on more.
+        tasks: of each task.
         gate: what became of the gate; None where there is none.
     """
 
     scores: Mapping[str, Sequence[ItemScore]]
     measures: Mapping[str, Mapping[str, Estimate]]
     baseline: Mapping[str, float]
+    tasks: Mapping[str, TaskJudgement]
     gate: GateReport | None
 
 
@@ -70,16 +102,19 @@ def token_count(items: Sequence[ItemScore]) -> int:
     return sum(len(item.nll) for item in items)
 
 
-def forecast_reference(facts: ModelFacts, logit_bytes: int = 0) -> Forecast:
+def forecast_reference(facts: ModelFacts, logit_bytes: int = 0, window_tokens: int = WINDOW_TOKENS) -> Forecast:
     """Return what judging the source in float32 will need.
 
     Args:
         facts: of the source.
         logit_bytes: what will be kept of its answers.
+        window_tokens: how many tokens are read at once.
     """
     weights = 4 * facts.parameter_count + facts.weight_bytes // max(facts.layer_count, 1)
     return Forecast(
-        memory_bytes=PROCESS_BYTES, vram_bytes=weights + _window_bytes(facts), scratch_bytes=2**20 + logit_bytes
+        memory_bytes=PROCESS_BYTES,
+        vram_bytes=weights + _window_bytes(facts, window_tokens),
+        scratch_bytes=2**20 + logit_bytes,
     )
 
 
@@ -96,26 +131,30 @@ def forecast_logits(facts: ModelFacts, windows: int, others: int, limit_bytes: i
     return min(limit_bytes, tokens * facts.vocabulary_size * BYTES_EACH)
 
 
-def forecast_result(facts: ModelFacts, written: Judged, result_bytes: int) -> Forecast:
+def forecast_result(
+    facts: ModelFacts, written: Judged, result_bytes: int, window_tokens: int = WINDOW_TOKENS
+) -> Forecast:
     """Return what running a result will need.
 
     Args:
         facts: of the source.
         written: the result's format; what transformers runs is unpacked to float32.
         result_bytes: size of the result.
+        window_tokens: how many tokens are read at once.
     """
     if written != "gguf":
-        return forecast_reference(facts)
-    return Forecast(memory_bytes=PROCESS_BYTES + result_bytes + _window_bytes(facts), scratch_bytes=2**20)
+        return forecast_reference(facts, window_tokens=window_tokens)
+    memory = PROCESS_BYTES + result_bytes + _window_bytes(facts, window_tokens)
+    return Forecast(memory_bytes=memory, scratch_bytes=2**20)
 
 
-def _window_bytes(facts: ModelFacts) -> int:
+def _window_bytes(facts: ModelFacts, window_tokens: int) -> int:
     """Return the room that one window takes: logits a few times over, activations, keys and values."""
-    return 4 * WINDOW_TOKENS * (4 * facts.vocabulary_size + facts.hidden_size * (16 + 2 * facts.layer_count))
+    return 4 * window_tokens * (4 * facts.vocabulary_size + facts.hidden_size * (16 + 2 * facts.layer_count))
 
 
 def read_all(
-    tokenizer_folder: Path, domains: Sequence[str], count: int, own: Mapping[str, OwnDomain] = MappingProxyType({})
+    tokenizer_folder: Path, domains: Sequence[str], count: int, own: Mapping[str, OwnDataset] = MappingProxyType({})
 ) -> dict[str, list[Item]]:
     """Return the first items of each domain; see ``read_items`` and ``read_own_items``.
 
@@ -133,13 +172,13 @@ def read_all(
 
 
 def score_reference(
-    runtime: Runtime, items: Items, context: EngineContext, limit_bytes: int = REFERENCE_BYTES_MAX
+    runtime: Runtime, asked: Asked, context: EngineContext, limit_bytes: int = REFERENCE_BYTES_MAX
 ) -> Mapping[str, Sequence[ItemScore]]:
     """Score full precision, and leave in ``output`` what results are compared with.
 
     Args:
         runtime: the source, entered.
-        items: of each domain.
+        asked: what it is judged on.
         context: where the work is done.
         limit_bytes: how much is kept of the log-probabilities, the same for each domain.
 
@@ -148,22 +187,25 @@ def score_reference(
         DoesNotFit: memory ran out.
         Suspended: the work was broken off.
     """
-    scorer = _ReferenceScorer(runtime, items, context, limit_bytes // len(items))
-    scorer.score_up_to(max(len(of_domain) for of_domain in items.values()))
+    scorer = _ReferenceScorer(runtime, asked, context, limit_bytes // len(asked.items))
+    scorer.score_up_to(max(len(of_domain) for of_domain in asked.items.values()))
+    scorer.score_tasks_up_to(asked.tasks.count)
     scorer.write()
     for path in sorted(context.checkpoint.iterdir()):
-        os.link(path, context.output / path.name)
+        if path.name != ANSWERS_NAME:
+            os.link(path, context.output / path.name)
+    write_task_scores(context.output, scorer.task_scores)
     return scorer.scores
 
 
 def score_result(
-    runtime: Runtime, items: Items, reference: Reference, context: EngineContext, gate: Gate | None = None
+    runtime: Runtime, asked: Asked, reference: Reference, context: EngineContext, gate: Gate | None = None
 ) -> Judgement:
     """Score a result beside full precision: on all items or, where it has a gate, on as many as that asks for.
 
     Args:
         runtime: the result, entered.
-        items: of each domain, those that the reference has been scored on.
+        asked: what it is judged on: that which the reference has been.
         reference: full precision's scores; a domain of which it has none is not compared.
         context: where the work is done.
         gate: what the result must meet; None where nothing is asked of it.
@@ -173,35 +215,42 @@ def score_result(
         DoesNotFit: memory ran out.
         Suspended: the work was broken off.
     """
-    scorer = _ResultScorer(runtime, items, context, reference)
-    count = most = max(len(of_domain) for of_domain in items.values())
+    scorer = _ResultScorer(runtime, asked, context, reference)
+    count = most = max(len(of_domain) for of_domain in asked.items.values())
     report = None
     if gate is None:
         scorer.score_up_to(most)
+        scorer.score_tasks_up_to(asked.tasks.count)
     else:
         for look in range(1, LOOKS + 1):
             count = gate.items_at(look)
             scorer.score_up_to(count)
-            report = gate.judge(scorer.measures(LOOK_CONFIDENCE, count), look, has_more=count < most)
+            has_more_items = scorer.score_tasks_up_to(gate.task_items_at(look))
+            measured = {**scorer.measures(LOOK_CONFIDENCE, count), **scorer.task_measures(LOOK_CONFIDENCE)}
+            report = gate.judge(measured, look, has_more=count < most or has_more_items)
             if report.is_final:
                 break
     # An attempt that was broken off may have scored more than this look has.
     scores = {domain: done[:count] for domain, done in scorer.scores.items()}
     measures = scorer.measures(CONFIDENCE, count)
     baseline = {domain: perplexity(reference.scores[domain][: len(scores[domain])]) for domain in measures}
-    return Judgement(scores, measures, baseline, report)
+    return Judgement(scores, measures, baseline, scorer.task_judgements(), report)
 
 
 class _Scorer(abc.ABC):
     """Scores items one after the other, and goes on where an earlier attempt was broken off."""
 
-    def __init__(self, runtime: Runtime, items: Items, context: EngineContext) -> None:
+    def __init__(self, runtime: Runtime, asked: Asked, context: EngineContext) -> None:
         self._runtime = runtime
-        self._items = items
+        self._items = asked.items
+        self._tasks = asked.tasks
         self._context = context
         self._saved_at = time.monotonic()
         done = read_scores(context.checkpoint)
-        self.scores: dict[str, list[ItemScore]] = {domain: done.get(domain, []) for domain in items}
+        self.scores: dict[str, list[ItemScore]] = {domain: done.get(domain, []) for domain in asked.items}
+        self.task_scores: dict[str, TaskScores] = {}
+        self._answers = Answers(context.checkpoint, self._report_answer)
+        self._answers_wanted = 0
 
     @abc.abstractmethod
     def score(self, domain: str, index: int) -> ItemScore:
@@ -217,9 +266,22 @@ class _Scorer(abc.ABC):
                 self._context.report(Progress(done, total, "windows", domain))
                 self._save_now_and_then()
 
+    def score_tasks_up_to(self, count: int) -> bool:
+        """Score the first items of each task, and return whether there may be more."""
+        self._answers_wanted = self._tasks.answers(count)
+        for name in self._tasks.datasets:
+            self.task_scores[name] = self._tasks.score(name, count, self._runtime, self._answers)
+        has_more = any(len(scored[ACCURACY]) == count for scored in self.task_scores.values())
+        return has_more and count < self._tasks.count
+
     def write(self) -> None:
         """Put what is done into the checkpoint."""
         write_scores(self._context.checkpoint, self.scores)
+        self._answers.write()
+
+    def _report_answer(self) -> None:
+        self._context.report(Progress(len(self._answers), max(len(self._answers), self._answers_wanted), "answers"))
+        self._save_now_and_then()
 
     def _save_now_and_then(self) -> None:
         must_leave = self._context.must_leave()
@@ -232,8 +294,8 @@ class _Scorer(abc.ABC):
 
 
 class _ReferenceScorer(_Scorer):
-    def __init__(self, runtime: Runtime, items: Items, context: EngineContext, limit_bytes: int) -> None:
-        super().__init__(runtime, items, context)
+    def __init__(self, runtime: Runtime, asked: Asked, context: EngineContext, limit_bytes: int) -> None:
+        super().__init__(runtime, asked, context)
         self._limit_bytes = limit_bytes
         self._writer: LogProbabilityWriter | None = None  # of the domain that is being scored
 
@@ -258,8 +320,8 @@ class _ReferenceScorer(_Scorer):
 
 
 class _ResultScorer(_Scorer):
-    def __init__(self, runtime: Runtime, items: Items, context: EngineContext, reference: Reference) -> None:
-        super().__init__(runtime, items, context)
+    def __init__(self, runtime: Runtime, asked: Asked, context: EngineContext, reference: Reference) -> None:
+        super().__init__(runtime, asked, context)
         self._reference = reference
 
     def score(self, domain: str, index: int) -> ItemScore:
@@ -276,3 +338,17 @@ class _ResultScorer(_Scorer):
             for domain, scored in self.scores.items()
             if domain in known
         }
+
+    def task_measures(self, confidence: float) -> Mapping[str, Mapping[str, Estimate]]:
+        """Return by task each metric with its interval."""
+        known = self._reference.tasks
+        return {name: compare_tasks(known[name], scored, confidence) for name, scored in self.task_scores.items()}
+
+    def task_judgements(self) -> Mapping[str, TaskJudgement]:
+        """Return what was found out in each task."""
+        known, judged = self._reference.tasks, {}
+        for name, measures in self.task_measures(CONFIDENCE).items():
+            count = len(self.task_scores[name][ACCURACY])
+            baseline = {metric: math.fsum(scored[:count]) / count for metric, scored in known[name].items()}
+            judged[name] = TaskJudgement(count, baseline, measures)
+        return judged

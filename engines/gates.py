@@ -11,7 +11,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
 
+from core.dataset_kinds import DatasetKind
 from engines.intervals import CONFIDENCE, Estimate
+from engines.task_comparison import ACCURACY_DROP, TASK_METRICS
+from engines.tasks import ACCURACY
 
 Verdict = Literal["passed", "blocked"]
 Decision = Literal["passed", "blocked", "undecided"]
@@ -29,18 +32,25 @@ class Condition:
         domain: the text on which it is measured; None where it shall hold on each that is judged on.
         max: what it may be at most; None where it has a ``min``.
         min: what it must be at least; None where it has a ``max``.
+        task: the task in which it is measured, where it is one of ``TASK_METRICS``; None where it shall hold in each.
     """
 
     metric: str
     domain: str | None = None
     max: float | None = None
     min: float | None = None
+    task: str | None = None
 
     @property
     def short(self) -> str:
         """The condition as a request may name it, such as ``code: perplexity_ratio <= 1.02``."""
         limit = f"<= {_plain(self.max)}" if self.max is not None else f">= {_plain(_given(self.min))}"
-        return f"{self.domain}: {self.metric} {limit}" if self.domain else f"{self.metric} {limit}"
+        return f"{self.where}: {self.metric} {limit}" if self.where else f"{self.metric} {limit}"
+
+    @property
+    def where(self) -> str | None:
+        """The text or the task that it names; None where it names none."""
+        return self.domain or self.task
 
     def decide(self, measured: Estimate | None) -> Decision:
         """Return what a measurement says; nothing is decided where there is no interval."""
@@ -54,10 +64,10 @@ class Condition:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one condition on one text.
+    """What became of one condition on one text, or in one task.
 
     Attributes:
-        condition: with its domain.
+        condition: with its domain or its task.
         measured: the metric with the interval on which it was decided; None where it could not be measured.
         decision: what that says.
     """
@@ -89,28 +99,34 @@ class Gate:
     """All that is asked of a result.
 
     Attributes:
-        conditions: each with its domain.
+        conditions: each with its domain or its task.
         items: how many of each text the first look has.
+        task_items: how many of each task it has.
     """
 
     conditions: Sequence[Condition]
     items: int
+    task_items: int = 0
 
     def items_at(self, look: int) -> int:
         """Return how many items of each text a look has, from 1."""
         return items_at(look, self.items)
 
+    def task_items_at(self, look: int) -> int:
+        """Return how many items of each task a look has, from 1."""
+        return items_at(look, self.task_items)
+
     def judge(self, measured: Mapping[str, Mapping[str, Estimate]], look: int, *, has_more: bool) -> GateReport:
         """Return what a look has decided.
 
         Args:
-            measured: by domain, each metric with its interval at ``LOOK_CONFIDENCE``.
+            measured: by domain and by task, each metric with its interval at ``LOOK_CONFIDENCE``.
             look: which one it is, from 1.
-            has_more: whether there is more text to look at.
+            has_more: whether there is more to look at.
         """
         outcomes = []
         for condition in self.conditions:
-            found = measured.get(condition.domain or "", {}).get(condition.metric)
+            found = measured.get(condition.where or "", {}).get(condition.metric)
             outcomes.append(Outcome(condition, found, condition.decide(found)))
         decisions = {outcome.decision for outcome in outcomes}
         is_final = "blocked" in decisions or decisions <= {"passed"} or look == LOOKS or not has_more
@@ -118,7 +134,7 @@ class Gate:
 
 
 def items_at(look: int, asked: int) -> int:
-    """Return how many items of each text a look has.
+    """Return how many items of each text, or of each task, a look has.
 
     Args:
         look: from 1.
@@ -127,10 +143,30 @@ def items_at(look: int, asked: int) -> int:
     return asked << (look - 1)
 
 
-def expand(conditions: Iterable[Mapping[str, Any]], domains: Sequence[str]) -> tuple[Condition, ...]:
-    """Return conditions, as a request has them, each for one domain: what names none holds on every text."""
-    given = [Condition(**condition) for condition in conditions]
-    return tuple(replace(one, domain=domain) for one in given for domain in ([one.domain] if one.domain else domains))
+def expand(
+    conditions: Iterable[Mapping[str, Any]], domains: Sequence[str], tasks: Mapping[str, DatasetKind]
+) -> tuple[Condition, ...]:
+    """Return conditions, as a request has them, each for one domain or one task; what names none holds on every one.
+
+    Args:
+        conditions: in long form.
+        domains: all that are judged on.
+        tasks: likewise, each with its kind; ROUGE-L is measured of references alone.
+    """
+    expanded: list[Condition] = []
+    for one in (Condition(**condition) for condition in conditions):
+        if one.where is not None:
+            expanded.append(one)
+        elif one.metric in TASK_METRICS:
+            expanded += [replace(one, task=task) for task, kind in tasks.items() if one.metric in metrics_of(kind)]
+        else:
+            expanded += [replace(one, domain=domain) for domain in domains]
+    return tuple(expanded)
+
+
+def metrics_of(kind: DatasetKind) -> Sequence[str]:
+    """Return what is measured in a task of a kind."""
+    return TASK_METRICS if kind == DatasetKind.REFERENCE else (ACCURACY, ACCURACY_DROP)
 
 
 def _plain(limit: float) -> str:

@@ -23,19 +23,19 @@ PARAM = "evaluation.domains"
 
 
 @dataclass(frozen=True)
-class OwnDomain:
+class OwnDataset:
     """A team's own dataset, as it lies on this machine.
 
     Attributes:
         path: its file.
-        kind: one of ``FOR_PERPLEXITY``.
+        kind: what its items are.
     """
 
     path: Path
     kind: DatasetKind
 
 
-def read_own_items(tokenizer: Any, own: OwnDomain, count: int) -> list[Item]:
+def read_own_items(tokenizer: Any, own: OwnDataset, count: int) -> list[Item]:
     """Return the first items of a dataset; those of which the tokenizer makes nothing to score are passed over.
 
     Args:

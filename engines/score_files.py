@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.scoring import ItemScore, log_probabilities
+from engines.tasks import TaskScores, read_task_scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,6 +121,7 @@ class Reference:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.scores: Mapping[str, Sequence[ItemScore]] = read_scores(folder)
+        self.tasks: Mapping[str, TaskScores] = read_task_scores(folder)
         self._places = {domain: self._places_of(domain) for domain in self.scores}
         self._loaded: tuple[str, int] | None = None
         self._rows: NDArray[np.float16] | None = None

@@ -40,7 +40,12 @@ def encode(tokenizer: Any, text: str) -> list[int]:
 def encode_conversation(
     tokenizer: Any, messages: Sequence[Message], param: str, *, to_be_answered: bool = False
 ) -> list[int]:
-    """Return the ids of a conversation as the model's chat template writes it, with the special tokens in it.
+    """Return the ids of a conversation as the model's chat template writes it; see ``write_conversation``."""
+    return encode_written(tokenizer, write_conversation(tokenizer, messages, param, to_be_answered=to_be_answered))
+
+
+def write_conversation(tokenizer: Any, messages: Sequence[Message], param: str, *, to_be_answered: bool = False) -> str:
+    """Return a conversation as the model's chat template writes it, with the names of special tokens in it.
 
     Args:
         tokenizer: the source's; it has a chat template.
@@ -52,14 +57,19 @@ def encode_conversation(
         ModelUnsupported: the template does not take it, as where two messages of one role follow each other.
     """
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=to_be_answered)
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=to_be_answered)
     except Exception as error:  # a template's own errors, and those of what it does
         raise ModelUnsupported(
             f"The model's chat template refuses a conversation ({_first_line(error)}). "
             "Change the dataset, or send its documents as plain text.",
             param=param,
         ) from error
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return text
+
+
+def encode_written(tokenizer: Any, conversation: str) -> list[int]:
+    """Return the ids of what a chat template has written, in which names of special tokens mean these."""
+    ids: list[int] = tokenizer(conversation, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
 
 

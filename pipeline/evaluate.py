@@ -9,7 +9,7 @@ from engines import evaluation, runtimes
 from engines.gates import GateReport
 from engines.methods.base import Forecast
 from engines.score_files import Reference
-from pipeline.judging import dataset_inputs, gate_of, judged, read, rows
+from pipeline.judging import dataset_inputs, engine, gate_of, judged, longest, read, rows
 from pipeline.step_kind import Facts, Outcome, StepContext, StepKind, model_facts
 
 
@@ -21,11 +21,12 @@ class Evaluate(StepKind):
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the version of the library that runs the result."""
-        return runtimes.ENGINES[params["format"]]
+        return engine(params["format"], params)
 
     def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return what the result needs."""
-        return evaluation.forecast_result(model_facts(facts), params["format"], facts["quantize"]["size_bytes"])
+        model, size_bytes = model_facts(facts), facts["quantize"]["size_bytes"]
+        return evaluation.forecast_result(model, params["format"], size_bytes, longest(params))
 
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
         """Return what is judged, and on which texts."""
@@ -39,12 +40,14 @@ class Evaluate(StepKind):
         """Score the result, and decide on it."""
         written = context.params["format"]
         # A plan of an earlier version has no reference among what is needed: then there is nothing to compare with.
-        items, reference = read(context), Reference(context.inputs.get("reference", context.engine.output))
-        with runtimes.open_runtime(written, context.inputs["quantize"], context.engine) as runtime:
-            found = evaluation.score_result(runtime, items, reference, context.engine, gate_of(context.params))
+        asked, reference = read(context), Reference(context.inputs.get("reference", context.engine.output))
+        result, window_tokens = context.inputs["quantize"], longest(context.params)
+        with runtimes.open_runtime(written, result, context.engine, window_tokens) as runtime:
+            found = evaluation.score_result(runtime, asked, reference, context.engine, gate_of(context.params))
         decided = {} if found.gate is None else _decided(found.gate)
+        tasks = {name: dataclasses.asdict(judged) for name, judged in found.tasks.items()}
         facts = {"device": context.engine.device, "baseline_perplexity": found.baseline, **decided}
-        return Outcome(facts, rows(found.scores, found.measures))
+        return Outcome({**facts, "tasks": tasks} if tasks else facts, rows(found.scores, found.measures))
 
 
 def _decided(gate: GateReport) -> dict[str, Any]:

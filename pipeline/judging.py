@@ -6,12 +6,15 @@ from typing import Any
 
 from core.dataset_kinds import DatasetKind
 from core.steps import EvaluationRow, UnboundStep
-from engines import evaluation
-from engines.domains import Item, text_digest
+from engines import evaluation, runtimes, tasks
+from engines.domains import WINDOW_TOKENS, Item, text_digest
+from engines.evaluation import Asked
 from engines.gates import LOOKS, Gate, expand, items_at
 from engines.intervals import Estimate
-from engines.own_domains import OwnDomain
+from engines.own_domains import OwnDataset
+from engines.runtimes import Judged
 from engines.scoring import ItemScore
+from engines.tasks import NO_TASKS, TaskSet
 from pipeline.step_kind import StepContext
 
 
@@ -27,35 +30,59 @@ def digests(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def dataset_inputs(params: Mapping[str, Any]) -> dict[str, str]:
-    """Return the ids of the team's own datasets among the domains, by what the work calls them: the same."""
+    """Return the ids of the team's own datasets among domains and tasks, by what the work calls them: the same."""
     return {dataset_id: dataset_id for dataset_id in params.get("datasets", {})}
 
 
 def most_items(windows: int, *, is_gated: bool) -> int:
-    """Return how many items of each text may be looked at: with a gate, those of its last look."""
+    """Return how many items of each text, or of each task, may be looked at: with a gate, those of its last look."""
     return items_at(LOOKS, windows) if is_gated else windows
 
 
 def gate_of(params: Mapping[str, Any]) -> Gate | None:
     """Return what a result must meet; None where nothing is asked of it."""
-    conditions = expand(params.get("gate", ()), params["domains"])
-    return Gate(conditions, params["windows"]) if conditions else None
+    kinds = {task: DatasetKind(params["datasets"][task]["kind"]) for task in params.get("tasks", ())}
+    conditions = expand(params.get("gate", ()), params["domains"], kinds)
+    return Gate(conditions, params["windows"], params.get("task_items", 0)) if conditions else None
 
 
-def read(context: StepContext) -> dict[str, list[Item]]:
-    """Return what is judged on, of each domain, with the source's tokenizer."""
-    params = context.params
-    count = most_items(params["windows"], is_gated=bool(params.get("gate")))
-    return read_first(context, count)
+def read(context: StepContext) -> Asked:
+    """Return what is judged on, with the source's tokenizer."""
+    params, is_gated = context.params, bool(context.params.get("gate"))
+    items = read_first(context, most_items(params["windows"], is_gated=is_gated))
+    return Asked(items, _tasks(context, most_items(params.get("task_items", 0), is_gated=is_gated)))
 
 
 def read_first(context: StepContext, count: int) -> dict[str, list[Item]]:
-    """Return so many items of each domain; the team's own datasets are among the inputs."""
+    """Return so many items of each domain."""
+    domains = context.params["domains"]
+    return evaluation.read_all(context.inputs["fetch"], domains, count, _own(context, domains))
+
+
+def engine(written: Judged, params: Mapping[str, Any]) -> str:
+    """Return the versions of what judges a format."""
+    runtime = runtimes.ENGINES[written]
+    return f"{runtime}, {tasks.HARNESS}" if params.get("tasks") else runtime
+
+
+def longest(params: Mapping[str, Any]) -> int:
+    """Return how many tokens a model has to read at once."""
+    return tasks.WINDOW_TOKENS if params.get("tasks") else WINDOW_TOKENS
+
+
+def _tasks(context: StepContext, count: int) -> TaskSet:
+    names = context.params.get("tasks", ())
+    return TaskSet(context.inputs["fetch"], _own(context, names), count) if names else NO_TASKS
+
+
+def _own(context: StepContext, names: Sequence[str]) -> dict[str, OwnDataset]:
+    """Return those that are datasets of the team, which are among the inputs."""
     own = {}
     for name, about in context.params.get("datasets", {}).items():
-        (path,) = context.inputs[name].iterdir()
-        own[name] = OwnDomain(path, DatasetKind(about["kind"]))
-    return evaluation.read_all(context.inputs["fetch"], context.params["domains"], count, own)
+        if name in names:
+            (path,) = context.inputs[name].iterdir()
+            own[name] = OwnDataset(path, DatasetKind(about["kind"]))
+    return own
 
 
 def rows(

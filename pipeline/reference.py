@@ -1,5 +1,6 @@
 """``reference``: what full precision answers, in float32, once for all that is compared with it."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,7 +8,8 @@ from core.dataset_kinds import DatasetKind
 from core.steps import UnboundStep
 from engines import evaluation, probe, runtimes, score_files
 from engines.methods.base import Forecast
-from pipeline.judging import dataset_inputs, judged, read, rows, too_short
+from engines.tasks import ACCURACY
+from pipeline.judging import dataset_inputs, engine, judged, longest, read, rows, too_short
 from pipeline.step_kind import Facts, Outcome, Output, StepContext, StepKind, model_facts
 
 
@@ -19,15 +21,16 @@ class Reference(StepKind):
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the version of the library that runs the source."""
-        return runtimes.ENGINES["safetensors"]
+        return engine("safetensors", params)
 
     def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return what the source needs in float32, and the room of its answers."""
         model, each = model_facts(facts), params["windows"]
-        others = sum(own["kind"] != DatasetKind.TEXT for own in params.get("datasets", {}).values())
+        own = params.get("datasets", {})
+        others = sum(name in own and own[name]["kind"] != DatasetKind.TEXT for name in params["domains"])
         windows = len(params["domains"]) - others
         kept = evaluation.forecast_logits(model, windows * each, others * each, _limit(params))
-        return evaluation.forecast_reference(model, kept)
+        return evaluation.forecast_reference(model, kept, longest(params))
 
     def output(self, params: Mapping[str, Any]) -> Output:
         """Return that the answers are read by later steps only."""
@@ -44,22 +47,31 @@ class Reference(StepKind):
     def run(self, context: StepContext) -> Outcome:
         """Score the snapshot, and put the probe's questions to it."""
         source = context.inputs["fetch"]
-        items = read(context)
-        with runtimes.open_runtime("safetensors", source, context.engine) as runtime:
-            scores = evaluation.score_reference(runtime, items, context.engine, _limit(context.params))
+        asked, window_tokens = read(context), longest(context.params)
+        with runtimes.open_runtime("safetensors", source, context.engine, window_tokens) as runtime:
+            scores = evaluation.score_reference(runtime, asked, context.engine, _limit(context.params))
             probe.write(probe.ask(runtime, source), context.engine.output)
-        found = rows(scores)
-        warnings = [
-            *too_short(found, context.params["windows"]),
-            *_not_kept(score_files.Reference(context.engine.output)),
-        ]
-        return Outcome(facts={"device": context.engine.device}, evaluations=found, warnings=warnings)
+        found, reference = rows(scores), score_files.Reference(context.engine.output)
+        warnings = [*too_short(found, context.params["windows"]), *_not_kept(reference)]
+        tasks = {"tasks": _tasks(reference)} if reference.tasks else {}
+        return Outcome({"device": context.engine.device, **tasks}, found, warnings)
 
 
 def _limit(params: Mapping[str, Any]) -> int:
     """Return how many bytes of answers are kept; plans of earlier versions do not say."""
     limit: int = params.get("reference_bytes_max", evaluation.REFERENCE_BYTES_MAX)
     return limit
+
+
+def _tasks(reference: score_files.Reference) -> dict[str, Any]:
+    """Return what full precision scores in each task, on all items that it was asked."""
+    return {
+        name: {
+            "items": len(scores[ACCURACY]),
+            **{metric: math.fsum(scored) / len(scored) for metric, scored in scores.items()},
+        }
+        for name, scores in reference.tasks.items()
+    }
 
 
 def _not_kept(reference: score_files.Reference) -> Iterator[str]:

@@ -11,6 +11,7 @@ from engines.context import EngineContext
 from engines.domains import Item
 from engines.loading import load_model
 from engines.memory_errors import told_as_not_fitting
+from engines.runtimes import IsOver, never, readable
 from engines.source import require_no_code
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ WHAT = "the model ran in float32"
 class HuggingFaceRuntime:
     """A model folder, loaded in float32 on the context's device for as long as the ``with`` block lasts."""
 
-    def __init__(self, folder: Path, context: EngineContext) -> None:
+    def __init__(self, folder: Path, context: EngineContext, window_tokens: int) -> None:
         self._folder = folder
         self._context = context
+        self._window_tokens = window_tokens
         self._model: Any = None
         self._threads_before = 0
         self._can_leave_out = False
@@ -51,6 +53,12 @@ class HuggingFaceRuntime:
     def load(self, folder: Path) -> Any:
         """Return the model in ``folder`` in float32, on the CPU; see ``__enter__`` for what is raised."""
         return load_model(folder)
+
+    @property
+    def window_tokens(self) -> int:
+        """How many tokens are read at once, at most; see ``Runtime.window_tokens``."""
+        learned: int | None = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        return readable(self._window_tokens, learned)
 
     @property
     def model(self) -> Any:
@@ -90,16 +98,16 @@ class HuggingFaceRuntime:
         """
         return {"logits_to_keep": rows} if self._can_leave_out else {}
 
-    def continuation(self, prompt: Sequence[int], count: int) -> list[int]:
+    def continuation(self, prompt: Sequence[int], count: int, is_over: IsOver = never) -> list[int]:
         """Return the likeliest next tokens, one after the other; see ``Runtime.continuation``."""
         import torch
 
         ids, chosen = list(prompt), list[int]()
         past = None
         with torch.inference_mode(), told_as_not_fitting(WHAT, self._context.device):
-            while len(chosen) < count:
+            while len(chosen) < count and not (chosen and is_over(chosen)):
                 given = torch.tensor([ids], device=self._context.device)
-                answer = self._model(input_ids=given, past_key_values=past, use_cache=True)
+                answer = self._model(input_ids=given, past_key_values=past, use_cache=True, **self._keep(1))
                 past, ids = answer.past_key_values, [int(answer.logits[0, -1].argmax())]
                 chosen += ids
         return chosen

@@ -19,8 +19,8 @@ from engines.source import ANYWHERE, weight_tensors
 class PackedRuntime(HuggingFaceRuntime):
     """A GPTQ or AWQ checkpoint's folder, loaded for as long as the ``with`` block lasts."""
 
-    def __init__(self, folder: Path, kind: Kind, context: EngineContext) -> None:
-        super().__init__(folder, context)
+    def __init__(self, folder: Path, kind: Kind, context: EngineContext, window_tokens: int) -> None:
+        super().__init__(folder, context, window_tokens)
         self._kind = kind
 
     def load(self, folder: Path) -> Any:

@@ -95,7 +95,7 @@ def score(runtime: Runtime, tokenizer: Path, windows: Mapping[str, int], context
     """Return what so many windows of each text cost a model."""
     loaded = load_tokenizer(tokenizer)
     items = {domain: read_items(loaded, domain, count) for domain, count in windows.items()}
-    scores = evaluation.score_reference(runtime, items, context, limit_bytes=0)
+    scores = evaluation.score_reference(runtime, evaluation.Asked(items), context, limit_bytes=0)
     return {domain: evaluation.perplexity(of_domain) for domain, of_domain in scores.items()}
 
 

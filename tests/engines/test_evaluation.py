@@ -13,6 +13,7 @@ from demo.expected import PERPLEXITY
 from engines import convert, domains, evaluation, scoring
 from engines.context import EngineContext, Progress, Suspended
 from engines.domains import Item
+from engines.evaluation import Asked
 from engines.gates import Condition, Gate
 from engines.runtimes import open_runtime
 from engines.score_files import Reference
@@ -99,6 +100,7 @@ class FakeRuntime:
 
     def __init__(self, value: float = 0.0, vocabulary: int = 4096, ahead: float = 0.0) -> None:
         self._value, self._vocabulary, self._ahead = value, vocabulary, ahead
+        self.window_tokens = 512
 
     def logits(self, item: Item) -> "NDArray[np.float32]":
         import numpy as np
@@ -107,14 +109,14 @@ class FakeRuntime:
         logits[:, 7] += self._ahead
         return logits
 
-    def continuation(self, prompt: object, count: int) -> list[int]:
+    def continuation(self, prompt: object, count: int, is_over: object = None) -> list[int]:
         raise NotImplementedError
 
 
 def test_scores_are_kept_by_window(tiny: Path, make_context: conftest.MakeContext) -> None:
     reports: list[Progress] = []
     items = evaluation.read_all(tiny, ["code", "prose"], 3)
-    scores = evaluation.score_reference(FakeRuntime(1e4), items, make_context(reports))
+    scores = evaluation.score_reference(FakeRuntime(1e4), Asked(items), make_context(reports))
     assert evaluation.perplexity(scores["prose"]) == pytest.approx(4096)
     assert [float(item.nll.sum()) for item in scores["prose"]] == pytest.approx([255 * math.log(4096)] * 3)
     assert (len(scores["prose"]), evaluation.token_count(scores["prose"])) == (3, 765)
@@ -224,7 +226,7 @@ def reference_folder(tiny: Path, make_context: conftest.MakeContext) -> Path:
     context = make_context()
     items = evaluation.read_all(tiny, ["prose", "code"], 6)
     with open_runtime("safetensors", tiny, context) as runtime:
-        evaluation.score_reference(runtime, items, context)
+        evaluation.score_reference(runtime, Asked(items), context)
     return context.output
 
 
@@ -233,7 +235,7 @@ def test_full_precision_has_lost_nothing_against_itself(
 ) -> None:
     context, items = make_context(), evaluation.read_all(tiny, ["prose"], 6)
     with open_runtime("safetensors", tiny, context) as runtime:
-        found = evaluation.score_result(runtime, items, Reference(reference_folder), context)
+        found = evaluation.score_result(runtime, Asked(items), Reference(reference_folder), context)
     measured = {metric: estimate.value for metric, estimate in found.measures["prose"].items()}
     assert measured == {
         "perplexity_ratio": 1,
@@ -252,7 +254,7 @@ def test_divergence_agrees_with_llama_cpps_own_tool(
 ) -> None:
     context, items = make_context(), evaluation.read_all(tiny, ["prose", "code"], 6)
     with open_runtime("gguf", quantized("gguf:Q4_K_M"), context) as runtime:
-        found = evaluation.score_result(runtime, items, Reference(reference_folder), context)
+        found = evaluation.score_result(runtime, Asked(items), Reference(reference_folder), context)
     for domain, measures in found.measures.items():
         from_tool = tool_divergence("gguf:Q4_K_M", domain, 6)
         assert measures["kl_divergence"].value == pytest.approx(from_tool["Mean    KLD"], rel=0.01)
@@ -265,12 +267,12 @@ def test_divergence_agrees_with_llama_cpps_own_tool(
 def test_what_is_kept_of_full_precision_has_a_limit(tiny: Path, make_context: conftest.MakeContext) -> None:
     context, items = make_context(), evaluation.read_all(tiny, ["prose", "code"], 3)
     of_two = 2 * 255 * 4096 * 2
-    evaluation.score_reference(FakeRuntime(), items, context, limit_bytes=2 * of_two)
+    evaluation.score_reference(FakeRuntime(), Asked(items), context, limit_bytes=2 * of_two)
     reference = Reference(context.output)
     for domain in items:
         rows = [reference.log_probabilities(domain, index) for index in range(3)]
         assert [row is not None for row in rows] == [True, True, False]
-    judged = evaluation.score_result(FakeRuntime(ahead=1.0), items, reference, make_context())
+    judged = evaluation.score_result(FakeRuntime(ahead=1.0), Asked(items), reference, make_context())
     assert [item.kl is not None for item in judged.scores["code"]] == [True, True, False]
     assert judged.measures["code"]["kl_divergence"].value > 0
 
@@ -293,41 +295,41 @@ def test_scoring_goes_on_at_the_item_where_it_was_broken_off(
     monkeypatch.setattr("engines.score_files.PART_BYTES", part_items * 255 * 4096 * 2)
     items = evaluation.read_all(tiny, ["prose", "code"], 7)
     unbroken = make_context()
-    evaluation.score_reference(FakeRuntime(ahead=2.0), items, unbroken)
+    evaluation.score_reference(FakeRuntime(ahead=2.0), Asked(items), unbroken)
     reports: list[Progress] = []
     context = make_context(reports)
     for after in (3, 6):
         with pytest.raises(Suspended):
             evaluation.score_reference(
-                FakeRuntime(ahead=2.0), items, dataclasses.replace(context, must_leave=Leaving(after))
+                FakeRuntime(ahead=2.0), Asked(items), dataclasses.replace(context, must_leave=Leaving(after))
             )
-    evaluation.score_reference(FakeRuntime(ahead=2.0), items, context)
+    evaluation.score_reference(FakeRuntime(ahead=2.0), Asked(items), context)
     assert [report.done for report in reports] == list(range(1, 15))
     assert files(context.output) == files(unbroken.output)
     broken = make_context()
     with pytest.raises(Suspended):
         evaluation.score_result(
-            FakeRuntime(), items, Reference(context.output), dataclasses.replace(broken, must_leave=Leaving(9))
+            FakeRuntime(), Asked(items), Reference(context.output), dataclasses.replace(broken, must_leave=Leaving(9))
         )
-    again = evaluation.score_result(FakeRuntime(), items, Reference(context.output), broken)
-    once = evaluation.score_result(FakeRuntime(), items, Reference(context.output), make_context())
+    again = evaluation.score_result(FakeRuntime(), Asked(items), Reference(context.output), broken)
+    once = evaluation.score_result(FakeRuntime(), Asked(items), Reference(context.output), make_context())
     assert again.measures == once.measures
 
 
 def test_a_gate_that_was_broken_off_decides_on_the_same_items(tiny: Path, make_context: conftest.MakeContext) -> None:
     context, items = make_context(), evaluation.read_all(tiny, ["prose", "code"], 24)
-    evaluation.score_reference(FakeRuntime(), items, context)
+    evaluation.score_reference(FakeRuntime(), Asked(items), context)
     reference = Reference(context.output)
     worse = FakeRuntime(ahead=1.0)
     gate = Gate((Condition("agreement", "prose", min=0.5), Condition("perplexity_ratio", "code", max=1.5)), 6)
-    once = evaluation.score_result(worse, items, reference, make_context(), gate)
+    once = evaluation.score_result(worse, Asked(items), reference, make_context(), gate)
     for after in (5, 15, 30):
         broken = make_context()
         with contextlib.suppress(Suspended):
             evaluation.score_result(
-                worse, items, reference, dataclasses.replace(broken, must_leave=Leaving(after)), gate
+                worse, Asked(items), reference, dataclasses.replace(broken, must_leave=Leaving(after)), gate
             )
-        again = evaluation.score_result(worse, items, reference, broken, gate)
+        again = evaluation.score_result(worse, Asked(items), reference, broken, gate)
         assert again.gate == once.gate
         assert again.measures == once.measures
         assert again.baseline == once.baseline
@@ -340,7 +342,7 @@ def test_a_plan_of_an_earlier_version_has_nothing_to_compare_with(
     tiny: Path, make_context: conftest.MakeContext, tmp_path: Path
 ) -> None:
     items = evaluation.read_all(tiny, ["prose"], 2)
-    found = evaluation.score_result(FakeRuntime(), items, Reference(tmp_path), make_context())
+    found = evaluation.score_result(FakeRuntime(), Asked(items), Reference(tmp_path), make_context())
     assert len(found.scores["prose"]) == 2
     assert (found.measures, found.baseline) == ({}, {})
 
@@ -356,7 +358,7 @@ def test_only_what_is_new_is_written_again(
         seen.append({path.name: path.stat().st_ino for path in context.checkpoint.glob("log-*")})
 
     items = evaluation.read_all(tiny, ["prose", "code"], 2)
-    evaluation.score_reference(FakeRuntime(), items, dataclasses.replace(context, save=save))
+    evaluation.score_reference(FakeRuntime(), Asked(items), dataclasses.replace(context, save=save))
     first, second = (f"log-probabilities.{domain}.00000.npy" for domain in ("prose", "code"))
     assert [set(saved) for saved in seen] == [{first}, {first}, {first, second}, {first, second}]
     assert seen[1][first] == seen[2][first] == seen[3][first]

@@ -188,6 +188,7 @@ def test_one_blocked_condition_decides() -> None:
     conditions = expand(
         [{"metric": PERPLEXITY_RATIO, "max": 1.02}, {"metric": AGREEMENT, "domain": "code", "min": 0.9}],
         ["prose", "code"],
+        {},
     )
     assert [(one.metric, one.domain) for one in conditions] == [
         (PERPLEXITY_RATIO, "prose"),

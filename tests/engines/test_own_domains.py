@@ -11,7 +11,7 @@ from core.dataset_kinds import FOR_PERPLEXITY, DatasetKind
 from core.errors import InvalidRequest, ModelUnsupported
 from engines import own_domains
 from engines.domains import CONTEXT_TOKENS, TEXTS, WINDOW_TOKENS, Item, cut_windows
-from engines.own_domains import OwnDomain, read_own_items
+from engines.own_domains import OwnDataset, read_own_items
 from engines.tokenizer import encode, load_tokenizer
 from tests.engines.conftest import add_bos_and_chat_template, edit_json
 
@@ -36,7 +36,7 @@ def read(tokenizer: Any, tmp_path: Path) -> Read:
     def read(kind: DatasetKind, *lines: dict[str, Any], count: int = 100) -> list[Item]:
         path = tmp_path / "dataset"
         path.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
-        return read_own_items(tokenizer, OwnDomain(path, kind), count)
+        return read_own_items(tokenizer, OwnDataset(path, kind), count)
 
     return read
 
@@ -55,7 +55,7 @@ def test_windows_of_a_text_are_those_of_the_same_built_in_one(
 ) -> None:
     text = (TEXTS / "prose_eval.txt").read_text(encoding="utf-8")[:20_000]
     (tmp_path / "dataset").write_text(text, encoding="utf-8")
-    own = OwnDomain(tmp_path / "dataset", DatasetKind.TEXT)
+    own = OwnDataset(tmp_path / "dataset", DatasetKind.TEXT)
     windows = read_own_items(tokenizer, own, 4)
     assert windows == cut_windows(tokenizer, text, 4)
     assert all(window.follows for window in windows)
@@ -103,7 +103,7 @@ def test_a_completion_that_becomes_one_token_with_its_prompt_is_passed_over(tiny
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     without_bos = load_tokenizer(tiny)
     assert len(encode(without_bos, "ab")) == 1
-    (item,) = read_own_items(without_bos, OwnDomain(path, DatasetKind.COMPLETION), 100)
+    (item,) = read_own_items(without_bos, OwnDataset(path, DatasetKind.COMPLETION), 100)
     assert scored(without_bos, item) == " a byte."
 
 
@@ -142,7 +142,7 @@ def test_a_template_that_refuses_a_conversation_is_named(tiny_copy: Path, tmp_pa
     add_bos_and_chat_template(tiny_copy)
     edit_json(tiny_copy / "tokenizer_config.json", chat_template="{{ raise_exception('roles must alternate') }}")
     (tmp_path / "dataset").write_text(json.dumps({"messages": [QUESTION, THANKS]}))
-    own = OwnDomain(tmp_path / "dataset", DatasetKind.CHAT)
+    own = OwnDataset(tmp_path / "dataset", DatasetKind.CHAT)
     with pytest.raises(ModelUnsupported, match="roles must alternate") as caught:
         read_own_items(load_tokenizer(tiny_copy), own, 1)
     assert caught.value.param == "evaluation.domains"
