@@ -29,18 +29,21 @@ class Condition:
         domain: the text on which it is measured; None where it shall hold on each that is judged on.
         max: what it may be at most; None where it has a ``min``.
         min: what it must be at least; None where it has a ``max``.
+        task: the task on which it is measured, where the metric is one of tasks; None where it shall hold on each.
     """
 
     metric: str
     domain: str | None = None
     max: float | None = None
     min: float | None = None
+    task: str | None = None
 
     @property
     def short(self) -> str:
         """The condition as a request may name it, such as ``code: perplexity_ratio <= 1.02``."""
         limit = f"<= {_plain(self.max)}" if self.max is not None else f">= {_plain(_given(self.min))}"
-        return f"{self.domain}: {self.metric} {limit}" if self.domain else f"{self.metric} {limit}"
+        where = self.domain or self.task
+        return f"{where}: {self.metric} {limit}" if where else f"{self.metric} {limit}"
 
     def decide(self, measured: Estimate | None) -> Decision:
         """Return what a measurement says; nothing is decided where there is no interval."""
