@@ -1,12 +1,15 @@
 """How the figures of a result are written for people, in its model card and in its report."""
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from engines.comparison import PERPLEXITY_RATIO
-from pipeline.provenance import Comparison, Provenance, Score, Source
+from pipeline.provenance import Comparison, Provenance, Score, Source, TaskComparison
 
+TASK_SCORES = {"accuracy": "accuracy", "rouge_l": "ROUGE-L"}
+TASK_COLUMNS = ("task", "score", "full precision", "this", "points lost", "items")
 NOTHING = "\N{EN DASH}"
 
 
@@ -73,6 +76,19 @@ def interval(found: Interval | None, scale: float, digits: int, unit: str) -> st
     if found.low is None or found.high is None:
         return value
     return f"{value} [{scale * found.low:.{digits}f}, {scale * found.high:.{digits}f}]"
+
+
+def task_rows(tasks: Iterable[TaskComparison]) -> list[list[str]]:
+    """Return a line for each score of each task, under ``TASK_COLUMNS``."""
+    rows = []
+    for one in tasks:
+        for metric, name in TASK_SCORES.items():
+            baseline: float | None = getattr(one.baseline, metric)
+            if baseline is not None:
+                scored, lost = one.measures.get(metric), one.measures.get(f"{metric}_drop")
+                figures = [f"{100 * baseline:.1f} %", interval(scored, 100, 1, " %"), interval(lost, 100, 1, "")]
+                rows.append([one.task, name, *figures, str(one.items)])
+    return rows
 
 
 def _percent(ratio: float) -> str:

@@ -60,6 +60,7 @@ BEYOND_A_SCHEMA = {
     *("/source", "/publish_to", "/recipe/method", "/max_attempts", "/after", "/Idempotency-Key"),
     *("/evaluation/domains/*", "/evaluation/tasks/*", "/gate/*/domain", "/gate/*/task", "/gate/*/metric"),
     *("/recipes/*", "/recipes/*/method"),  # of one of them: which are there already, too
+    "/preset",  # whether any of its recipes can be used, with the benchmark that is asked for, too
     *("/benchmark/context_tokens", "/benchmark/batch_sizes"),  # their product, too
 }
 # API keys are sent by the tests, and not made up from the description.
