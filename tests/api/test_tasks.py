@@ -154,5 +154,22 @@ def test_a_result_tells_what_was_lost_in_each_task(caller: Caller, database: Dat
     assert result["gate"] == [{**gate, "short": short, "measured": DROP, "decision": "undecided"}]
 
 
+def test_a_sweep_compares_results_by_tasks(caller: Caller, database: Database) -> None:
+    task = jsonl(caller, QUESTION)
+    terms = {name: value for name, value in judged_by(task, gate=["accuracy_drop <= 0.06"]).items() if name != "recipe"}
+    sweep = caller.post("/v1/sweeps", {**terms, "recipes": ["gguf:Q8_0"]}).get_json()
+    assert (sweep["evaluation"]["tasks"], sweep["gate"][0]["metric"]) == ([task], "accuracy_drop")
+    Workers(database).do_all(decided=found_by(task))
+    found = caller.get(f"/v1/sweeps/{sweep['id']}").get_json()
+    assert found["rows"][0]["tasks"][task]["accuracy_drop"] == DROP
+    recommendation = found["recommendation"]
+    assert recommendation["job"] == found["rows"][0]["job"]
+    assert f"{task} loss of accuracy below 6 % (at most 5.0 %)" in recommendation["reason"]
+    assert recommendation["conditions"] == found["gate"]
+    page = caller.get(f"/v1/sweeps/{sweep['id']}/report", Accept="text/html").text
+    assert "71.0 % [66.0, 76.0]" in page
+    assert "2.0 [-1.0, 5.0]" in page
+
+
 def test_a_result_has_a_place_for_each_metric() -> None:
     assert set(TASK_METRICS) <= TaskComparison.model_fields.keys()

@@ -211,6 +211,7 @@ def a_row(job_id: str, recipe: str, size_bytes: int, loss: float, **fields: Any)
         "size_bytes": size_bytes,
         "bits_per_weight": 5.12,
         "comparison": {"prose": comparison, "code": comparison},
+        "tasks": None,
         "generation_tokens_per_second": None,
         "pareto": True,
         "seconds": {"cpu": 100.0},
