@@ -30,11 +30,14 @@ def model_name(source: Source) -> str:
 
 
 def headline(made: Provenance) -> str:
-    """Return what a result comes to in one sentence: its size, what was lost on each text, and the verdict."""
+    """Return what a result comes to in one sentence: its size, what was lost on each text and task, and the verdict."""
     bits = "" if made.result.bits_per_weight is None else f" ({made.result.bits_per_weight:.2f} bits per weight)"
     told = [f"{size(made.result.size_bytes)} in place of {size(made.source.weight_bytes)}{bits}"]
     if losses := [f"{change(one)} on {one.domain}" for one in made.report if change(one) != NOTHING]:
         told.append(f"perplexity {', '.join(losses)}")
+    if drops := [(one.task, one.measures["accuracy_drop"]) for one in made.tasks if "accuracy_drop" in one.measures]:
+        lost = [f"{interval(drop, 100, 1, '')} points on {task}" for task, drop in drops]
+        told.append(f"accuracy lost {', '.join(lost)}")
     if made.verdict is not None:
         told.append(f"gate {made.verdict}")
     return "; ".join(told) + "."

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fewbits_client.cli.wording import outcome
 from tests.client.fake_api import (
     KEY,
     Exchange,
@@ -284,6 +285,7 @@ def test_tasks_are_asked_for_and_shown(api: FakeApi, fewbits: Fewbits, capsys: C
     assert "dataset_a accuracy 0.740 0.700 [0.650, 0.750] 0.040 [0.020, 0.060]" in lines
     assert "dataset_b ROUGE-L 0.800 0.750 [0.740, 0.760] -" in lines
     assert "items: 50 of dataset_a, 50 of dataset_b" in lines
+    assert outcome(job).endswith(", accuracy dataset_a 0.700 (0.740), dataset_b 0.700 (0.500)")
 
 
 def test_show_says_where_a_result_goes_and_where_it_is(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:

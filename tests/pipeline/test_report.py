@@ -96,6 +96,7 @@ def test_tasks_have_a_table_where_there_are_some() -> None:
     told = words(job_report(retrace(judged_by_a_task())))
     for said in (
         f"{TASK}; 200 items of each",
+        f"accuracy lost 2.1 [1.2, 3.0] points on {TASK}; gate blocked",
         f"{TASK} accuracy 73.1 % 71.0 % [64.0, 77.0] 2.1 [1.2, 3.0] 180",
         f"{TASK} ROUGE-L 85.2 % 84.1 % [82.0, 86.0] 1.1 [0.2, 2.0] 180",
         f"accuracy_drop <= 0.01 {TASK} 0.0210 [0.0120, 0.0300] blocked",
