@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -276,7 +277,7 @@ def test_tasks_are_asked_for_and_shown(api: FakeApi, fewbits: Fewbits, capsys: C
         "rouge_l_drop": None,
     }
     scored = {"baseline": {"accuracy": 0.5, "rouge_l": 0.8}, "rouge_l": an_estimate(0.75, 0.01)}
-    job = a_job()
+    job: Any = a_job()
     job["result"]["tasks"] = {"dataset_a": found, "dataset_b": {**found, **scored}}
     api.answers("GET", "/v1/jobs/job_1", job)
     capsys.readouterr()
