@@ -9,15 +9,17 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from api.gating import TaskAtLeast, TaskAtMost
 from api.quotas import default_quotas
 from api.requests import JobRequest
 from api.services import services
-from core.dataset_kinds import DatasetKind
+from core.dataset_kinds import FOR_TASKS, DatasetKind, listed
 from core.errors import InvalidRequest, NoCapacity, RequestError
 from core.ids import TeamId
 from core.settings import Settings
 from db import datasets, quotas
 from db.jobs import PlannedStep
+from db.tables import Dataset
 from engines import families
 from engines.datasets import form_of, is_own
 from engines.methods.base import CalibratedParams
@@ -30,6 +32,8 @@ from pipeline.plan import plan
 from pipeline.precheck import Seen, look_at, require_fit
 from pipeline.sources import check_source
 
+CODE = "code"  # the kind of datasets by which programs are run
+OF_REFERENCE = ("rouge_l", "rouge_l_drop")
 WHAT_TO_DO = (
     "Ask your operator for such a worker, choose a smaller model or, where a recipe has them, fewer samples; "
     "or set wait_for_capacity, and the job waits for one."
@@ -85,7 +89,8 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest, *, asks_for_
     publish_to = wanted.publish_to and check_destination(wanted.publish_to, settings.publish_roots)
     benchmark = None if wanted.benchmark is None else wanted.benchmark.model_dump()
     own_text = _own_text(session, team_id, recipe)
-    steps = plan(recipe, _judging(session, team_id, wanted, settings), publish_to, own_text, benchmark)
+    judging = _judging(session, team_id, wanted, settings)
+    steps = plan(recipe, judging, publish_to, own_text, benchmark)
     seen = look_at(source, settings.source_roots)
     model = None if seen is None else seen.facts
     foreseen = foresee(steps, model)
@@ -94,7 +99,11 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest, *, asks_for_
     if beyond and wanted.wait_for_capacity:
         warnings += (f"{next(iter(beyond.values()))} The job waits for one.",)
     limit = settings.attempts_limit
-    refusals = _refusals(lambda: _check_gate(wanted), lambda: _check_attempts(wanted.max_attempts, limit))
+    refusals = _refusals(
+        lambda: _check_gate(wanted),
+        lambda: _check_gate_of_tasks(wanted, judging["datasets"]),
+        lambda: _check_attempts(wanted.max_attempts, limit),
+    )
     misfits = _refusals(
         lambda: _check_fit(recipe, seen),
         lambda: _check_benchmark(benchmark, model),
@@ -131,13 +140,14 @@ def _judging(session: Session, team_id: TeamId, wanted: JobRequest, settings: Se
     """Return how a result is judged, as the plan has to know it.
 
     Raises:
-        InvalidRequest: a domain is no dataset of the team, or of a kind on which perplexity cannot be measured.
+        InvalidRequest: a domain is no dataset of the team, or of a kind on which perplexity cannot be measured; a task
+            is none, or cannot be one, or asks for programs to be run, which the operator has not allowed.
     """
     own = {
         name: datasets.require_for_job(session, team_id, name, datasets.judged_on(index))
         for index, name in enumerate(wanted.evaluation.domains)
         if is_own(name)
-    }
+    } | {name: _task(session, team_id, name, index, settings) for index, name in enumerate(wanted.evaluation.tasks)}
     return {
         **wanted.evaluation.model_dump(),
         "datasets": {
@@ -148,12 +158,51 @@ def _judging(session: Session, team_id: TeamId, wanted: JobRequest, settings: Se
     }
 
 
+def _task(session: Session, team_id: TeamId, name: str, index: int, settings: Settings) -> Dataset:
+    use = datasets.task(index)
+    found = datasets.require_for_job(session, team_id, name, use)
+    if found.kind == CODE and not getattr(settings, "code_execution", False):
+        raise InvalidRequest(
+            f"The dataset {name} is of kind {CODE}: to judge by it, programs that a model has written are run. Your "
+            "operator allows that by FEWBITS_CODE_EXECUTION.",
+            param=use.param,
+        )
+    return found
+
+
 def _check_gate(wanted: JobRequest) -> None:
     for index, condition in enumerate(wanted.gate):
+        if isinstance(condition, TaskAtMost | TaskAtLeast):
+            continue
         if condition.domain is not None and condition.domain not in wanted.evaluation.domains:
             raise InvalidRequest(
                 f"The text {condition.domain!r} is not judged on. Name one of evaluation.domains, or add it there.",
                 param=f"gate.{index}.domain",
+            )
+
+
+def _check_gate_of_tasks(wanted: JobRequest, own: Mapping[str, Mapping[str, Any]]) -> None:
+    tasks = wanted.evaluation.tasks
+    for index, condition in enumerate(wanted.gate):
+        if not isinstance(condition, TaskAtMost | TaskAtLeast):
+            continue
+        if condition.task is not None and condition.task not in tasks:
+            raise InvalidRequest(
+                f"{condition.task!r} is no task that is judged by. Name one of evaluation.tasks, or add it there.",
+                param=f"gate.{index}.task",
+            )
+        named = tasks if condition.task is None else [condition.task]
+        if condition.metric in OF_REFERENCE and not any(own[task]["kind"] == DatasetKind.REFERENCE for task in named):
+            raise InvalidRequest(
+                f"{condition.metric} is measured on datasets of kind {DatasetKind.REFERENCE} alone. Name one of these "
+                "in evaluation.tasks, or ask for accuracy or accuracy_drop.",
+                param=f"gate.{index}.{'metric' if condition.task is None else 'task'}",
+            )
+        if not tasks:
+            raise InvalidRequest(
+                f"{condition.metric} is measured on tasks, and none is asked for. Name datasets of kind "
+                f"{listed(FOR_TASKS)} in evaluation.tasks.",
+                param=f"gate.{index}.metric",
             )
 
 

@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from api.gating import Condition
-from core.dataset_kinds import DatasetKind
+from core.dataset_kinds import FOR_TASKS, DatasetKind, listed
 from core.errors import InvalidRequest
 from core.settings import YEAR_SECONDS
 from db.states import JobStatus
@@ -26,6 +26,8 @@ from engines.datasets import OWN_ID, is_own
 from engines.domains import domains
 
 DOMAINS_MAX = 16
+TASKS_MAX = 16
+TASK_ITEMS = 200
 INT4_MAX = 2**31 - 1  # event numbers are Postgres integers
 INT8_MAX = 2**63 - 1  # log chunks are counted over all jobs
 # A string of structured fields (RFC 9651), as the draft has it, or the bare text that most clients send.
@@ -82,6 +84,19 @@ Domain = Annotated[
 ]
 
 
+def _own_dataset(name: str) -> str:
+    if not is_own(name):
+        raise PydanticCustomError(
+            "task",
+            "Input should be the id of a dataset of your team, which POST /v1/datasets gives, and "
+            "'fewbits datasets upload FILE'",
+        )
+    return name
+
+
+Task = Annotated[str, AfterValidator(_own_dataset), Field(json_schema_extra={"pattern": f"^{OWN_ID}$"})]
+
+
 def _without_repetition(names: list[Any]) -> list[Any]:
     if len(set(names)) < len(names):
         raise PydanticCustomError("repetition", "Nothing may be named twice")
@@ -118,7 +133,7 @@ class Query(BaseModel):
 
 
 class EvaluationRequest(Body):
-    """On what text the result is judged, beside full precision."""
+    """On what text and by which tasks the result is judged, beside full precision."""
 
     domains: Annotated[list[Domain], Field(min_length=1, max_length=DOMAINS_MAX), *Distinct] = Field(
         default=["prose", "code"],
@@ -126,6 +141,13 @@ class EvaluationRequest(Body):
     )
     windows: Annotated[int, Field(ge=1, le=10_000), Whole] = Field(
         default=40, description="Windows of 512 tokens of each domain's text"
+    )
+    tasks: Annotated[list[Task], Field(max_length=TASKS_MAX), *Distinct] = Field(
+        default=[],
+        description=f"The team's datasets of kind {listed(FOR_TASKS)} that result and full precision have to solve",
+    )
+    task_items: Annotated[int, Field(ge=1, le=10_000), Whole] = Field(
+        default=TASK_ITEMS, description="How many items of each task; with a gate up to four times as many"
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from api.requests import TASK_ITEMS
 from api.results import Condition, Result
 from api.speed import BenchmarkWanted
 from core.dataset_kinds import DatasetKind
@@ -48,10 +49,12 @@ class Step(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """On what text the result is judged."""
+    """On what text and by which tasks the result is judged."""
 
     domains: list[str]
     windows: int
+    tasks: list[str] = []  # which an earlier version has not stored, as the next one
+    task_items: int = TASK_ITEMS
 
 
 class Job(BaseModel):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from api import speed
+from api.gating import TASK_METRICS
 from db.shown import ShownJob, ShownStep
 from db.states import StepStatus
 from engines import serving
@@ -38,18 +39,37 @@ class Comparison(BaseModel):
     agreement: Estimate | None = Field(description="The part of the tokens for which both find the same one likeliest")
 
 
+class TaskScore(BaseModel):
+    """What is scored in a task."""
+
+    accuracy: float = Field(description="The part of the answers that are right")
+    rouge_l: float | None = Field(description="The mean ROUGE-L; null where the dataset is not of kind reference")
+
+
+class TaskComparison(BaseModel):
+    """The result and full precision on the same items of one task; null is what is not measured of its kind."""
+
+    items: int = Field(description="How many items were looked at")
+    baseline: TaskScore = Field(description="What full precision scores on the same items")
+    accuracy: Estimate | None = Field(description="The part of the result's answers that are right")
+    accuracy_drop: Estimate | None = Field(description="Full precision's accuracy less the result's")
+    rouge_l: Estimate | None = Field(description="The mean ROUGE-L of the result's answers")
+    rouge_l_drop: Estimate | None = Field(description="Full precision's ROUGE-L less the result's")
+
+
 class Condition(BaseModel):
     """What a result must meet."""
 
     metric: str
-    domain: str | None = Field(description="The text on which it is measured; null for each")
+    domain: str | None = Field(description="The text on which it is measured; null for each, and where it is of tasks")
+    task: str | None = Field(description="The task on which it is measured; null for each, and where it is of texts")
     max: float | None
     min: float | None
     short: str = Field(description="In short form, as a request may name it")
 
 
 class GateOutcome(Condition):
-    """What became of one condition on one text."""
+    """What became of one condition on one text or task."""
 
     measured: Estimate | None = Field(description="With the interval on which it was decided, which is wider than 95 %")
     decision: Literal["passed", "blocked", "undecided"] = Field(description="What is undecided counts as blocked")
@@ -108,7 +128,10 @@ class Result(BaseModel):
     baseline: Baseline | None
     perplexity: dict[str, float] | None
     comparison: dict[str, Comparison] | None = Field(description="By text, what was lost against full precision")
-    gate: list[GateOutcome] | None = Field(description="What became of the gate's conditions on each text")
+    tasks: dict[str, TaskComparison] | None = Field(
+        description="By task, what was lost against full precision; null, too, where none was asked for"
+    )
+    gate: list[GateOutcome] | None = Field(description="What became of the gate's conditions on each text and task")
     looks: int | None = Field(description="How often the gate looked, each time at twice as much text")
     verification: list[Check] | None = Field(description="What was looked at before the result was published")
     runtimes: list[Runtime] | None = Field(
@@ -147,6 +170,7 @@ def result_of(job: ShownJob, recipe: Recipe | None) -> Result | None:
         baseline=None if baseline is None else Baseline(perplexity=baseline),
         perplexity=_perplexity(done.get("evaluate")),
         comparison=_comparison(done),
+        tasks=_tasks(done.get("evaluate")),
         gate=_gate(done.get("evaluate")),
         looks=facts_of(done.get("evaluate")).get("looks"),
         verification=facts_of(done.get("verify")).get("checks"),
@@ -224,6 +248,23 @@ def _comparison(done: Mapping[str, ShownStep]) -> dict[str, Comparison] | None:
     }
 
 
+def _tasks(step: ShownStep | None) -> dict[str, TaskComparison] | None:
+    tasks = facts_of(step).get("tasks")
+    if tasks is None:
+        return None
+    return {task: task_comparison(found) for task, found in tasks.items()}
+
+
+def task_comparison(found: Mapping[str, Any]) -> TaskComparison:
+    """Return what was measured by one task, as it was stored."""
+    baseline = found["baseline"]
+    return TaskComparison(
+        items=found["items"],
+        baseline=TaskScore(accuracy=baseline["accuracy"], rouge_l=baseline.get("rouge_l")),
+        **{metric: found["measures"].get(metric) for metric in TASK_METRICS},
+    )
+
+
 def _gate(step: ShownStep | None) -> list[GateOutcome] | None:
     outcomes = facts_of(step).get("gate")
     return (
@@ -246,7 +287,8 @@ def verdict_of(job: ShownJob) -> Literal["passed", "blocked"] | None:
 
 def condition_object(asked: Mapping[str, Any]) -> Condition:
     """Return a condition of a gate, as it was stored."""
-    known = GateCondition(asked["metric"], asked.get("domain"), asked.get("max"), asked.get("min"))
+    limits = {name: asked.get(name) for name in ("domain", "max", "min", "task")}
+    known = GateCondition(asked["metric"], **limits)
     return Condition(**dataclasses.asdict(known), short=known.short)
 
 

@@ -59,6 +59,9 @@ class SweepRow(BaseModel):
     comparison: dict[str, results.Comparison] | None = Field(
         description="By text, what was lost against full precision"
     )
+    tasks: dict[str, results.TaskComparison] | None = Field(
+        description="By task, what was lost against full precision; null, too, where none was asked for"
+    )
     generation_tokens_per_second: float | None = Field(description=SPEED)
     pareto: bool = Field(description="Whether no other is at least as good in all and better in something")
     seconds: dict[str, float] = Field(
@@ -171,7 +174,7 @@ def sweep_object(sweep: ShownSweep, inside: Inside | None = None) -> Sweep:
 def _tell(inside: Inside, gate: Sequence[results.Condition]) -> dict[str, Any]:
     shown = [job_object(job) for job in inside.jobs]
     candidates = [_candidate(job) for job in shown]
-    asked = [Condition(one.metric, one.domain, one.max, one.min) for one in gate]
+    asked = [Condition(one.metric, one.domain, one.max, one.min, one.task) for one in gate]
     conditions = asked or choosing.DEFAULT_CONDITIONS
     best = choosing.pareto(candidates)
     by_place: dict[int | None, dict[str, float]] = defaultdict(dict)
@@ -207,6 +210,7 @@ def _row(job: responses.Job, is_best: bool, seconds: Mapping[str, float], prices
         size_bytes=size_bytes,
         bits_per_weight=None if result is None else result.bits_per_weight,
         comparison=None if result is None else result.comparison,
+        tasks=None if result is None else result.tasks,
         generation_tokens_per_second=generated,
         pareto=is_best,
         seconds=dict(seconds),
@@ -222,18 +226,25 @@ def _candidate(job: responses.Job) -> choosing.Candidate:
         is_over=is_terminal(job.status),
         has_result=job.status == JobStatus.SUCCEEDED and result is not None,
         size_bytes=None if result is None else result.size_bytes,
-        measures={
-            domain: {
-                metric: Estimate(estimate.value, estimate.low, estimate.high)
-                for metric, estimate in comparison
-                if isinstance(estimate, results.Estimate)
-            }
-            for domain, comparison in ((result and result.comparison) or {}).items()
-        },
+        measures={} if result is None else _measures({**(result.comparison or {}), **(result.tasks or {})}),
         verdict=job.verdict,
         generation_tokens_per_second=_generated_per_second(result),
         runtime=_runtime(result),
     )
+
+
+def _measures(
+    found: Mapping[str, results.Comparison | results.TaskComparison],
+) -> dict[str, dict[str, Estimate]]:
+    """Return what was measured, by text or task and by metric."""
+    return {
+        where: {
+            metric: Estimate(estimate.value, estimate.low, estimate.high)
+            for metric, estimate in comparison
+            if isinstance(estimate, results.Estimate)
+        }
+        for where, comparison in found.items()
+    }
 
 
 def _generated_per_second(result: results.Result | None) -> float | None:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from markupsafe import Markup
 
-from api.results import Comparison, Estimate
+from api.results import Comparison, Estimate, TaskComparison
 from api.sweep_objects import Sweep, SweepRow
 from engines.comparison import PERPLEXITY_RATIO
 from pipeline import pictures
@@ -57,6 +57,8 @@ def _drawn(document: str, address: str) -> str:
         columns=["recipe", "", "status", "size", "bits", *domains, "tokens/s"],
         rows=[_row(sweep, row, address) for row in rows],
         texts=[_on_text(sweep, place, domain) for place, domain in enumerate(domains)],
+        tasks=[_on_task(sweep, task) for task in sweep.evaluation.tasks],
+        task_columns=["recipe", "accuracy", "points lost", "ROUGE-L", "points lost"],
         speed=_speed(rows),
         errors=[(row.recipe, row.error.message) for row in rows if row.error is not None],
         took=_took(sweep),
@@ -69,6 +71,7 @@ def _asked(sweep: Sweep) -> Sequence[Sequence[str]]:
         ["model", _source_name(sweep.source)],
         ["recipes", sweep.preset or "listed one by one"],
         ["judged on", f"{', '.join(sweep.evaluation.domains)}; {sweep.evaluation.windows} windows of each"],
+        *_tasks_asked(sweep),
         ["gate", ", ".join(one.short for one in sweep.gate) or "none"],
         ["recommended by", ", ".join(one.short for one in held_to)],
         ["status", ", ".join(f"{count} {status}" for status, count in sweep.jobs.items())],
@@ -104,6 +107,25 @@ def _on_text(sweep: Sweep, place: int, domain: str) -> dict[str, Any]:
         "picture": _size_against_loss(sweep, place, domain),
         "rows": [[recipe, *_lost(found)] for recipe, found in rows if found is not None],
     }
+
+
+def _tasks_asked(sweep: Sweep) -> Sequence[Sequence[str]]:
+    asked = sweep.evaluation
+    return [["tasks", f"{', '.join(asked.tasks)}; {asked.task_items} items of each"]] if asked.tasks else []
+
+
+def _on_task(sweep: Sweep, task: str) -> dict[str, Any]:
+    rows = [(row.recipe, (row.tasks or {}).get(task)) for row in sweep.rows or ()]
+    return {"name": task, "rows": [[recipe, *_scored(found)] for recipe, found in rows if found is not None]}
+
+
+def _scored(found: TaskComparison) -> Sequence[str]:
+    return [
+        interval(found.accuracy, 100, 1, " %"),
+        interval(found.accuracy_drop, 100, 1, ""),
+        interval(found.rouge_l, 100, 1, " %"),
+        interval(found.rouge_l_drop, 100, 1, ""),
+    ]
 
 
 def _lost(found: Comparison) -> Sequence[str]:

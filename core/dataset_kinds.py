@@ -14,9 +14,10 @@ class DatasetKind(enum.StrEnum):
     REFERENCE = "reference"  # prompts, each with an answer that a model's own is compared with
 
 
-# What a method may look at, and what perplexity can be measured on.
+# What a method may look at, what perplexity can be measured on, and what can be a task.
 FOR_CALIBRATION = (DatasetKind.TEXT, DatasetKind.DOCUMENTS, DatasetKind.CHAT)
 FOR_PERPLEXITY = (*FOR_CALIBRATION, DatasetKind.COMPLETION)
+FOR_TASKS = (DatasetKind.MULTIPLE_CHOICE, DatasetKind.REFERENCE)
 
 
 def listed(kinds: tuple[DatasetKind, ...]) -> str:

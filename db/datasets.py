@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, delete, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core.dataset_kinds import FOR_CALIBRATION, FOR_PERPLEXITY, DatasetKind, listed
+from core.dataset_kinds import FOR_CALIBRATION, FOR_PERPLEXITY, FOR_TASKS, DatasetKind, listed
 from core.errors import Conflict, InvalidRequest, NotFound, StoreFailed
 from core.ids import DatasetId, TeamId, new_id
 from core.manifest import StoredFile
@@ -41,6 +41,11 @@ class Use:
 def judged_on(index: int) -> Use:
     """Return what a dataset is for that is one of the domains of an evaluation."""
     return Use(f"evaluation.domains.{index}", "what perplexity is measured on", FOR_PERPLEXITY)
+
+
+def task(index: int) -> Use:
+    """Return what a dataset is for that is one of the tasks of an evaluation."""
+    return Use(f"evaluation.tasks.{index}", "a task", FOR_TASKS)
 
 
 CALIBRATION = Use(f"recipe.{FIELD}", "a calibration text", FOR_CALIBRATION)
@@ -179,7 +184,8 @@ def remove(session: Session, team_id: TeamId, dataset_id: str) -> None:
 def needed_by(session: Session, team_id: TeamId, dataset_id: str) -> str | None:
     """Return a job that is not over and needs a dataset, None where there is none."""
     is_live = Job.status.in_(live(JobStatus))
-    named = or_(Job.recipe[FIELD].astext == dataset_id, Job.evaluation["domains"].contains([dataset_id]))
+    judged_by = (Job.evaluation[name].contains([dataset_id]) for name in ("domains", "tasks"))
+    named = or_(Job.recipe[FIELD].astext == dataset_id, *judged_by)
     needs_it = select(Job.id).where(Job.team_id == team_id, is_live, named)
     return session.scalar(needs_it.limit(1))
 

@@ -26,7 +26,7 @@ class Candidate:
         is_over: whether its job is.
         has_result: whether it has brought a result.
         size_bytes: of the result; None where it is not known.
-        measures: by domain and metric; empty where nothing was measured.
+        measures: by domain, or task, and metric; empty where nothing was measured.
         verdict: of the job's own gate, ``passed`` or ``blocked``; None where it had none or has not decided.
         generation_tokens_per_second: how fast it is served; None where nobody has measured.
         runtime: by what it is served: speeds of two runtimes are not compared.
@@ -68,7 +68,10 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class _Bound:
-    """One end of a condition: the most, or the least, that a metric may be in one domain; None if measured in none."""
+    """One end of a condition: the most, or the least, that a metric may be in one domain; None if measured in none.
+
+    A task is a domain here.
+    """
 
     metric: str
     domain: str | None
@@ -126,8 +129,8 @@ def recommend(candidates: Sequence[Candidate], conditions: Sequence[Condition]) 
 
     Args:
         candidates: every recipe of the sweep.
-        conditions: the sweep's gate; those of ``DEFAULT_CONDITIONS`` where it is empty. One without a domain holds in
-            each in which any result was measured by it.
+        conditions: the sweep's gate; those of ``DEFAULT_CONDITIONS`` where it is empty. One without a domain or a task
+            holds in each in which any result was measured by it.
     """
     waiting = sum(not one.is_over for one in candidates)
     results = [
@@ -171,7 +174,8 @@ def _domains_of(candidates: Iterable[Candidate], metric: str) -> list[str]:
 def _bounds(conditions: Iterable[Condition], results: Sequence[Candidate]) -> list[_Bound]:
     bounds = []
     for one in conditions:
-        domains: Sequence[str | None] = [one.domain] if one.domain else _domains_of(results, one.metric) or [None]
+        named = one.domain or one.task
+        domains: Sequence[str | None] = [named] if named else _domains_of(results, one.metric) or [None]
         for limit, is_most in ((one.max, True), (one.min, False)):
             if limit is not None:
                 bounds += [_Bound(one.metric, domain, limit, is_most) for domain in domains]

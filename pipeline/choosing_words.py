@@ -59,6 +59,8 @@ METRICS: Mapping[str, Metric] = {
     "kl_divergence_p99": Metric("99th-percentile KL divergence"),
     "accuracy": Metric("accuracy", "share", perfect=1.0),
     "accuracy_drop": Metric("loss of accuracy", "share"),
+    "rouge_l": Metric("ROUGE-L", "share", perfect=1.0),
+    "rouge_l_drop": Metric("loss of ROUGE-L", "share"),
 }
 
 

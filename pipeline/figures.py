@@ -1,12 +1,15 @@
 """How the figures of a result are written for people, in its model card and in its report."""
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from engines.comparison import PERPLEXITY_RATIO
-from pipeline.provenance import Comparison, Provenance, Score, Source
+from pipeline.provenance import Comparison, Provenance, Score, Source, TaskComparison
 
+TASK_SCORES = {"accuracy": "accuracy", "rouge_l": "ROUGE-L"}
+TASK_COLUMNS = ("task", "score", "full precision", "this", "points lost", "items")
 NOTHING = "\N{EN DASH}"
 
 
@@ -27,11 +30,14 @@ def model_name(source: Source) -> str:
 
 
 def headline(made: Provenance) -> str:
-    """Return what a result comes to in one sentence: its size, what was lost on each text, and the verdict."""
+    """Return what a result comes to in one sentence: its size, what was lost on each text and task, and the verdict."""
     bits = "" if made.result.bits_per_weight is None else f" ({made.result.bits_per_weight:.2f} bits per weight)"
     told = [f"{size(made.result.size_bytes)} in place of {size(made.source.weight_bytes)}{bits}"]
     if losses := [f"{change(one)} on {one.domain}" for one in made.report if change(one) != NOTHING]:
         told.append(f"perplexity {', '.join(losses)}")
+    if drops := [(one.task, one.measures["accuracy_drop"]) for one in made.tasks if "accuracy_drop" in one.measures]:
+        lost = [f"{interval(drop, 100, 1, '')} points on {task}" for task, drop in drops]
+        told.append(f"accuracy lost {', '.join(lost)}")
     if made.verdict is not None:
         told.append(f"gate {made.verdict}")
     return "; ".join(told) + "."
@@ -73,6 +79,19 @@ def interval(found: Interval | None, scale: float, digits: int, unit: str) -> st
     if found.low is None or found.high is None:
         return value
     return f"{value} [{scale * found.low:.{digits}f}, {scale * found.high:.{digits}f}]"
+
+
+def task_rows(tasks: Iterable[TaskComparison]) -> list[list[str]]:
+    """Return a line for each score of each task, under ``TASK_COLUMNS``."""
+    rows = []
+    for one in tasks:
+        for metric, name in TASK_SCORES.items():
+            baseline: float | None = getattr(one.baseline, metric)
+            if baseline is not None:
+                scored, lost = one.measures.get(metric), one.measures.get(f"{metric}_drop")
+                figures = [f"{100 * baseline:.1f} %", interval(scored, 100, 1, " %"), interval(lost, 100, 1, "")]
+                rows.append([one.task, name, *figures, str(one.items)])
+    return rows
 
 
 def _percent(ratio: float) -> str:

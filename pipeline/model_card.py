@@ -12,7 +12,17 @@ from engines.comparison import AGREEMENT, KL_DIVERGENCE
 from engines.datasets import is_own
 from engines.gates import Condition
 from engines.recipe import Recipe, parse_recipe
-from pipeline.figures import NOTHING, change, headline, interval, model_name, perplexity, size
+from pipeline.figures import (
+    NOTHING,
+    TASK_COLUMNS,
+    change,
+    headline,
+    interval,
+    model_name,
+    perplexity,
+    size,
+    task_rows,
+)
 from pipeline.loading_guide import how_to_load
 from pipeline.markdown import block, code, plain, table
 from pipeline.provenance import PROVENANCE_NAME, REPORT_NAME, Comparison, Provenance
@@ -97,7 +107,18 @@ def _what_was_lost(made: Provenance) -> str:
         "on the same tokens. Windows of plain text are those of llama.cpp's `llama-perplexity`."
     )
     report = f"> {plain(headline(made))}\n\n[The report]({REPORT_NAME}) has it in pictures, beside this file."
-    return "\n\n".join([report, table(columns, rows), said, *([] if made.verdict is None else [_gate(made)])])
+    tasks = [_tasks(made)] if made.tasks else []
+    gate = [] if made.verdict is None else [_gate(made)]
+    return "\n\n".join([report, table(columns, rows), said, *tasks, *gate])
+
+
+def _tasks(made: Provenance) -> str:
+    rows = [[plain(cell) for cell in row] for row in task_rows(made.tasks)]
+    said = (
+        "Datasets of its maker's own, put to it and to full precision: accuracy is the part of the answers that are "
+        "right, ROUGE-L their likeness to those that are known. In brackets the 95 % interval."
+    )
+    return f"{table(TASK_COLUMNS, rows)}\n\n{said}"
 
 
 def _measures(one: Comparison) -> list[str]:
@@ -108,7 +129,7 @@ def _measures(one: Comparison) -> list[str]:
 def _gate(made: Provenance) -> str:
     rows = [
         [
-            code(Condition(one.metric, one.domain, one.max, one.min).short),
+            code(Condition(one.metric, one.domain, one.max, one.min, one.task).short),
             interval(one.measured, 1, 4, ""),
             plain(one.decision),
         ]

@@ -23,28 +23,32 @@ def plan(
 
     Args:
         recipe: what to make.
-        evaluation: ``domains`` and ``windows``, as in the request; ``kind``, ``sha256`` and ``size_bytes`` of those
-            domains that are ``datasets`` of the team, by id; where there are any, the conditions of its ``gate``;
-            and how many bytes of full precision's answers may be kept, ``reference_bytes_max``.
+        evaluation: ``domains``, ``windows``, ``tasks`` and ``task_items``, as in the request; ``kind``, ``sha256`` and
+            ``size_bytes`` of those domains and tasks that are ``datasets`` of the team, by id; where there are any, the
+            conditions of its ``gate``; and how many bytes of full precision's answers may be kept,
+            ``reference_bytes_max``.
         publish_to: where the result goes, once it is verified and judged; None where it stays in the store alone.
         own_text: what ``calibrate`` has to know of the team's text that the recipe names; None where it names none.
         benchmark: what is measured of the result's speed, as in the request; None where nothing is.
     """
-    judged = {name: evaluation[name] for name in ("domains", "windows", "datasets") if evaluation.get(name)}
+    texts = _texts(evaluation)
+    judged = {**texts, **_tasks(evaluation)}
     gate = {"gate": [*evaluation["gate"]]} if evaluation.get("gate") else {}
-    most = most_items(judged["windows"], is_gated=bool(gate))
+    at_last: dict[str, Any] = {
+        name: most_items(judged[name], is_gated=bool(gate)) for name in ("windows", "task_items") if name in judged
+    }
     kept = evaluation.get("reference_bytes_max", REFERENCE_BYTES_MAX)
     wanted = {"recipe": recipe.work()}
     written = recipe.method.writes(recipe.params)
     result_pool = "cpu" if written == "gguf" else "gpu"
     # Calibration text is compared with what the result will be judged on.
-    making = [*_material(recipe, {**judged, "windows": most, **(own_text or {})})]
+    making = [*_material(recipe, {**texts, "windows": at_last["windows"], **(own_text or {})})]
     made_from = tuple(MADE_BY[name] for name in recipe.method.material(recipe.params))
     seen = tuple(step.kind for step in making if step.kind in ("fetch", "convert"))
     steps = [
         *making,
         PlannedStep("quantize", recipe.method.pool, tuple(dict.fromkeys(("fetch", *made_from))), wanted),
-        PlannedStep("reference", "gpu", ("fetch",), {**judged, "windows": most, "reference_bytes_max": kept}),
+        PlannedStep("reference", "gpu", ("fetch",), {**judged, **at_last, "reference_bytes_max": kept}),
         PlannedStep("verify", result_pool, (*seen, "quantize", "reference"), wanted),
         PlannedStep("evaluate", result_pool, (*JUDGED_BY, "verify"), {**judged, **gate, "format": written}),
     ]
@@ -57,6 +61,20 @@ def plan(
     if publish_to is not None:
         steps.append(PlannedStep("publish", "cpu", ("quantize", "document"), {"to": publish_to}))
     return tuple(steps)
+
+
+def _texts(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the domains, with those datasets alone that are some."""
+    own = {name: one for name, one in evaluation.get("datasets", {}).items() if name in evaluation["domains"]}
+    texts = {name: evaluation[name] for name in ("domains", "windows")}
+    return {**texts, "datasets": own} if own else texts
+
+
+def _tasks(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tasks, with all datasets; nothing where there are none."""
+    if not evaluation.get("tasks"):
+        return {}
+    return {name: evaluation[name] for name in ("tasks", "task_items", "datasets")}
 
 
 def _material(recipe: Recipe, beside_samples: Mapping[str, Any]) -> Iterator[PlannedStep]:

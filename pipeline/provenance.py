@@ -70,7 +70,8 @@ class Condition(Part):
     """A condition that the result had to meet."""
 
     metric: str
-    domain: str | None = Field(description="Null where it held on each text")
+    domain: str | None = Field(description="Null where it held on each text, and where it is of tasks")
+    task: str | None = Field(default=None, description="Null where it held on each task, and where it is of texts")
     max: float | None
     min: float | None
 
@@ -83,11 +84,17 @@ class Dataset(Part):
 
 
 class Evaluation(Part):
-    """On what text source and result were compared, and what was asked of the result."""
+    """On what text and by which tasks source and result were compared, and what was asked of the result."""
 
     domains: list[str]
-    datasets: dict[str, Dataset] = Field(description="Those domains that are datasets of the team's own, by id")
+    datasets: dict[str, Dataset] = Field(
+        description="Those domains and tasks that are datasets of the team's own, by id"
+    )
     windows: int = Field(description="Windows of 512 tokens that were asked for of each text")
+    tasks: list[str] = Field(default_factory=list, description="Datasets that source and result had to solve")
+    task_items: int | None = Field(
+        default=None, description="Items that were asked for of each task; null where there were no tasks"
+    )
     gate: list[Condition] = Field(description="Empty where nothing was asked")
 
 
@@ -188,8 +195,26 @@ class Comparison(Part):
     )
 
 
+class TaskScore(Part):
+    """What is scored in a task."""
+
+    accuracy: float = Field(description="The part of the answers that are right")
+    rouge_l: float | None = Field(description="The mean ROUGE-L; null where the task is not of kind reference")
+
+
+class TaskComparison(Part):
+    """Source and result on the same items of one task."""
+
+    task: str
+    items: int
+    baseline: TaskScore = Field(description="The source in full precision, on the same items")
+    measures: dict[str, Estimate] = Field(
+        description="What the result scores, and what it lost against full precision, by metric"
+    )
+
+
 class GateOutcome(Condition):
-    """What became of one condition on one text."""
+    """What became of one condition on one text or task."""
 
     measured: Estimate | None = Field(description="On the interval of which it was decided; its error is shared")
     decision: Literal["passed", "blocked", "undecided"] = Field(description="What is undecided counts as blocked")
@@ -260,8 +285,9 @@ class Provenance(Part):
     losses: list[ModuleLoss] | None = Field(description="Null where it was not kept; empty where nothing is measured")
     verification: list[Check]
     report: list[Comparison]
+    tasks: list[TaskComparison] = Field(default_factory=list, description="Empty where none was asked for")
     verdict: Literal["passed", "blocked"] | None = Field(description="Of the gate; null where nothing was asked")
-    gate: list[GateOutcome] = Field(description="What became of each condition on each text")
+    gate: list[GateOutcome] = Field(description="What became of each condition on each text and task")
     benchmark: Benchmark | None = Field(default=None, description="Null where the speed was not measured")
     generations: list[Generation] = Field(
         default_factory=list, description="Source and result side by side; empty where an earlier version judged"

@@ -8,7 +8,17 @@ from engines.comparison import AGREEMENT, KL_DIVERGENCE, KL_DIVERGENCE_P99, PERP
 from engines.datasets import is_own
 from engines.gates import Condition
 from pipeline import pictures
-from pipeline.figures import NOTHING, change, headline, interval, model_name, perplexity, size
+from pipeline.figures import (
+    NOTHING,
+    TASK_COLUMNS,
+    change,
+    headline,
+    interval,
+    model_name,
+    perplexity,
+    size,
+    task_rows,
+)
 from pipeline.pages import picture, render
 from pipeline.pictures import Interval, Loss, Speed
 from pipeline.provenance import Benchmark, BenchmarkPoint, Comparison, Provenance, Spread
@@ -26,6 +36,8 @@ def job_report(made: Provenance) -> str:
         made=made,
         asked=_asked(made),
         lost=_lost(made),
+        tasks=task_rows(made.tasks),
+        task_columns=TASK_COLUMNS,
         gate=_gate(made),
         layers=_layers(made),
         speed=None if made.benchmark is None else _speed(made.benchmark),
@@ -38,7 +50,7 @@ def job_report(made: Provenance) -> str:
 
 def _asked(made: Provenance) -> Rows:
     parameters = {"method": made.recipe.method, **made.recipe.parameters}
-    conditions = [Condition(one.metric, one.domain, one.max, one.min).short for one in made.evaluation.gate]
+    conditions = [Condition(one.metric, one.domain, one.max, one.min, one.task).short for one in made.evaluation.gate]
     rows = [
         ["model", _source(made)],
         ["recipe", made.recipe.short],
@@ -46,6 +58,8 @@ def _asked(made: Provenance) -> Rows:
         ["judged on", f"{', '.join(made.evaluation.domains)}; {made.evaluation.windows} windows of each"],
         ["gate", ", ".join(conditions) or "none"],
     ]
+    if asked := made.evaluation.tasks:
+        rows.insert(-1, ["tasks", f"{', '.join(asked)}; {made.evaluation.task_items} items of each"])
     if (wanted := made.benchmark) is not None:
         contexts, batches = (", ".join(map(str, values)) for values in (wanted.context_tokens, wanted.batch_sizes))
         rows.append(["speed", f"contexts of {contexts} tokens, batches of {batches}, {wanted.repeats} repeats"])
@@ -94,7 +108,7 @@ def _gate(made: Provenance) -> Rows:
     return [
         [
             Condition(one.metric, None, one.max, one.min).short,
-            one.domain or NOTHING,
+            one.domain or one.task or NOTHING,
             interval(one.measured, 1, 4, ""),
             one.decision,
         ]

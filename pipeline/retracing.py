@@ -4,7 +4,7 @@ What earlier versions have not kept is null. Refuses to know job and team: equal
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.steps import Done, UnboundStep
@@ -39,6 +39,8 @@ def retrace(step: UnboundStep) -> Provenance:
         recipe=_recipe(recipe),
         evaluation=provenance.Evaluation(
             **judged,
+            tasks=step.params.get("tasks", []),
+            task_items=step.params.get("task_items"),
             datasets={
                 name: provenance.Dataset(kind=one["kind"], sha256=one["sha256"])
                 for name, one in step.params.get("datasets", {}).items()
@@ -58,6 +60,7 @@ def retrace(step: UnboundStep) -> Provenance:
         losses=facts.get("losses"),
         verification=done["verify"].facts["checks"],
         report=[_comparison(domain, done) for domain in judged["domains"]],
+        tasks=_tasks(step.params.get("tasks", ()), done["evaluate"].facts.get("tasks", {})),
         verdict=done["evaluate"].facts.get("verdict"),
         gate=[provenance.GateOutcome(**outcome) for outcome in done["evaluate"].facts.get("gate", ())],
         benchmark=_benchmark(step.params.get("benchmark"), done.get("benchmark")),
@@ -117,6 +120,19 @@ def _comparison(domain: str, done: Mapping[str, Done]) -> provenance.Comparison:
         result=_score(result),
         measures={metric: provenance.Estimate(**estimate) for metric, estimate in measures.items()},
     )
+
+
+def _tasks(asked: Sequence[str], found: Mapping[str, Any]) -> list[provenance.TaskComparison]:
+    return [
+        provenance.TaskComparison(
+            task=task,
+            items=found[task]["items"],
+            baseline=provenance.TaskScore(**{"rouge_l": None, **found[task]["baseline"]}),
+            measures={metric: provenance.Estimate(**one) for metric, one in found[task]["measures"].items()},
+        )
+        for task in asked
+        if task in found
+    ]
 
 
 def _score(score: Mapping[str, Any] | None) -> provenance.Score | None:

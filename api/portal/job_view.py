@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -16,7 +17,7 @@ from api.presenting import artifact_object, attempt_object, job_object, step_obj
 from core.errors import VerificationFailed
 from core.ids import TeamId
 from db import clock, datasets, events, jobs, logs, metrics, waiting
-from db.shown import ShownStep
+from db.shown import ShownJob, ShownStep
 from db.states import AttemptOutcome, JobStatus, StepStatus, is_terminal
 from db.tables import LogChunk, Step
 
@@ -67,7 +68,7 @@ class JobView:
         is_over: whether nothing will change any more.
         now: by the database's clock.
         warnings: what was told when it was submitted.
-        texts: the team's datasets that it looks at or is judged on, by id.
+        texts: the team's datasets that it looks at, or is judged on or by, by id.
         steps: its steps.
         attempts: those of the steps of which one went wrong, or was given back.
         artifacts: what it has made.
@@ -119,7 +120,7 @@ def view(session: Session, team_id: TeamId, job_id: str) -> JobView:
         is_over=is_terminal(JobStatus(job.status)),
         now=now,
         warnings=events.warnings_at_submit(session, job_id),
-        texts=own_texts(session, team_id, [job.recipe.get(datasets.FIELD), *job.evaluation["domains"]]),
+        texts=own_texts(session, team_id, _named_by(job)),
         steps=[_step_view(step, now) for step in job.steps],
         attempts=_of_troubled_steps([attempt_object(*row) for row in jobs.attempts(session, team_id, job_id)]),
         artifacts=[artifact_object(artifact) for artifact in jobs.results(session, team_id, job_id)],
@@ -127,6 +128,11 @@ def view(session: Session, team_id: TeamId, job_id: str) -> JobView:
         log=_log(logs.tail(session, job_id, LOG_BYTES)),
         event_count=job.event_count,
     )
+
+
+def _named_by(job: ShownJob) -> list[Any]:
+    """Return all that is a dataset of the team, or may be."""
+    return [job.recipe.get(datasets.FIELD), *job.evaluation["domains"], *job.evaluation.get("tasks", ())]
 
 
 def readable(text: str) -> str:

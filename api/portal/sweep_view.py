@@ -25,7 +25,7 @@ class SweepView:
         recommendation: which result to ship.
         rows: its recipes, by the numbers that they have in the drawings.
         now: by the database's clock.
-        texts: the team's datasets that it is judged on, by id.
+        texts: the team's datasets that it is judged on or by, by id.
         charts: drawings of size against loss, by text.
     """
 
@@ -68,7 +68,7 @@ def view(session: Session, team_id: TeamId, sweep_id: str) -> SweepView:
         recommendation=sweep.recommendation,
         rows=rows,
         now=session.scalars(select(clock.now())).one(),
-        texts=own_texts(session, team_id, sweep.evaluation.domains),
+        texts=own_texts(session, team_id, [*sweep.evaluation.domains, *sweep.evaluation.tasks]),
         charts={domain: chart for domain, chart in charts.items() if chart is not None},
     )
 

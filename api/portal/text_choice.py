@@ -1,4 +1,4 @@
-"""The choice of texts, to calibrate by and to be judged on: built-in ones, and the team's datasets by their names."""
+"""The choice of texts, to calibrate by and to be judged on, and of tasks: built-in ones, and datasets by names."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from api.auth import team_id
 from api.portal.fields import Field, Kind
 from api.portal.wording import size
 from api.services import services
-from core.dataset_kinds import FOR_CALIBRATION, FOR_PERPLEXITY
+from core.dataset_kinds import FOR_CALIBRATION, FOR_PERPLEXITY, FOR_TASKS, listed
 from db import datasets
 from db.datasets import CALIBRATION
 from db.tables import Dataset
@@ -18,13 +18,14 @@ from engines.domains import domains
 
 DATASETS_MAX = 500  # in one list
 DOMAINS = "evaluation.domains"
+TASKS = "evaluation.tasks"
 
 
 def choice_of_texts() -> Callable[[Field], Field]:
     """Return ``choose`` for the datasets of the team that asks."""
     team = team_id()
     own, has_more = services().database.run(
-        lambda session: datasets.list_page(session, team, None, DATASETS_MAX, FOR_PERPLEXITY)
+        lambda session: datasets.list_page(session, team, None, DATASETS_MAX, (*FOR_PERPLEXITY, *FOR_TASKS))
     )
     return partial(choose, own=own, has_more=has_more)
 
@@ -41,6 +42,8 @@ def choose(field: Field, own: Sequence[Dataset], *, has_more: bool) -> Field:
         return _choose_text(field, [one for one in own if one.kind in FOR_CALIBRATION], has_more=has_more)
     if field.name == DOMAINS:
         return _choose_domains(field, [one for one in own if one.kind in FOR_PERPLEXITY], has_more=has_more)
+    if field.name == TASKS:
+        return _choose_tasks(field, [one for one in own if one.kind in FOR_TASKS], has_more=has_more)
     return replace(field, fields=tuple(choose(inner, own, has_more=has_more) for inner in field.fields))
 
 
@@ -62,6 +65,17 @@ def _choose_domains(field: Field, own: Sequence[Dataset], *, has_more: bool) -> 
         kind=Kind.CHOICES,
         help=f"On what the result and full precision are compared. {_about(own, has_more=has_more)}",
         options=(*domains(), *(dataset.id for dataset in own)),
+        names=_names(own),
+    )
+
+
+def _choose_tasks(field: Field, own: Sequence[Dataset], *, has_more: bool) -> Field:
+    what = f"What result and full precision have to solve: datasets of kind {listed(FOR_TASKS)}"
+    return replace(
+        field,
+        kind=Kind.CHOICES,
+        help=f"{what}. {_about(own, has_more=has_more)}",
+        options=tuple(dataset.id for dataset in own),
         names=_names(own),
     )
 

@@ -66,7 +66,7 @@ def sweep_request(
 
 def _request(what: Mapping[str, Any], options: SubmitOptions) -> dict[str, Any]:
     body: dict[str, Any] = {**what, **options}
-    evaluation = {name: body.pop(name) for name in ("domains", "windows") if name in body}
+    evaluation = {name: body.pop(name) for name in ("domains", "windows", "tasks", "task_items") if name in body}
     return {**body, "evaluation": evaluation} if evaluation else body
 
 

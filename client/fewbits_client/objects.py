@@ -63,10 +63,12 @@ class BenchmarkWanted(TypedDict, total=False):
 
 
 class Evaluation(TypedDict):
-    """The text that a job is judged on."""
+    """The text that a job is judged on, and the datasets that are its tasks."""
 
     domains: list[str]
     windows: int
+    tasks: list[str]
+    task_items: int
 
 
 class Job(TypedDict):
@@ -312,6 +314,8 @@ class SubmitOptions(TypedDict, total=False):
 
     domains: Sequence[str]
     windows: int
+    tasks: Sequence[str]
+    task_items: int
     gate: Sequence[str | Mapping[str, Any]]
     metadata: Mapping[str, str]
     labels: Sequence[str]

@@ -60,6 +60,9 @@ def read_provenance(folder: Path) -> Provenance:
         "domains": reader.find("evaluation.domains", list),
         "windows": reader.find("evaluation.windows", int),
     }
+    if tasks := reader.tasks():
+        options["tasks"] = tasks
+        options["task_items"] = reader.find("evaluation.task_items", int)
     if gate := reader.gate():
         options["gate"] = gate
     return Provenance(
@@ -122,6 +125,13 @@ class _Reader:
         if is_own and self.document.get("calibration") is not None:
             return {**found, calibration_text: (self.find("calibration.text_sha256", str), ANY_KIND)}
         return found
+
+    def tasks(self) -> list[str]:
+        """Return the datasets that the result had to solve; none where an earlier version wrote the document."""
+        tasks = self.document["evaluation"].get("tasks", [])
+        if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
+            raise self.damage("evaluation.tasks")
+        return tasks
 
     def gate(self) -> list[dict[str, Any]]:
         """Return the conditions that the result had to meet; none where an earlier version wrote the document."""

@@ -38,18 +38,37 @@ class Comparison(TypedDict):
     agreement: Estimate | None
 
 
+class TaskScore(TypedDict):
+    """What is scored in a task; `rouge_l` is null where its dataset is not of kind `reference`."""
+
+    accuracy: float
+    rouge_l: float | None
+
+
+class TaskComparison(TypedDict):
+    """The result and full precision on the same items of one task."""
+
+    items: int
+    baseline: TaskScore
+    accuracy: Estimate | None
+    accuracy_drop: Estimate | None
+    rouge_l: Estimate | None
+    rouge_l_drop: Estimate | None
+
+
 class Condition(TypedDict):
-    """What a result must meet; `domain` is null where it holds on each text, `short` says all in a line."""
+    """What a result must meet, on each text or task where `domain` and `task` are null; `short` says all in a line."""
 
     metric: str
     domain: str | None
+    task: str | None
     max: float | None
     min: float | None
     short: str
 
 
 class GateOutcome(Condition):
-    """What became of a condition on one text; `undecided` counts as blocked."""
+    """What became of a condition on one text or task; `undecided` counts as blocked."""
 
     measured: Estimate | None
     decision: Literal["passed", "blocked", "undecided"]
@@ -143,6 +162,7 @@ class Result(TypedDict):
     baseline: Baseline | None
     perplexity: dict[str, float] | None
     comparison: dict[str, Comparison] | None
+    tasks: dict[str, TaskComparison] | None
     gate: list[GateOutcome] | None
     looks: int | None
     verification: list[Check] | None

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from fewbits_client.objects import OVER, BenchmarkWanted, Evaluation, JobError, JobStatus
-from fewbits_client.results import Comparison, Condition
+from fewbits_client.results import Comparison, Condition, TaskComparison
 
 Recipe = str | Mapping[str, Any]
 
@@ -28,6 +28,7 @@ class SweepRow(TypedDict):
     size_bytes: int | None
     bits_per_weight: float | None
     comparison: dict[str, Comparison] | None
+    tasks: dict[str, TaskComparison] | None
     generation_tokens_per_second: float | None
     pareto: bool
     seconds: dict[str, float]

@@ -54,12 +54,13 @@ SWEEPS = "/v1/sweeps"
 EXTEND = "/v1/sweeps/{sweep_id}/recipes"
 SEEDS = itertools.count()  # so that no recipe is named twice
 OPEN = {"/healthz", "/readyz"}
-# No schema can say which sources, destinations, recipes, jobs and keys are good, which texts a gate may name, what a
-# model can read, and how much the operator allows: to refuse these contradicts nothing.
+# No schema can say which sources, destinations, recipes, jobs and keys are good, which texts and tasks a gate may
+# name, what a model can read, and how much the operator allows: to refuse these contradicts nothing.
 BEYOND_A_SCHEMA = {
     *("/source", "/publish_to", "/recipe/method", "/max_attempts", "/after", "/Idempotency-Key"),
-    *("/evaluation/domains/*", "/gate/*/domain"),
+    *("/evaluation/domains/*", "/evaluation/tasks/*", "/gate/*/domain", "/gate/*/task", "/gate/*/metric"),
     *("/recipes/*", "/recipes/*/method"),  # of one of them: which are there already, too
+    "/preset",  # whether any of its recipes can be used, with the benchmark that is asked for, too
     *("/benchmark/context_tokens", "/benchmark/batch_sizes"),  # their product, too
 }
 # API keys are sent by the tests, and not made up from the description.

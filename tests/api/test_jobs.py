@@ -30,6 +30,7 @@ STEP_FIELDS = ["id", "kind", "status", "pool", "attempt", "reused", "progress", 
 GATE = {
     "metric": "perplexity_ratio",
     "domain": "code",
+    "task": None,
     "max": 1.02,
     "min": None,
     "short": "code: perplexity_ratio <= 1.02",
@@ -45,7 +46,7 @@ def test_a_submitted_job_is_queued_with_its_steps(caller: Caller) -> None:
     assert response.headers["Location"] == f"/v1/jobs/{job['id']}"
     assert (job["object"], job["status"], job["method"], job["recipe"]) == ("job", "queued", "gguf", "gguf:Q4_K_M")
     assert job["parameters"]["type"] == "Q4_K_M"
-    assert job["evaluation"] == {"domains": ["prose", "code"], "windows": 40}
+    assert job["evaluation"] == {"domains": ["prose", "code"], "windows": 40, "tasks": [], "task_items": 200}
     assert [list(step) for step in job["steps"]] == [STEP_FIELDS] * 7
     assert [step["kind"] for step in job["steps"]] == KINDS
     assert [step["status"] for step in job["steps"]] == ["ready", *["waiting"] * 6]
@@ -57,7 +58,7 @@ def test_a_submitted_job_is_queued_with_its_steps(caller: Caller) -> None:
 
 def test_everything_that_was_asked_for_is_kept(caller: Caller) -> None:
     asked = {
-        "evaluation": {"domains": ["code"], "windows": 3},
+        "evaluation": {"domains": ["code"], "windows": 3, "tasks": [], "task_items": 7},
         "gate": [GATE],
         "metadata": {"ticket": "A-1", "wörter": "✓"},
         "labels": ["nightly", "a-b_c.d:e/f=g", "L" * 64],
@@ -100,6 +101,7 @@ def test_a_job_shows_what_its_steps_find_out(caller: Caller, database: Database)
         "baseline": None,
         "perplexity": None,
         "comparison": None,
+        "tasks": None,
         "gate": None,
         "looks": None,
         "verification": None,

@@ -112,6 +112,7 @@ def a_row(place: int) -> dict[str, Any]:
         "bits_per_weight": 4.5,
         "pareto": place % 2 == 0,
         "comparison": {text: {**comparison, **measures} for text in ("prose", "code")},
+        "tasks": None,
         "generation_tokens_per_second": 50.0 + place,
         "seconds": {"cpu": 5.0},
         "cost": None,

@@ -25,7 +25,7 @@ from tests.synthetic import MODULE
 RECIPES = ["gguf:Q8_0", {"method": "gguf", "type": "Q4_K_M"}, "gptq:4bit-g128"]
 SHORT = ["gguf:Q8_0", "gguf:Q4_K_M", "gptq:4bit-g128"]
 ASKED = {
-    "evaluation": {"domains": ["prose"], "windows": 8},
+    "evaluation": {"domains": ["prose"], "windows": 8, "tasks": [], "task_items": 200},
     "metadata": {"a": "b"},
     "labels": ["x"],
     "priority": 5,

@@ -7,9 +7,11 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fewbits_client.cli.wording import outcome
 from tests.client.fake_api import (
     KEY,
     Exchange,
@@ -17,6 +19,7 @@ from tests.client.fake_api import (
     a_job,
     a_plan,
     an_attempt,
+    an_estimate,
     done_frame,
     event_frame,
     progress_frame,
@@ -258,6 +261,32 @@ def test_show_says_how_fast_a_result_is_and_what_serving_takes(
         "llama.cpp itself ran it.",
         "loaded in 1.5 s; took 900.0 MB of memory",
     ]
+
+
+def test_tasks_are_asked_for_and_shown(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    api.answers("POST", "/v1/jobs", a_job(status="queued"), 201)
+    tasks = ["--task", "dataset_a", "--task", "dataset_b", "--task-items", "50"]
+    assert fewbits("submit", "file:///m", "gguf:Q4_K_M", *tasks, "--gate", "accuracy_drop <= 0.02") == 0
+    assert api.seen[0].body["evaluation"] == {"tasks": ["dataset_a", "dataset_b"], "task_items": 50}
+    found = {
+        "items": 50,
+        "baseline": {"accuracy": 0.74, "rouge_l": None},
+        "accuracy": an_estimate(0.7, 0.05),
+        "accuracy_drop": an_estimate(0.04, 0.02),
+        "rouge_l": None,
+        "rouge_l_drop": None,
+    }
+    scored = {"baseline": {"accuracy": 0.5, "rouge_l": 0.8}, "rouge_l": an_estimate(0.75, 0.01)}
+    job: Any = a_job()
+    job["result"]["tasks"] = {"dataset_a": found, "dataset_b": {**found, **scored}}
+    api.answers("GET", "/v1/jobs/job_1", job)
+    capsys.readouterr()
+    assert fewbits("show", "job_1") == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "dataset_a accuracy 0.740 0.700 [0.650, 0.750] 0.040 [0.020, 0.060]" in lines
+    assert "dataset_b ROUGE-L 0.800 0.750 [0.740, 0.760] -" in lines
+    assert "items: 50 of dataset_a, 50 of dataset_b" in lines
+    assert outcome(job).endswith(", accuracy dataset_a 0.700 (0.740), dataset_b 0.700 (0.500)")
 
 
 def test_show_says_where_a_result_goes_and_where_it_is(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:

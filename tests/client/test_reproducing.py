@@ -12,7 +12,7 @@ from fewbits_client.provenance import SCHEMA, read_provenance
 from pipeline.provenance import SCHEMA as WRITTEN
 from pipeline.retracing import retrace
 from tests.client.fake_api import FakeApi, a_dataset, a_job, a_step, done_frame
-from tests.pipeline.record import CALIBRATED, documenting, done
+from tests.pipeline.record import CALIBRATED, TASK, documenting, done, judged_by_a_task
 
 Fewbits = Callable[..., int]
 Captured = pytest.CaptureFixture[str]
@@ -121,6 +121,31 @@ def test_an_own_dataset_that_it_was_judged_on_is_found_by_its_bytes(
     asked = api.requests("/v1/jobs")[0].body
     assert asked["evaluation"]["domains"] == ["prose", "dataset_mine"]
     assert asked["gate"] == [{"metric": "agreement", "domain": "dataset_mine", "min": 0.9}]
+
+
+def test_tasks_are_asked_for_again_by_their_bytes(api: FakeApi, fewbits: Fewbits, tmp_path: Path) -> None:
+    (tmp_path / "fewbits.json").write_text(retrace(judged_by_a_task()).text())
+    made_again(api)
+    mine = a_dataset(id="dataset_mine", sha256="e" * 64, kind="reference")
+    for datasets in ([], [mine]):
+        api.answers("GET", "/v1/datasets", {"object": "list", "data": datasets, "has_more": False})
+    assert fewbits("reproduce", str(tmp_path)) == 1
+    assert fewbits("reproduce", str(tmp_path)) == 0
+    asked = api.requests("/v1/jobs")[0].body
+    assert (asked["evaluation"]["tasks"], asked["evaluation"]["task_items"]) == (["dataset_mine"], 200)
+    assert asked["gate"] == [{"metric": "accuracy_drop", "max": 0.01}]
+
+
+def test_a_condition_of_one_task_is_asked_for_of_the_same(api: FakeApi, fewbits: Fewbits, tmp_path: Path) -> None:
+    document = json.loads(retrace(judged_by_a_task()).text())
+    document["evaluation"]["gate"][0]["task"] = TASK
+    (tmp_path / "fewbits.json").write_text(json.dumps(document))
+    made_again(api)
+    mine = a_dataset(id="dataset_mine", sha256="e" * 64, kind="reference")
+    api.answers("GET", "/v1/datasets", {"object": "list", "data": [mine], "has_more": False})
+    assert fewbits("reproduce", str(tmp_path)) == 0
+    asked = api.requests("/v1/jobs")[0].body
+    assert asked["gate"] == [{"metric": "accuracy_drop", "task": "dataset_mine", "max": 0.01}]
 
 
 DAMAGE: list[tuple[Any, str]] = [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fewbits_client import Client, Problem
-from tests.client.fake_api import FakeApi, a_job, a_row, a_sweep, an_open_row, done_frame, event_frame
+from tests.client.fake_api import FakeApi, a_job, a_row, a_sweep, an_estimate, an_open_row, done_frame, event_frame
 from tests.client.test_narrow import on_terminal
 
 Fewbits = Callable[..., int]
@@ -110,6 +110,17 @@ def test_a_sweep_reads_well_in_100_columns(api: FakeApi) -> None:
     for row in words(TABLE):
         assert row.rpartition(" ")[0] in shown  # but for the job
     assert any(line.startswith("no room for job: ") for line in shown)
+
+
+def test_tasks_have_columns_of_their_own(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:
+    solved = {"dataset_a": {"accuracy_drop": an_estimate(0.012, 0.01)}}
+    evaluation = {"domains": ["prose"], "windows": 40, "tasks": ["dataset_a"], "task_items": 200}
+    row = {**DONE[0], "tasks": solved}
+    api.answers("GET", "/v1/sweeps/sweep_1", a_sweep(row, an_open_row("job_2", "awq", "queued"), evaluation=evaluation))
+    assert fewbits("sweep", "show", "sweep_1") == 0
+    out = capsys.readouterr().out
+    assert "+1.2 (≤ +2.2)" in out
+    assert "dataset_a: accuracy lost, in points" in out
 
 
 def test_nothing_measured_and_no_prices_leave_no_gaps(api: FakeApi, fewbits: Fewbits, capsys: Captured) -> None:

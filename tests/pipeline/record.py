@@ -48,6 +48,41 @@ MEASURES = {
         "agreement": {"value": 0.921, "low": 0.914, "high": 0.928},
     }
 }
+TASK = "dataset_" + "1" * 26
+JUDGED_BY_TASK: dict[str, Any] = {
+    **EVALUATION,
+    "tasks": [TASK],
+    "task_items": 200,
+    "datasets": {TASK: {"kind": "reference", "sha256": "e" * 64, "size_bytes": 7}},
+    "gate": [{"metric": "accuracy_drop", "task": None, "max": 0.01}],
+}
+DROP = {"value": 0.021, "low": 0.012, "high": 0.03}
+IN_TASK: dict[str, Any] = {
+    "tasks": {
+        TASK: {
+            "items": 180,
+            "baseline": {"accuracy": 0.731, "rouge_l": 0.852},
+            "measures": {
+                "accuracy": {"value": 0.71, "low": 0.64, "high": 0.77},
+                "accuracy_drop": DROP,
+                "rouge_l": {"value": 0.841, "low": 0.82, "high": 0.86},
+                "rouge_l_drop": {"value": 0.011, "low": 0.002, "high": 0.02},
+            },
+        }
+    },
+    "verdict": "blocked",
+    "gate": [
+        {
+            "metric": "accuracy_drop",
+            "domain": None,
+            "task": TASK,
+            "max": 0.01,
+            "min": None,
+            "measured": DROP,
+            "decision": "blocked",
+        }
+    ],
+}
 WRITTEN = {"size_bytes": 4_012_640, "bits_per_weight": 5.04, "tensor_types": {"q6_K": 6, "f32": 13}}
 
 methods.load()
@@ -61,11 +96,15 @@ def done(facts: dict[str, Any] | None = None, *files: str, scores: dict[str, Any
 
 
 def documenting(
-    recipe: str | dict[str, Any], *files: str, source: str = "file:///models/llama", **changes: Done
+    recipe: str | dict[str, Any],
+    *files: str,
+    source: str = "file:///models/llama",
+    evaluation: dict[str, Any] = EVALUATION,
+    **changes: Done,
 ) -> UnboundStep:
     """Return the step that documents a result of these files; ``changes`` are of the record, by kind of step."""
     benchmark = BENCHMARK if "benchmark" in changes else None
-    steps = plan(parse_recipe(recipe), EVALUATION, benchmark=benchmark)
+    steps = plan(parse_recipe(recipe), evaluation, benchmark=benchmark)
     planned = next(step for step in steps if step.kind == "document")
     scores = {
         kind: {
@@ -87,3 +126,9 @@ def documenting(
     return UnboundStep(
         "step_1", "job_1", "team_1", "document", "cpu", source, planned.params, {}, {**record, **changes}
     )
+
+
+def judged_by_a_task(recipe: str = "gguf:Q4_K_M", *files: str) -> UnboundStep:
+    """Return the step that documents a result which was judged by a task, and blocked for what it lost in it."""
+    evaluated = done({"device": "cpu", **IN_TASK}, scores=dict(documenting("gguf").done["evaluate"].scores))
+    return documenting(recipe, *(files or ("model.gguf",)), evaluation=JUDGED_BY_TASK, evaluate=evaluated)

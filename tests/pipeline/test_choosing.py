@@ -11,6 +11,7 @@ from pipeline.choosing import Candidate, Recommendation, pareto, recommend
 
 MB = 10**6
 GATE = (Condition("perplexity_ratio", "code", max=1.02),)
+TASK = "dataset_" + "1" * 26
 
 
 def ratio(value: float, spread: float = 0.004) -> Estimate:
@@ -188,3 +189,25 @@ def test_a_result_that_was_not_judged_on_each_text_is_not_compared() -> None:
     part = {"prose": {"perplexity_ratio": ratio(1.0)}}
     one = waiting("Q2_K", is_over=True, has_result=True, size_bytes=MB, measures=part)
     assert pareto([Q5, one]) == {Q5.id}
+
+
+def solved(one: Candidate, value: float) -> Candidate:
+    """Return a result that was judged by a task, too."""
+    in_task = {"accuracy_drop": Estimate(value, value - 0.01, value + 0.01)}
+    return dataclasses.replace(one, measures={**one.measures, TASK: in_task})
+
+
+def test_a_condition_of_tasks_holds_on_tasks_alone() -> None:
+    few = [solved(Q8, 0.0), solved(Q5, 0.005), solved(Q4, 0.04)]
+    found = recommend(few, [Condition("accuracy_drop", max=0.02)])
+    assert found.chosen == "job_Q5_K_M"
+    assert f"keeps {TASK} loss of accuracy below 2 % (at most 1.5 %)" in found.reason
+    named = recommend(few, [Condition("accuracy_drop", task=TASK, max=0.01)])
+    assert named.chosen == "job_Q8_0"
+    nothing = recommend(few, [Condition("rouge_l_drop", task=TASK, max=0.01)])
+    assert (nothing.chosen, nothing.reason.count(f"{TASK} loss of ROUGE-L was not measured")) == (None, 1)
+
+
+def test_tasks_change_nothing_where_no_condition_is_of_them() -> None:
+    assert recommend([solved(one, 0.5) for one in ALL], ()) == recommend(ALL, ())
+    assert pareto([solved(one, 0.5) for one in ALL]) == pareto(ALL)

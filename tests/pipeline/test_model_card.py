@@ -10,7 +10,7 @@ from pipeline.figures import NOTHING
 from pipeline.markdown import block, code
 from pipeline.model_card import model_card
 from pipeline.retracing import retrace
-from tests.pipeline.record import CALIBRATED, CARD, CHECKS, MODEL, documenting, done
+from tests.pipeline.record import CALIBRATED, CARD, CHECKS, MODEL, TASK, documenting, done, judged_by_a_task
 
 SOURCE = "hf://org/name@v1"
 RECIPES = [
@@ -45,6 +45,14 @@ def test_the_hub_is_told_what_it_is_made_of() -> None:
         "pipeline_tag": "text-generation",
         "tags": ["gptq", "4-bit", "fewbits"],
     }
+
+
+def test_what_was_lost_in_tasks_is_told_where_there_are_some() -> None:
+    text = model_card(retrace(judged_by_a_task())).replace("\\", "")
+    assert f"| {TASK} | accuracy | 73.1 % | 71.0 % [64.0, 77.0] | 2.1 [1.2, 3.0] | 180 |" in text
+    assert f"| {TASK} | ROUGE-L | 85.2 % |" in text
+    assert f"{TASK}: accuracy_drop <= 0.01" in text
+    assert "ROUGE-L" not in card()
 
 
 def test_a_folder_is_no_name_on_the_hub_and_is_not_told() -> None:

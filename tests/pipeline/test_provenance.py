@@ -15,7 +15,18 @@ from pipeline.provenance import SCHEMA, Provenance, json_schema
 from pipeline.retracing import retrace
 from tests.api.benchmarks import MEASURED
 from tests.conftest import REPOSITORY
-from tests.pipeline.record import BENCHMARK, CALIBRATED, LOSSES, MODEL, WRITTEN, documenting, done
+from tests.pipeline.record import (
+    BENCHMARK,
+    CALIBRATED,
+    DROP,
+    LOSSES,
+    MODEL,
+    TASK,
+    WRITTEN,
+    documenting,
+    done,
+    judged_by_a_task,
+)
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -55,13 +66,28 @@ def test_everything_that_made_a_difference_stands_in_it() -> None:
     assert written["software"]["libraries"]["torch"] == "2.13.0"
     assert written["hardware"]["gpu"] == "a GPU"
     assert written["losses"] == LOSSES
-    assert written["evaluation"] == {"domains": ["prose", "code"], "datasets": {}, "windows": 40, "gate": []}
+    texts = {"domains": ["prose", "code"], "datasets": {}, "windows": 40}
+    assert written["evaluation"] == {**texts, "tasks": [], "task_items": None, "gate": []}
+    assert written["tasks"] == []
     prose, code = written["report"]
     assert (prose["baseline"]["perplexity"], prose["result"]["perplexity"]) == (23.686, 24.405)
     assert (code["domain"], code["result"]) == ("code", None)
     costs = {cost["step"]: cost for cost in written["costs"]}
     assert costs["quantize"]["forecast"] == {"memory_bytes": 10, "vram_bytes": 20, "scratch_bytes": 30}
     assert costs["quantize"]["peak"] == {"memory_bytes": 5, "vram_bytes": 3 * 10**9, "scratch_bytes": None}
+
+
+def test_tasks_and_what_was_scored_in_them_stand_in_it() -> None:
+    written = json.loads(retrace(judged_by_a_task()).text())
+    evaluation = written["evaluation"]
+    assert (evaluation["tasks"], evaluation["task_items"]) == ([TASK], 200)
+    assert evaluation["datasets"] == {TASK: {"kind": "reference", "sha256": "e" * 64}}
+    asked = {"metric": "accuracy_drop", "domain": None, "task": None, "max": 0.01, "min": None}
+    assert evaluation["gate"] == [asked]
+    [found] = written["tasks"]
+    assert (found["task"], found["items"]) == (TASK, 180)
+    assert found["baseline"] == {"accuracy": 0.731, "rouge_l": 0.852}
+    assert (written["gate"][0]["task"], found["measures"]["accuracy_drop"]) == (TASK, DROP)
 
 
 def test_full_precision_is_told_on_the_results_own_windows() -> None:

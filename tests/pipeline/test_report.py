@@ -10,7 +10,18 @@ from pipeline.pictures import Interval, Loss, SizeAndLoss, Speed
 from pipeline.provenance import Provenance
 from pipeline.report import job_report
 from pipeline.retracing import retrace
-from tests.pipeline.record import CALIBRATED, CARD, CHECKS, MADE_WITH, MODEL, WRITTEN, documenting, done
+from tests.pipeline.record import (
+    CALIBRATED,
+    CARD,
+    CHECKS,
+    MADE_WITH,
+    MODEL,
+    TASK,
+    WRITTEN,
+    documenting,
+    done,
+    judged_by_a_task,
+)
 
 WILD = '<script>alert(1)</script>" onload="x'
 CONDITION = {"metric": "perplexity_ratio", "domain": "prose", "max": 1.02, "min": None}
@@ -79,6 +90,19 @@ def test_every_part_is_there() -> None:
     ):
         assert said in told, said
     assert page.count("<svg ") == 3
+
+
+def test_tasks_have_a_table_where_there_are_some() -> None:
+    told = words(job_report(retrace(judged_by_a_task())))
+    for said in (
+        f"{TASK}; 200 items of each",
+        f"accuracy lost 2.1 [1.2, 3.0] points on {TASK}; gate blocked",
+        f"{TASK} accuracy 73.1 % 71.0 % [64.0, 77.0] 2.1 [1.2, 3.0] 180",
+        f"{TASK} ROUGE-L 85.2 % 84.1 % [82.0, 86.0] 1.1 [0.2, 2.0] 180",
+        f"accuracy_drop <= 0.01 {TASK} 0.0210 [0.0120, 0.0300] blocked",
+    ):
+        assert said in told, said
+    assert "ROUGE-L" not in words(job_report(made()))
 
 
 def test_what_is_not_known_is_left_out() -> None:

@@ -300,3 +300,39 @@ def test_what_a_result_is_judged_on_is_chosen_by_name(visitor: Visitor, app: API
     )
     assert refused.status_code == 422
     assert 'id="evaluation.domains-error"' in refused.text
+
+
+def test_tasks_are_chosen_by_name_and_shown(visitor: Visitor, database: Database) -> None:
+    task = uploaded(visitor, b'{"prompt": "a", "reference": "b"}', "answers.jsonl")
+    work = uploaded(visitor, COMPLETION, "work.jsonl")
+    page = visitor.get("/jobs/new?method=gguf")
+    boxes = dict(re.findall(r'name="evaluation.tasks" value="([^"]*)"(?: checked)?> (.*?)</label>', page.text))
+    assert [*boxes] == [task]
+    assert boxes[task].startswith("answers.jsonl")
+    job = visitor.submit(**{"evaluation.domains": "code", "evaluation.tasks": task, "evaluation.task_items": "50"})
+    assert f"tasks answers.jsonl ( {task} ); 50 items each" in shown(visitor.get(job))
+    estimate = {"value": 0.5, "low": 0.4, "high": 0.6}
+    measures = dict.fromkeys(("accuracy", "accuracy_drop", "rouge_l", "rouge_l_drop"), estimate)
+    found = {"items": 50, "baseline": {"accuracy": 0.75, "rouge_l": 0.875}, "measures": measures}
+    Workers(database).do_all(decided={"tasks": {task: found}})
+    told = shown(visitor.get(job))
+    assert "answers.jsonl accuracy 0.750 0.500 0.400 to 0.600 0.500 0.400 to 0.600 50" in told
+    assert "answers.jsonl ROUGE-L 0.875 0.500" in told
+    like = visitor.get(f"/jobs/new?like={job.rpartition('/')[2]}")
+    assert f'name="evaluation.tasks" value="{task}" checked' in like.text
+    wrong = {"evaluation.domains": "code", "evaluation.tasks": work}
+    refused = visitor.post("/jobs/new", method="gguf", source="file:///models/tiny", **wrong)
+    assert refused.status_code == 422
+    assert 'id="evaluation.tasks-error"' in refused.text
+
+
+def test_a_sweep_shows_what_was_lost_in_each_task(visitor: Visitor, database: Database) -> None:
+    task = uploaded(visitor, b'{"prompt": "a", "reference": "b"}', "answers.jsonl")
+    asked = {"evaluation.domains": "code", "evaluation.tasks": task}
+    sweep = visitor.post("/sweeps/new", source="file:///models/tiny", recipes="gguf", **asked).headers["Location"]
+    drop = {"value": 0.02, "low": 0.01, "high": 0.03}
+    found = {"items": 50, "baseline": {"accuracy": 0.75}, "measures": {"accuracy_drop": drop}}
+    Workers(database).do_all(decided={"tasks": {task: found}})
+    told = shown(visitor.get(sweep))
+    assert "Accuracy lost" in told
+    assert "answers.jsonl 0.020 0.010 to 0.030" in told

@@ -127,7 +127,7 @@ def test_everything_in_the_form_is_submitted(visitor: Visitor, app: APIFlask) ->
     assert made["parameters"]["group_size"] == -1
     assert made["parameters"]["calibration"] == {"domains": ["prose", "code"], "samples": 7}
     assert made["parameters"]["dynamic"] == {"lm_head": 8}
-    assert made["evaluation"] == {"domains": ["code"], "windows": 3}
+    assert made["evaluation"] == {"domains": ["code"], "windows": 3, "tasks": [], "task_items": 200}
     assert made["metadata"] == {"ticket": "A=1", "wörter": "✓"}
     assert made["labels"] == ["nightly", "llama/8b"]
     assert (made["priority"], made["max_runtime_seconds"], made["max_pending_seconds"]) == (-7, 60, None)

@@ -60,12 +60,14 @@ _TERMS = (
     click.option(
         "--domain", "domains", multiple=True, help="A text to judge by, such as prose, or a dataset; may be repeated."
     ),
+    click.option("--task", "tasks", metavar="DATASET", multiple=True, help="A dataset to solve; may be repeated."),
+    click.option("--task-items", type=click.IntRange(1, 10000), help="Items of each task to be put to the model."),
     click.option(
         "--gate",
         metavar="CONDITION",
         multiple=True,
-        help="What the result must meet, such as 'perplexity_ratio <= 1.02' or 'code: agreement >= 0.95'; may be "
-        "repeated.",
+        help="What the result must meet, such as 'perplexity_ratio <= 1.02' or 'code: agreement >= 0.95' or, with "
+        "tasks, 'accuracy_drop <= 0.02'; may be repeated.",
     ),
     click.option(
         "--metadata", metavar="NAME=VALUE", multiple=True, callback=_pairs, help="A note on the job; may be repeated."

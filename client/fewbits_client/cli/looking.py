@@ -27,7 +27,7 @@ from fewbits_client.cli.wording import (
 )
 from fewbits_client.client import Client
 from fewbits_client.objects import Job, Step
-from fewbits_client.results import Calibration, Comparison, Result, Runtime
+from fewbits_client.results import Calibration, Comparison, Estimate, Result, Runtime, TaskComparison
 
 
 def results_table(output: Output, jobs: Sequence[Job], *, which: Sequence[str] = ()) -> None:
@@ -131,6 +131,9 @@ def _show_result(job: Job, result: Result) -> None:
     if comparison := result.get("comparison"):
         click.echo("")
         _show_comparison(comparison)
+    if tasks := result.get("tasks"):
+        click.echo("")
+        _show_tasks(tasks)
     if gate := result.get("gate"):
         click.echo("")
         rows = [[one["short"], interval(one["measured"], 4), one["decision"]] for one in gate]
@@ -170,6 +173,22 @@ def _show_comparison(comparison: Mapping[str, Comparison]) -> None:
     ]
     columns = ["perplexity ratio", "KL divergence", "99 of 100 below", "same token likeliest", "windows"]
     table(["text, 95 % interval", *columns], rows)
+
+
+def _show_tasks(tasks: Mapping[str, TaskComparison]) -> None:
+    rows = []
+    for task, one in tasks.items():
+        full = one["baseline"]
+        rows.append(_score_row(task, "accuracy", full["accuracy"], one["accuracy"], one["accuracy_drop"]))
+        if full["rouge_l"] is not None:
+            rows.append(_score_row(task, "ROUGE-L", full["rouge_l"], one["rouge_l"], one["rouge_l_drop"]))
+    table(["task, 95 % interval", "score", "full precision", "this", "lost"], rows)
+    counts = ", ".join(f"{one['items']} of {task}" for task, one in tasks.items())
+    click.echo(f"items: {one_line(counts)}")
+
+
+def _score_row(task: str, name: str, full: float, scored: Estimate | None, lost: Estimate | None) -> list[str]:
+    return [task, name, number(full, 3), interval(scored, 3), interval(lost, 3)]
 
 
 def _show_runtimes(runtimes: Sequence[Runtime]) -> None:

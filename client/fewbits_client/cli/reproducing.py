@@ -71,15 +71,18 @@ def _with_own_datasets(client: Client, made: Provenance) -> tuple[Mapping[str, A
     text = made.recipe.get("calibration_text")
     recipe = {**made.recipe, "calibration_text": ids[text]} if text in ids else made.recipe
     options: SubmitOptions = {**made.options, "domains": [ids.get(name, name) for name in made.options["domains"]]}
+    if "tasks" in options:
+        options["tasks"] = [ids.get(name, name) for name in options["tasks"]]
     if "gate" in options:
         options["gate"] = [_renamed(condition, ids) for condition in options["gate"]]
     return recipe, options
 
 
 def _renamed(condition: str | Mapping[str, Any], ids: Mapping[str, str]) -> str | Mapping[str, Any]:
-    if isinstance(condition, str) or condition.get("domain") not in ids:
+    if isinstance(condition, str):
         return condition
-    return {**condition, "domain": ids[condition["domain"]]}
+    named = {name: ids[condition[name]] for name in ("domain", "task") if condition.get(name) in ids}
+    return {**condition, **named}
 
 
 def _compare(client: Client, job: Job, made: Provenance) -> dict[str, bool]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fewbits_client.cli.fitting import Fitting
 from fewbits_client.cli.output import Output, table
 from fewbits_client.cli.wording import NOTHING, number, one_line, size
-from fewbits_client.results import Comparison, Estimate
+from fewbits_client.results import Comparison, Estimate, TaskComparison
 from fewbits_client.sweeps import Sweep, SweepCost, SweepRow
 
 BEST, RECOMMENDED = "*", ">"
@@ -67,22 +67,26 @@ def _costs(cost: SweepCost) -> str:
 def _show_table(output: Output, sweep: Sweep, rows: Sequence[SweepRow]) -> None:
     domains = list(dict.fromkeys(domain for row in rows for domain in row["comparison"] or {}))
     domains = domains or list(sweep["evaluation"]["domains"])
+    tasks = list(sweep["evaluation"].get("tasks", ()))
     known = {SPEED: any(row["generation_tokens_per_second"] for row in rows), COST: sweep["cost"] is not None}
     further = [name for name in (SPEED, COST) if known[name]]
-    columns = [MARK, "recipe", "status", "size", "bits", *domains, AGREEMENT, *further, "job"]
+    columns = [MARK, "recipe", "status", "size", "bits", *domains, AGREEMENT, *tasks, *further, "job"]
     chosen = sweep["recommendation"]["job"] if sweep["recommendation"] else None
-    cells = [_cells(row, domains, further, is_chosen=row["job"] == chosen) for row in rows]
-    gives_way = ("job", COST, SPEED, "bits", AGREEMENT, *reversed(domains))
+    cells = [_cells(row, (domains, tasks, further), is_chosen=row["job"] == chosen) for row in rows]
+    gives_way = ("job", COST, SPEED, "bits", AGREEMENT, *reversed(tasks), *reversed(domains))
     left_out = table(columns, cells, Fitting(gives_way, cut_after=["recipe"]))
     output.line(LEGEND)
     output.line(f"{', '.join(domains)}: perplexity lost, in % (≤ the worse end of its 95 % interval)")
     output.line(f"{AGREEMENT}: tokens of which both find the same likeliest, in %, where they are fewest (≥ likewise)")
+    if tasks:
+        output.line(one_line(f"{', '.join(tasks)}: accuracy lost, in points (≤ likewise)"))
     if left_out:
         output.complain(f"no room for {', '.join(left_out)}: a wider terminal has, and so has --json")
 
 
-def _cells(row: SweepRow, domains: Sequence[str], further: Sequence[str], *, is_chosen: bool) -> list[str]:
-    compared = row["comparison"] or {}
+def _cells(row: SweepRow, columns: tuple[Sequence[str], ...], *, is_chosen: bool) -> list[str]:
+    domains, tasks, further = columns
+    compared, solved = row["comparison"] or {}, row.get("tasks") or {}
     cost = row["cost"]
     optional = {
         SPEED: number(row["generation_tokens_per_second"], 1),
@@ -97,6 +101,7 @@ def _cells(row: SweepRow, domains: Sequence[str], further: Sequence[str], *, is_
         number(row["bits_per_weight"], 2),
         *(_loss(compared.get(domain)) for domain in domains),
         _agreement(compared.values()),
+        *(_points(solved.get(task)) for task in tasks),
         *(optional[name] for name in further),
         row["job"],
     ]
@@ -108,6 +113,14 @@ def _loss(comparison: Comparison | None) -> str:
         return NOTHING
     worse = "" if ratio["high"] is None else f" (≤ {100 * (ratio['high'] - 1):+.1f})"
     return f"{100 * (ratio['value'] - 1):+.1f}{worse}"
+
+
+def _points(solved: TaskComparison | None) -> str:
+    drop = solved and solved["accuracy_drop"]
+    if not drop:
+        return NOTHING
+    worse = "" if drop["high"] is None else f" (≤ {100 * drop['high']:+.1f})"
+    return f"{100 * drop['value']:+.1f}{worse}"
 
 
 def _agreement(comparisons: Iterable[Comparison]) -> str:

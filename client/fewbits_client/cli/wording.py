@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 
 from fewbits_client.objects import STEP_OVER, Job, Step
-from fewbits_client.results import Estimate, Result
+from fewbits_client.results import Estimate, Result, TaskComparison
 
 _KEPT = {"\n", "\t"}
 NOTHING = "-"
@@ -102,8 +102,16 @@ def outcome(job: Job) -> str:
     parts = [size(result["size_bytes"]), f"{number(result.get('bits_per_weight'), 2)} bits per weight"]
     if result.get("perplexity"):
         parts.append(f"perplexity {', '.join(measured)}")
+    if solved := [f"{task} {_accuracy(one)}" for task, one in (result.get("tasks") or {}).items()]:
+        parts.append(f"accuracy {', '.join(solved)}")
     decided = f"; {verdict(job)}" if job.get("verdict") else ""
     return f"{job['status']}: {', '.join(parts)}{decided}"
+
+
+def _accuracy(solved: TaskComparison) -> str:
+    """Return the part of a task's answers that are right, with full precision's in brackets."""
+    measured = solved["accuracy"]
+    return f"{number(measured['value'] if measured else None, 3)} ({number(solved['baseline']['accuracy'], 3)})"
 
 
 def completed(steps: Sequence[Step]) -> float:
