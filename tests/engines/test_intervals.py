@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.comparison import AGREEMENT, KL_DIVERGENCE, PERPLEXITY_RATIO, compare
+from engines.comparison import AGREEMENT, KL_DIVERGENCE, PERPLEXITY_RATIO, compare, draw
 from engines.gates import LOOK_CONFIDENCE, LOOKS, Condition, Gate, expand
-from engines.intervals import BLOCKS_MIN, TOKENS_MIN, Estimate, block_length, draws, estimate
+from engines.intervals import BLOCKS_MIN, CONFIDENCE, TOKENS_MIN, Estimate, block_length, draws, estimate
 from engines.scoring import ItemScore
 
 TOKENS = 60  # of each made-up item
@@ -42,6 +42,15 @@ def a_model(generator: np.random.Generator, count: int) -> list[ItemScore]:
 def test_the_same_text_gives_the_same_interval() -> None:
     first, second = (compare(full_precision(20), a_model(np.random.default_rng(3), 20), in_order=True) for _ in "ab")
     assert first == second
+
+
+@pytest.mark.parametrize("count", [3, 20])  # of three items there is too little to tell
+def test_what_is_drawn_once_has_intervals_at_every_confidence(count: int) -> None:
+    reference, model = full_precision(count), a_model(np.random.default_rng(3), count)
+    drawn = draw(reference, model, in_order=True)
+    for confidence in (CONFIDENCE, LOOK_CONFIDENCE):
+        anew = compare(reference, model, in_order=True, confidence=confidence)
+        assert {metric: one.at(confidence) for metric, one in drawn.items()} == anew
 
 
 def test_a_draw_has_as_many_pieces_as_the_text() -> None:
