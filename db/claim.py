@@ -82,16 +82,19 @@ _HOST_IS_TAKEN = """EXISTS (
     SELECT FROM executions AS other JOIN workers ON workers.id = other.worker_id
     WHERE other.status = 'running' AND other.is_exclusive AND workers.host = :host
 )"""
-# By what can run there once all else has ended: not by that of a paused pool, nor of a team that may run nothing.
+# By what can run there once all else has ended: not by that of a paused pool, nor of a team that may run nothing more
+# even then, as it has its quota running on other hosts. Of what runs here its team's part is waited for.
 _HOST_IS_KEPT = """EXISTS (
     SELECT FROM executions AS other JOIN workers ON workers.id = other.reserved_by
+    LEFT JOIN team_quotas AS quota ON quota.team_id = other.team_id AND quota.name = 'running_' || other.pool
     WHERE other.reserved_by IS NOT NULL AND other.is_exclusive AND workers.host = :host
       AND (other.reserved_by, other.reserved_device) <> (:worker_id, :device)
       AND NOT EXISTS (SELECT FROM paused_pools WHERE paused_pools.pool = other.pool)
-      AND NOT EXISTS (
-        SELECT FROM team_quotas
-        WHERE team_quotas.team_id = other.team_id AND team_quotas.name = 'running_' || other.pool AND maximum = 0
-      )
+      AND (coalesce(quota.maximum, CAST(:running_max AS integer)) IS NULL OR (
+        SELECT count(*) FROM executions AS running JOIN workers AS its ON its.id = running.worker_id
+        WHERE running.status = 'running' AND running.team_id = other.team_id AND running.pool = other.pool
+          AND its.host <> :host
+      ) < coalesce(quota.maximum, CAST(:running_max AS integer)))
 )"""
 _HAS_ROOM = f"""(
     {fits(":room_")} AND (NOT {_IS_ALONE} OR CAST(:is_idle AS boolean) AND NOT {_HOST_IS_BUSY})

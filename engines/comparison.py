@@ -4,9 +4,10 @@ Figures are those of llama.cpp's llama-perplexity with ``--kl-divergence``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engines.intervals import CONFIDENCE, TOKENS_MIN, Estimate, binomial, block_length, draws, estimate
+from engines.intervals import CONFIDENCE, TOKENS_MIN, Bootstrap, Estimate, binomial, block_length, draws
 from engines.scoring import ItemScore
 
 if TYPE_CHECKING:
@@ -28,54 +29,67 @@ Figure = Callable[["NDArray[np.float64]"], "NDArray[np.float64]"]
 ByToken = Sequence["NDArray[np.float64]"] | Sequence["NDArray[np.bool_]"]
 
 
-def compare(
-    reference: Sequence[ItemScore], result: Sequence[ItemScore], *, in_order: bool, confidence: float = CONFIDENCE
-) -> Mapping[str, Estimate]:
-    """Return each metric with its interval.
+@dataclass(frozen=True)
+class Drawn:
+    """A metric as it was measured and on each draw of the bootstrap: an interval can be had at any confidence.
+
+    Attributes:
+        bootstrap: of the figure.
+        same: how many tokens of how many agree, where it is a part of the tokens; else None.
+    """
+
+    bootstrap: Bootstrap
+    same: tuple[int, int] | None = None
+
+    def at(self, confidence: float = CONFIDENCE) -> Estimate:
+        """Return the figure with its interval.
+
+        A part of the tokens has none that is shorter than where each token were a draw of its own: where all that was
+        looked at agrees, the bootstrap knows of nothing else.
+
+        Args:
+            confidence: in which part of all measurements the interval shall hold the true value.
+        """
+        found = self.bootstrap.at(confidence)
+        if self.same is None or found.low is None or found.high is None:
+            return found
+        low, high = binomial(*self.same, confidence)
+        return Estimate(found.value, min(found.low, low), max(found.high, high))
+
+
+def draw(reference: Sequence[ItemScore], result: Sequence[ItemScore], *, in_order: bool) -> Mapping[str, Drawn]:
+    """Return each metric, drawn once for intervals at several confidences.
 
     Args:
         reference: full precision's scores, of at least as many items.
         result: the result's scores; those with a divergence come first, and metrics of it go by them alone.
         in_order: whether each item follows on the one before it.
-        confidence: of the intervals.
     """
     paired = list(zip(reference, result, strict=False))
     lost = [theirs.nll - ours.nll for ours, theirs in paired]
     same = [theirs.likeliest == ours.likeliest for ours, theirs in paired]
     divergences = [item.kl for item in result if item.kl is not None]
-    estimates = {
-        PERPLEXITY_RATIO: _estimate(_ratio(lost), lost, in_order, confidence),
-        AGREEMENT: _share(same, in_order, confidence),
+    agreeing = sum(int(values.sum()) for values in same), sum(len(values) for values in same)
+    found = {
+        PERPLEXITY_RATIO: Drawn(_bootstrap(_ratio(lost), lost, in_order)),
+        AGREEMENT: Drawn(_bootstrap(_mean(same), same, in_order), agreeing),
     }
     if divergences:
-        estimates[KL_DIVERGENCE] = _estimate(_mean(divergences), divergences, in_order, confidence)
-        estimates[KL_DIVERGENCE_P99] = _estimate(_percentile(divergences), divergences, in_order, confidence)
-    return {metric: estimates[metric] for metric in METRICS if metric in estimates}
+        found[KL_DIVERGENCE] = Drawn(_bootstrap(_mean(divergences), divergences, in_order))
+        found[KL_DIVERGENCE_P99] = Drawn(_bootstrap(_percentile(divergences), divergences, in_order))
+    return {metric: found[metric] for metric in METRICS if metric in found}
 
 
-def _estimate(figure: Figure, by_token: ByToken, in_order: bool, confidence: float) -> Estimate:
+def _bootstrap(figure: Figure, by_token: ByToken, in_order: bool) -> Bootstrap:
     import numpy as np
 
     pieces = len(by_token)
     value = float(figure(np.ones((1, pieces)))[0])
     if sum(len(values) for values in by_token) < TOKENS_MIN:
-        return Estimate(value, None, None)
+        return Bootstrap(value, None, 0)
     length = block_length(pieces, in_order=in_order)
     drawn = np.concatenate([figure(counts) for counts in draws(pieces, length)])
-    return estimate(value, drawn, pieces / length, confidence)
-
-
-def _share(by_token: "Sequence[NDArray[np.bool_]]", in_order: bool, confidence: float) -> Estimate:
-    """Return a part of the tokens, whose interval is no shorter than where each token were a draw of its own.
-
-    Where all that was looked at agrees, the bootstrap knows of nothing else.
-    """
-    found = _estimate(_mean(by_token), by_token, in_order, confidence)
-    if found.low is None or found.high is None:
-        return found
-    count, total = sum(int(values.sum()) for values in by_token), sum(len(values) for values in by_token)
-    low, high = binomial(count, total, confidence)
-    return Estimate(found.value, min(found.low, low), max(found.high, high))
+    return Bootstrap(value, drawn, pieces / length)
 
 
 def _ratio(lost: "Sequence[NDArray[np.float64]]") -> Figure:

@@ -15,23 +15,20 @@ from pathlib import Path
 from types import MappingProxyType
 
 from core.errors import ModelUnsupported
-from engines.comparison import compare
+from engines.comparison import Drawn, draw
 from engines.context import EngineContext, Progress, Suspended
-from engines.domains import SCORED_TOKENS, WINDOW_TOKENS, Item, read_items
+from engines.domains import Item, read_items
 from engines.gates import LOOK_CONFIDENCE, LOOKS, Gate, GateReport
 from engines.intervals import CONFIDENCE, Estimate
-from engines.methods.base import Forecast
-from engines.model_facts import ModelFacts
 from engines.own_domains import OwnDataset, read_own_items
-from engines.runtimes import Judged, Runtime
-from engines.score_files import BYTES_EACH, LogProbabilityWriter, Reference, read_scores, write_scores
+from engines.runtimes import Runtime
+from engines.score_files import LogProbabilityWriter, Reference, read_scores, write_scores
 from engines.scoring import ItemScore, score
-from engines.task_comparison import compare_tasks
+from engines.task_comparison import DrawnTask, draw_task
 from engines.tasks import ACCURACY, ANSWERS_NAME, NO_TASKS, Answers, TaskScores, TaskSet, write_task_scores
 from engines.tokenizer import load_tokenizer
 
 MEAN_MAX = 100.0  # nats; a model that knows nothing of a million tokens has 14
-PROCESS_BYTES = 1536 * 2**20  # torch, transformers and a large tokenizer
 REFERENCE_BYTES_MAX = 8 * 2**30
 SAVE_SECONDS = 30.0  # between two times that what is done is put aside
 
@@ -102,57 +99,6 @@ def token_count(items: Sequence[ItemScore]) -> int:
     return sum(len(item.nll) for item in items)
 
 
-def forecast_reference(facts: ModelFacts, logit_bytes: int = 0, window_tokens: int = WINDOW_TOKENS) -> Forecast:
-    """Return what judging the source in float32 will need.
-
-    Args:
-        facts: of the source.
-        logit_bytes: what will be kept of its answers.
-        window_tokens: how many tokens are read at once.
-    """
-    weights = 4 * facts.parameter_count + facts.weight_bytes // max(facts.layer_count, 1)
-    return Forecast(
-        memory_bytes=PROCESS_BYTES,
-        vram_bytes=weights + _window_bytes(facts, window_tokens),
-        scratch_bytes=2**20 + logit_bytes,
-    )
-
-
-def forecast_logits(facts: ModelFacts, windows: int, others: int, limit_bytes: int) -> int:
-    """Return how many bytes of log-probabilities are kept.
-
-    Args:
-        facts: of the source.
-        windows: how many windows of texts are scored.
-        others: how many other items, of which all but the first token may be.
-        limit_bytes: how much is kept at most.
-    """
-    tokens = windows * SCORED_TOKENS + others * (WINDOW_TOKENS - 1)
-    return min(limit_bytes, tokens * facts.vocabulary_size * BYTES_EACH)
-
-
-def forecast_result(
-    facts: ModelFacts, written: Judged, result_bytes: int, window_tokens: int = WINDOW_TOKENS
-) -> Forecast:
-    """Return what running a result will need.
-
-    Args:
-        facts: of the source.
-        written: the result's format; what transformers runs is unpacked to float32.
-        result_bytes: size of the result.
-        window_tokens: how many tokens are read at once.
-    """
-    if written != "gguf":
-        return forecast_reference(facts, window_tokens=window_tokens)
-    memory = PROCESS_BYTES + result_bytes + _window_bytes(facts, window_tokens)
-    return Forecast(memory_bytes=memory, scratch_bytes=2**20)
-
-
-def _window_bytes(facts: ModelFacts, window_tokens: int) -> int:
-    """Return the room that one window takes: logits a few times over, activations, keys and values."""
-    return 4 * window_tokens * (4 * facts.vocabulary_size + facts.hidden_size * (16 + 2 * facts.layer_count))
-
-
 def read_all(
     tokenizer_folder: Path, domains: Sequence[str], count: int, own: Mapping[str, OwnDataset] = MappingProxyType({})
 ) -> dict[str, list[Item]]:
@@ -216,25 +162,20 @@ def score_result(
         Suspended: the work was broken off.
     """
     scorer = _ResultScorer(runtime, asked, context, reference)
-    count = most = max(len(of_domain) for of_domain in asked.items.values())
-    report = None
+    most = max(len(of_domain) for of_domain in asked.items.values())
     if gate is None:
         scorer.score_up_to(most)
         scorer.score_tasks_up_to(asked.tasks.count)
-    else:
-        for look in range(1, LOOKS + 1):
-            count = gate.items_at(look)
-            scorer.score_up_to(count)
-            has_more_items = scorer.score_tasks_up_to(gate.task_items_at(look))
-            measured = {**scorer.measures(LOOK_CONFIDENCE, count), **scorer.task_measures(LOOK_CONFIDENCE)}
-            report = gate.judge(measured, look, has_more=count < most or has_more_items)
-            if report.is_final:
-                break
-    # An attempt that was broken off may have scored more than this look has.
-    scores = {domain: done[:count] for domain, done in scorer.scores.items()}
-    measures = scorer.measures(CONFIDENCE, count)
-    baseline = {domain: perplexity(reference.scores[domain][: len(scores[domain])]) for domain in measures}
-    return Judgement(scores, measures, baseline, scorer.task_judgements(), report)
+        return scorer.judgement(most, scorer.draw(most), None)
+    for look in range(1, LOOKS + 1):
+        count = gate.items_at(look)
+        scorer.score_up_to(count)
+        has_more_items = scorer.score_tasks_up_to(gate.task_items_at(look))
+        drawn = scorer.draw(count)
+        report = gate.judge(drawn.at(LOOK_CONFIDENCE), look, has_more=count < most or has_more_items)
+        if report.is_final:
+            break
+    return scorer.judgement(count, drawn, report)
 
 
 class _Scorer(abc.ABC):
@@ -328,27 +269,46 @@ class _ResultScorer(_Scorer):
         item = self._items[domain][index]
         return score(self._runtime.logits(item), item.targets, self._reference.log_probabilities(domain, index))
 
-    def measures(self, confidence: float, count: int) -> Mapping[str, Mapping[str, Estimate]]:
-        """Return by domain each metric with its interval, of so many items; nothing where there is no reference."""
-        known = self._reference.scores
-        return {
-            domain: compare(
-                known[domain], scored[:count], in_order=self._items[domain][0].follows, confidence=confidence
-            )
-            for domain, scored in self.scores.items()
-            if domain in known
-        }
+    def draw(self, count: int) -> "_Drawn":
+        """Draw each metric, of so many items of each domain and of what tasks have been scored up to."""
+        known, tasks = self._reference.scores, self._reference.tasks
+        # An attempt that was broken off may have scored more than is looked at.
+        scored = {domain: done[:count] for domain, done in self.scores.items()}
+        return _Drawn(
+            {
+                domain: draw(known[domain], done, in_order=self._items[domain][0].follows)
+                for domain, done in scored.items()
+                if domain in known  # a plan of an earlier version has no reference
+            },
+            {name: draw_task(tasks[name], done) for name, done in self.task_scores.items()},
+        )
 
-    def task_measures(self, confidence: float) -> Mapping[str, Mapping[str, Estimate]]:
-        """Return by task each metric with its interval."""
-        known = self._reference.tasks
-        return {name: compare_tasks(known[name], scored, confidence) for name, scored in self.task_scores.items()}
+    def judgement(self, count: int, drawn: "_Drawn", report: GateReport | None) -> Judgement:
+        """Return what was found out in so many items."""
+        known, measured = self._reference.scores, drawn.at(CONFIDENCE)
+        baseline = {domain: perplexity(known[domain][:count]) for domain in drawn.domains}
+        return Judgement(
+            {domain: done[:count] for domain, done in self.scores.items()},
+            {domain: measured[domain] for domain in drawn.domains},
+            baseline,
+            {name: self._task_judgement(name, measured[name]) for name in drawn.tasks},
+            report,
+        )
 
-    def task_judgements(self) -> Mapping[str, TaskJudgement]:
-        """Return what was found out in each task."""
-        known, judged = self._reference.tasks, {}
-        for name, measures in self.task_measures(CONFIDENCE).items():
-            count = len(self.task_scores[name][ACCURACY])
-            baseline = {metric: math.fsum(scored[:count]) / count for metric, scored in known[name].items()}
-            judged[name] = TaskJudgement(count, baseline, measures)
-        return judged
+    def _task_judgement(self, name: str, measures: Mapping[str, Estimate]) -> TaskJudgement:
+        count = len(self.task_scores[name][ACCURACY])
+        known = self._reference.tasks[name]
+        return TaskJudgement(count, {metric: math.fsum(of[:count]) / count for metric, of in known.items()}, measures)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Each metric, drawn for intervals at several confidences, by domain and by task."""
+
+    domains: Mapping[str, Mapping[str, Drawn]]
+    tasks: Mapping[str, Mapping[str, DrawnTask]]
+
+    def at(self, confidence: float) -> Mapping[str, Mapping[str, Estimate]]:
+        """Return by domain and by task each metric with its interval."""
+        everything: dict[str, Mapping[str, Drawn | DrawnTask]] = {**self.domains, **self.tasks}
+        return {where: {metric: one.at(confidence) for metric, one in of.items()} for where, of in everything.items()}

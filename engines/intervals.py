@@ -38,6 +38,27 @@ class Estimate:
     high: float | None
 
 
+@dataclass(frozen=True)
+class Bootstrap:
+    """A figure as it was measured and on each draw, so that several intervals are had of the same draws.
+
+    Attributes:
+        value: as measured on all pieces.
+        drawn: the same figure on each draw; None where too little was looked at to draw from.
+        blocks: how many blocks a draw has.
+    """
+
+    value: float
+    drawn: "NDArray[np.float64] | None"
+    blocks: float
+
+    def at(self, confidence: float = CONFIDENCE) -> Estimate:
+        """Return the figure with its interval; see `estimate`."""
+        if self.drawn is None:
+            return Estimate(self.value, None, None)
+        return estimate(self.value, self.drawn, self.blocks, confidence)
+
+
 def block_length(pieces: int, *, in_order: bool) -> int:
     """Return how many pieces make a block.
 

@@ -6,9 +6,10 @@ gain were a whole one, and were counted (Clopper and Pearson 1934).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engines.intervals import CONFIDENCE, Estimate, binomial, draws, estimate
+from engines.intervals import CONFIDENCE, Bootstrap, Estimate, binomial, draws
 from engines.tasks import ACCURACY, ROUGE_L, TaskScores
 
 if TYPE_CHECKING:
@@ -20,13 +21,43 @@ ACCURACY_DROP, ROUGE_L_DROP = ACCURACY + DROP, ROUGE_L + DROP
 TASK_METRICS = (ACCURACY, ACCURACY_DROP, ROUGE_L, ROUGE_L_DROP)
 
 
-def compare_tasks(reference: TaskScores, result: TaskScores, confidence: float = CONFIDENCE) -> Mapping[str, Estimate]:
-    """Return each metric of one task with its interval.
+@dataclass(frozen=True)
+class DrawnTask:
+    """A mean over the items of a task, as it was measured and on each draw of the bootstrap.
+
+    Attributes:
+        bootstrap: of the mean.
+        items: how many there were.
+        adding: how many of them make it larger.
+        taking: how many make it smaller, or less large than it might be.
+    """
+
+    bootstrap: Bootstrap
+    items: int
+    adding: int
+    taking: int
+
+    def at(self, confidence: float = CONFIDENCE) -> Estimate:
+        """Return the mean with its interval.
+
+        Args:
+            confidence: in which part of all measurements the interval shall hold the true value.
+        """
+        found = self.bootstrap.at(confidence)
+        if found.low is None or found.high is None:
+            return found
+        more, less = (
+            binomial(count, self.items, confidence)[1] - count / self.items for count in (self.adding, self.taking)
+        )
+        return Estimate(found.value, min(found.low, found.value - less), max(found.high, found.value + more))
+
+
+def draw_task(reference: TaskScores, result: TaskScores) -> Mapping[str, DrawnTask]:
+    """Return each metric of one task, drawn once for intervals at several confidences.
 
     Args:
         reference: full precision's scores, of at least as many items.
         result: the result's.
-        confidence: of the intervals.
     """
     import numpy as np
 
@@ -34,28 +65,14 @@ def compare_tasks(reference: TaskScores, result: TaskScores, confidence: float =
     for metric, scored in result.items():
         ours = np.array(scored, dtype=np.float64)
         theirs = np.array(reference[metric][: len(ours)], dtype=np.float64)
-        found[metric] = _mean(ours, ours > 0, ours < 1, confidence)
-        found[metric + DROP] = _mean(theirs - ours, theirs > ours, theirs < ours, confidence)
+        found[metric] = _mean(ours, ours > 0, ours < 1)
+        found[metric + DROP] = _mean(theirs - ours, theirs > ours, theirs < ours)
     return {metric: found[metric] for metric in TASK_METRICS if metric in found}
 
 
-def _mean(
-    values: "NDArray[np.float64]", adds: "NDArray[np.bool_]", takes: "NDArray[np.bool_]", confidence: float
-) -> Estimate:
-    """Return a mean with its interval.
-
-    Args:
-        values: of each item.
-        adds: which of them make it larger.
-        takes: which of them make it smaller, or less large than it might be.
-        confidence: of the interval.
-    """
+def _mean(values: "NDArray[np.float64]", adding: "NDArray[np.bool_]", taking: "NDArray[np.bool_]") -> DrawnTask:
     import numpy as np
 
-    count, value = len(values), float(values.mean())
+    count = len(values)
     drawn = np.concatenate([drawn @ values / count for drawn in draws(count, 1)])
-    found = estimate(value, drawn, count, confidence)
-    if found.low is None or found.high is None:
-        return found
-    more, less = (binomial(int(which.sum()), count, confidence)[1] - which.mean() for which in (adds, takes))
-    return Estimate(value, min(found.low, value - float(less)), max(found.high, value + float(more)))
+    return DrawnTask(Bootstrap(float(values.mean()), drawn, count), count, int(adding.sum()), int(taking.sum()))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.steps import UnboundStep
-from engines import evaluation, runtimes
+from engines import evaluation, evaluation_needs, runtimes
 from engines.gates import GateReport
 from engines.methods.base import Forecast
 from engines.score_files import Reference
@@ -26,7 +26,7 @@ class Evaluate(StepKind):
     def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return what the result needs."""
         model, size_bytes = model_facts(facts), facts["quantize"]["size_bytes"]
-        return evaluation.forecast_result(model, params["format"], size_bytes, longest(params))
+        return evaluation_needs.forecast_result(model, params["format"], size_bytes, longest(params))
 
     def work_params(self, step: UnboundStep) -> Mapping[str, Any]:
         """Return what is judged, and on which texts."""

@@ -50,6 +50,11 @@ def size(size_bytes: int | None) -> str:
     return f"{size_bytes / 1e9:,.2f} GB" if size_bytes >= 10**9 else f"{size_bytes / 1e6:,.1f} MB"
 
 
+def room(size_bytes: int | None) -> str:
+    """Return how much memory or disk was taken, where it is known."""
+    return NOTHING if size_bytes is None else size(size_bytes)
+
+
 def perplexity(score: Score | None) -> str:
     """Return how well a text is predicted."""
     return NOTHING if score is None else f"{score.perplexity:.3f}"

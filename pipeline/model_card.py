@@ -12,6 +12,7 @@ from engines.comparison import AGREEMENT, KL_DIVERGENCE
 from engines.datasets import is_own
 from engines.gates import Condition
 from engines.recipe import Recipe, parse_recipe
+from pipeline import speed
 from pipeline.figures import (
     NOTHING,
     TASK_COLUMNS,
@@ -25,7 +26,7 @@ from pipeline.figures import (
 )
 from pipeline.loading_guide import how_to_load
 from pipeline.markdown import block, code, plain, table
-from pipeline.provenance import PROVENANCE_NAME, REPORT_NAME, Comparison, Provenance
+from pipeline.provenance import PROVENANCE_NAME, REPORT_NAME, Benchmark, Comparison, Provenance
 
 HUB = "https://huggingface.co"
 
@@ -38,6 +39,7 @@ def model_card(made: Provenance) -> str:
         _what_it_is(made),
         "## What was lost",
         _what_was_lost(made),
+        *_how_fast_it_is(made.benchmark),
         "## What was verified",
         _what_was_verified(made),
         "## How to load it",
@@ -144,6 +146,15 @@ def _recipe(made: Provenance) -> Recipe:
 
 def _windows(one: Comparison) -> str:
     return NOTHING if one.result is None else str(one.result.windows)
+
+
+def _how_fast_it_is(found: Benchmark | None) -> Sequence[str]:
+    """Return the section on speed; nothing where it was not measured."""
+    if found is None:
+        return ()
+    measured = table(speed.COLUMNS, [[plain(cell) for cell in row] for row in speed.rows(found)])
+    said = "Medians of the repeats, in brackets the least and the most. To be compared only with what the same runtime "
+    return ("## How fast it is", measured, plain(speed.circumstances(found)), f"{said}did on the same hardware.")
 
 
 def _what_was_verified(made: Provenance) -> str:

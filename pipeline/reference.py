@@ -6,7 +6,7 @@ from typing import Any
 
 from core.dataset_kinds import DatasetKind
 from core.steps import UnboundStep
-from engines import evaluation, probe, runtimes, score_files
+from engines import evaluation, evaluation_needs, probe, runtimes, score_files
 from engines.methods.base import Forecast
 from engines.tasks import ACCURACY
 from pipeline.judging import dataset_inputs, engine, judged, longest, read, rows, too_short
@@ -29,8 +29,8 @@ class Reference(StepKind):
         own = params.get("datasets", {})
         others = sum(name in own and own[name]["kind"] != DatasetKind.TEXT for name in params["domains"])
         windows = len(params["domains"]) - others
-        kept = evaluation.forecast_logits(model, windows * each, others * each, _limit(params))
-        return evaluation.forecast_reference(model, kept, longest(params))
+        kept = evaluation_needs.forecast_logits(model, windows * each, others * each, _limit(params))
+        return evaluation_needs.forecast_reference(model, kept, longest(params))
 
     def output(self, params: Mapping[str, Any]) -> Output:
         """Return that the answers are read by later steps only."""

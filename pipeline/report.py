@@ -7,7 +7,7 @@ from typing import Any
 from engines.comparison import AGREEMENT, KL_DIVERGENCE, KL_DIVERGENCE_P99, PERPLEXITY_RATIO
 from engines.datasets import is_own
 from engines.gates import Condition
-from pipeline import pictures
+from pipeline import pictures, speed
 from pipeline.figures import (
     NOTHING,
     TASK_COLUMNS,
@@ -16,6 +16,7 @@ from pipeline.figures import (
     interval,
     model_name,
     perplexity,
+    room,
     size,
     task_rows,
 )
@@ -43,7 +44,7 @@ def job_report(made: Provenance) -> str:
         speed=None if made.benchmark is None else _speed(made.benchmark),
         checks=[[one.name, "passed" if one.passed else "failed", one.detail] for one in made.verification],
         provenance=_provenance(made),
-        costs=[[one.step, *map(_room, vars(one.peak).values())] for one in made.costs],
+        costs=[[one.step, *map(room, vars(one.peak).values())] for one in made.costs],
         files=[[file.name, size(file.size_bytes), file.sha256] for file in made.result.files],
     )
 
@@ -132,40 +133,16 @@ def _speed(found: Benchmark) -> dict[str, Any]:
         "prompt, tokens/s": [_bar(point, point.prompt_tokens_per_second) for point in found.points],
         "generation, tokens/s": [_bar(point, point.generation_tokens_per_second) for point in found.points],
     }
-    rows = [
-        [
-            _place(point),
-            _spread(point.prompt_tokens_per_second, 1),
-            _spread(point.generation_tokens_per_second, 1),
-            _spread(point.time_to_first_token_seconds, 1000),
-        ]
-        for point in found.points
-    ]
-    where = found.hardware.gpu or f"{found.hardware.cpu}, {found.hardware.threads} threads"
     return {
-        "said": f"By {found.runtime} on {where}; loaded in {found.load_seconds:.2f} s, "
-        f"{_room(found.peak_memory_bytes)} of memory at most. {found.note}",
+        "said": speed.circumstances(found),
         "picture": picture(pictures.speed_bars(bars, "speed", "Tokens in a second")),
-        "columns": [
-            "context \N{MULTIPLICATION SIGN} batch",
-            "prompt tokens/s",
-            "generation tokens/s",
-            "first token after, ms",
-        ],
-        "rows": rows,
+        "columns": speed.COLUMNS,
+        "rows": speed.rows(found),
     }
 
 
-def _bar(point: BenchmarkPoint, speed: Spread) -> Speed:
-    return Speed(_place(point), speed.median, speed.min, speed.max)
-
-
-def _place(point: BenchmarkPoint) -> str:
-    return f"{point.context_tokens} \N{MULTIPLICATION SIGN} {point.batch_size}"
-
-
-def _spread(found: Spread, scale: float) -> str:
-    return f"{scale * found.median:,.4g} ({scale * found.min:,.4g} to {scale * found.max:,.4g})"
+def _bar(point: BenchmarkPoint, found: Spread) -> Speed:
+    return Speed(speed.place(point), found.median, found.min, found.max)
 
 
 def _provenance(made: Provenance) -> Rows:
@@ -186,7 +163,3 @@ def _provenance(made: Provenance) -> Rows:
         samples = f"{looked_at.samples} samples of {looked_at.tokens} tokens, seed {made.seed}"
         rows.append(["calibrated on", f"{text}: {samples}; SHA-256 of the text {looked_at.text_sha256}"])
     return rows
-
-
-def _room(size_bytes: int | None) -> str:
-    return NOTHING if size_bytes is None else size(size_bytes)

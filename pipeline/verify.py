@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import VerificationFailed
-from engines import evaluation, probe, runtimes, verification
+from engines import evaluation_needs, probe, runtimes, verification
 from engines.methods.base import Forecast
 from engines.recipe import parse_recipe
 from engines.verification import Check
@@ -30,7 +30,7 @@ class Verify(StepKind):
         """Return what the result needs to be run, with one tensor of the source beside it."""
         recipe = parse_recipe(params["recipe"])
         written = recipe.method.writes(recipe.params)
-        return evaluation.forecast_result(model_facts(facts), written, facts[VERIFIED]["size_bytes"])
+        return evaluation_needs.forecast_result(model_facts(facts), written, facts[VERIFIED]["size_bytes"])
 
     def run(self, context: StepContext) -> Outcome:
         """Look at everything, print it, and let the result pass only if all is well."""

@@ -337,14 +337,10 @@ def test_a_blob_that_was_lost_is_there_again_after_another_upload(app: APIFlask,
     assert is_stored(app, PLAIN)
 
 
-def test_nothing_is_left_on_the_disk_of_the_api(
-    caller: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
+def test_nothing_is_left_on_the_disk_of_the_api(caller: Caller, temporary: Path) -> None:
     uploaded(caller)
     upload(caller, b"\xff")
-    assert list((tmp_path / "temporary").iterdir()) == []
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_list_holds_one_kind_where_one_is_named(caller: Caller) -> None:

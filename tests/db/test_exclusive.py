@@ -3,6 +3,9 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import pytest
 
 from db import quotas, workers
 from db.claim import PASSED_OVER_SECONDS, Claim, claim
@@ -174,6 +177,26 @@ def test_a_host_is_not_kept_for_what_may_not_run(bench: Bench) -> None:
     assert bench.claim("gpu") is None
     bench.database.run(lambda s: quotas.set_quota(s, bench.team, Quota.RUNNING_CPU, 0))
     assert kind_of(bench.claim("gpu")) == "reference"
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_host_is_not_kept_while_its_team_has_its_quota_running_elsewhere(bench: Bench, is_own: bool) -> None:
+    limit: dict[str, Any] = {"running_max": None if is_own else 2}  # of the team's own, else everybody's
+    put(bench, ALONE, priority=9)
+    put(bench, ANY, ANY, ANY_ON_GPU)
+    bench.must_claim(is_idle=False)
+    wait_out(bench)
+    assert bench.claim(is_idle=False) is None  # this keeps it
+    there = bench.new_worker("cpu", host="there")
+    put(bench, ANY)
+    elsewhere = [bench.must_claim(worker_id=there, host="there", is_idle=False) for _ in range(2)]
+    if is_own:
+        bench.database.run(lambda s: quotas.set_quota(s, bench.team, Quota.RUNNING_CPU, 2))
+    with bench.database.transaction() as session:
+        assert kind_of(claim(session, bench.claimer("gpu", **limit), LEASE_SECONDS)) == "reference"
+        session.rollback()
+    bench.finish(elsewhere[0])  # with what runs here it is still at its quota, but that is waited for
+    assert bench.claim("gpu", **limit) is None
 
 
 def test_two_that_are_kept_a_host_come_one_after_the_other(bench: Bench) -> None:

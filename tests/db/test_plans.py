@@ -155,6 +155,9 @@ CASES = {
     "a claim of what must be alone": Case(Service.claim, [_ALONE, _ELSEWHERE]),
     "a claim that passes over what must be alone": Case(Service.claim, [_ALONE]),
     "a claim on a host that is taken": Case(Service.claim, [_TAKEN]),
+    "a claim on a host that is kept": Case(
+        lambda service, s: service.claim(s, device="other", running_max=1000), [_RESERVED, _ALONE]
+    ),
     "the first page of jobs": Case(Service.jobs),
     "a deep page of jobs": Case(lambda service, s: service.jobs(s, "job_finished500000")),
     "a page of jobs by status": Case(lambda service, s: service.jobs(s, status="running")),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.comparison import AGREEMENT, KL_DIVERGENCE, PERPLEXITY_RATIO, compare
+from engines.comparison import AGREEMENT, KL_DIVERGENCE, PERPLEXITY_RATIO, draw
 from engines.gates import LOOK_CONFIDENCE, LOOKS, Condition, Gate, expand
-from engines.intervals import BLOCKS_MIN, TOKENS_MIN, Estimate, block_length, draws, estimate
+from engines.intervals import BLOCKS_MIN, CONFIDENCE, TOKENS_MIN, Estimate, block_length, draws, estimate
 from engines.scoring import ItemScore
 
 TOKENS = 60  # of each made-up item
@@ -37,6 +37,12 @@ def a_model(generator: np.random.Generator, count: int) -> list[ItemScore]:
     harder = np.exp(generator.normal(size=count) * 0.3 - 0.045)[:, None]
     divergence = harder * generator.gamma(0.5, 0.1, size=(count, TOKENS))
     return items(losses, divergence, generator.random((count, TOKENS)) < 0.95)
+
+
+def compare(
+    reference: list[ItemScore], result: list[ItemScore], *, in_order: bool, confidence: float = CONFIDENCE
+) -> dict[str, Estimate]:
+    return {metric: one.at(confidence) for metric, one in draw(reference, result, in_order=in_order).items()}
 
 
 def test_the_same_text_gives_the_same_interval() -> None:

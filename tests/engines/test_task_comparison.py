@@ -6,7 +6,7 @@ import pytest
 
 from engines.gates import LOOK_CONFIDENCE, Condition
 from engines.intervals import Estimate
-from engines.task_comparison import compare_tasks
+from engines.task_comparison import draw_task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,7 @@ TRIALS = 300
 
 def test_the_same_answers_are_told_as_no_loss_with_an_interval() -> None:
     scores = {"accuracy": [1.0] * 60 + [0.0] * 40, "rouge_l": [0.5] * 100}
-    found = compare_tasks(scores, scores)
+    found = {name: one.at() for name, one in draw_task(scores, scores).items()}
     assert {name: one.value for name, one in found.items()} == pytest.approx(
         {"accuracy": 0.6, "accuracy_drop": 0, "rouge_l": 0.5, "rouge_l_drop": 0}
     )
@@ -35,8 +35,8 @@ def test_the_same_answers_are_told_as_no_loss_with_an_interval() -> None:
 
 
 def test_few_items_have_no_interval() -> None:
-    found = compare_tasks({"accuracy": [1.0, 1.0]}, {"accuracy": [1.0, 0.0]})
-    assert found["accuracy_drop"] == Estimate(0.5, None, None)
+    found = draw_task({"accuracy": [1.0, 1.0]}, {"accuracy": [1.0, 0.0]})
+    assert found["accuracy_drop"].at() == Estimate(0.5, None, None)
 
 
 @pytest.mark.slow
@@ -57,8 +57,8 @@ def _passes(generator: "np.random.Generator", lost: float, gained: float) -> boo
     result = (gains | (right & ~loses)).astype(float).tolist()
     condition = Condition("accuracy_drop", max=LIMIT)
     for count in (200, 400, 800):
-        measured = compare_tasks({"accuracy": reference[:count]}, {"accuracy": result[:count]}, LOOK_CONFIDENCE)
-        decision = condition.decide(measured["accuracy_drop"])
+        found = draw_task({"accuracy": reference[:count]}, {"accuracy": result[:count]})
+        decision = condition.decide(found["accuracy_drop"].at(LOOK_CONFIDENCE))
         if decision != "undecided":
             return decision == "passed"
     return False

@@ -10,6 +10,7 @@ from pipeline.figures import NOTHING
 from pipeline.markdown import block, code
 from pipeline.model_card import model_card
 from pipeline.retracing import retrace
+from tests.api.benchmarks import MEASURED
 from tests.pipeline.record import CALIBRATED, CARD, CHECKS, MODEL, TASK, documenting, done, judged_by_a_task
 
 SOURCE = "hf://org/name@v1"
@@ -91,6 +92,13 @@ def test_it_says_what_became_of_the_gate() -> None:
     text = card(evaluate=done(facts))
     assert "Its gate: **blocked**." in text
     assert "| `prose: perplexity_ratio <= 1.02` | 1.0304 [1.0251, 1.0359] | blocked |" in text
+
+
+def test_it_says_how_fast_it_is_where_that_was_measured() -> None:
+    text = card(benchmark=done(MEASURED))
+    assert "| 512 \N{MULTIPLICATION SIGN} 4 | 5,000 (2,500 to 10,000) | 40 (20 to 80) | 250 (125 to 500) |" in text
+    assert "on a processor, 8 threads; loaded in 1.50 s, 900.0 MB of memory at most." in text
+    assert "How fast" not in card()
 
 
 def test_it_says_what_was_lost_where_an_earlier_version_has_evaluated() -> None:

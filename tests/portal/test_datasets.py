@@ -269,14 +269,10 @@ def test_an_upload_of_another_site_does_nothing(visitor: Visitor, stranger: Visi
     assert dataset_id not in stranger.get(f"/datasets?uploaded={dataset_id}").text
 
 
-def test_nothing_is_left_on_the_disk_of_the_api(
-    visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
+def test_nothing_is_left_on_the_disk_of_the_api(visitor: Visitor, temporary: Path) -> None:
     uploaded(visitor, b"x" * 2**21)
     upload(visitor, b"\xff" * 2**21)
-    assert list((tmp_path / "temporary").iterdir()) == []
+    assert list(temporary.iterdir()) == []
 
 
 def test_what_a_result_is_judged_on_is_chosen_by_name(visitor: Visitor, app: APIFlask) -> None:
