@@ -44,7 +44,7 @@ def test_a_result_is_held_to_a_teams_own_questions(up: Up, tmp_path: Path) -> No
     done = up.cli("submit", str(TINY_LLAMA), "gguf:Q8_0", *asked, *gate, "--wait")
     assert done.returncode == 0, done.stdout + done.stderr
     with up.client() as client:
-        job = client.job(done.stdout.split()[0])
+        job: dict[str, Any] = dict(client.job(done.stdout.split()[0]))
         report, facts = client.report(job["id"]), client.report_facts(job["id"])
     assert job["verdict"] == "passed"
     judged = job["result"]["tasks"]
