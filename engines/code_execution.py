@@ -4,8 +4,9 @@ Bubblewrap makes the surroundings: namespaces of its own for users, processes, n
 sees Python and the system's libraries, read-only, an empty folder in memory, no environment and no other process; it
 has no network. All that it has started ends with it, at the latest when its time is over.
 
-It does not hold against a program that finds a fault in the kernel, and not against one that means to look as if it had
-passed: the tests run in the same interpreter. Memory is limited for each process; where the worker runs as root, the
+It does not hold against a program that finds a fault in the kernel, nor against one that means to look as if it had
+passed: the tests run in the same interpreter. Sockets to the host of a virtual machine (``AF_VSOCK``) are not parted by
+namespaces. Memory is limited for each process; where the worker runs as root, the
 number of processes is not limited until their time is over.
 """
 
