@@ -32,7 +32,6 @@ from pipeline.plan import plan
 from pipeline.precheck import Seen, look_at, require_fit
 from pipeline.sources import check_source
 
-CODE = "code"  # the kind of datasets by which programs are run
 OF_REFERENCE = ("rouge_l", "rouge_l_drop")
 WHAT_TO_DO = (
     "Ask your operator for such a worker, choose a smaller model or, where a recipe has them, fewer samples; "
@@ -161,10 +160,10 @@ def _judging(session: Session, team_id: TeamId, wanted: JobRequest, settings: Se
 def _task(session: Session, team_id: TeamId, name: str, index: int, settings: Settings) -> Dataset:
     use = datasets.task(index)
     found = datasets.require_for_job(session, team_id, name, use)
-    if found.kind == CODE and not getattr(settings, "code_execution", False):
+    if found.kind == DatasetKind.CODE and not settings.code_execution:
         raise InvalidRequest(
-            f"The dataset {name} is of kind {CODE}: to judge by it, programs that a model has written are run. Your "
-            "operator allows that by FEWBITS_CODE_EXECUTION.",
+            f"The dataset {name} is of kind {DatasetKind.CODE}: to judge by it, programs that a model has written are "
+            "run. Your operator allows that by FEWBITS_CODE_EXECUTION.",
             param=use.param,
         )
     return found

@@ -144,6 +144,10 @@ class Settings(BaseSettings):
     team_datasets_max: int | None = Field(
         default=100, ge=0, description="Datasets that a team may keep, unless the team has a quota of its own"
     )
+    code_execution: bool = Field(
+        default=False,
+        description="Whether programs that models have written are run, to judge by datasets of kind code",
+    )
     scratch_free_bytes_min: int = Field(
         default=10**9, ge=0, description="With less free on its scratch disk a worker claims nothing, and says so"
     )

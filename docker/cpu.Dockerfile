@@ -3,7 +3,7 @@
 FROM python:3.11.14-slim-bookworm AS compiler
 # No versions: Debian keeps none but its newest, so a pin would break within weeks.
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install --yes --no-install-recommends g++ \
+RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap g++ \
     && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/venv && /opt/venv/bin/pip install --no-cache-dir pip==26.3
 

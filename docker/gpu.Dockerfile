@@ -7,7 +7,7 @@
 FROM nvidia/cuda:13.0.3-devel-ubuntu24.04 AS compiler
 # No versions: Ubuntu keeps none but its newest, so a pin would break within weeks.
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install --yes --no-install-recommends g++ python3.12-dev python3.12-venv \
+RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap g++ python3.12-dev python3.12-venv \
     && rm -rf /var/lib/apt/lists/*
 RUN python3.12 -m venv /opt/venv && /opt/venv/bin/pip install --no-cache-dir pip==26.3
 

@@ -62,6 +62,7 @@ class EngineContext:
         recall: called with those that an earlier attempt has measured, of work that is not done again.
         save: has what ``checkpoint`` holds kept for another attempt, in place of what was saved before.
         must_leave: whether to save and leave, in some seconds.
+        code_execution: whether the operator allows that programs are run which a model has written.
     """
 
     output: Path
@@ -75,3 +76,4 @@ class EngineContext:
     recall: Callable[[Measurement], None]
     save: Callable[[], None]
     must_leave: Callable[[], bool]
+    code_execution: bool = False

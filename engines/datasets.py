@@ -51,7 +51,14 @@ class Reference(NamedTuple):
     reference: str
 
 
-Item = Document | Completion | MultipleChoice | Reference
+class Code(NamedTuple):
+    """The beginning of a Python program, and what stands after its end and raises nothing if the program is right."""
+
+    prompt: str
+    tests: str
+
+
+Item = Document | Completion | MultipleChoice | Reference | Code
 
 
 class Seen(NamedTuple):
@@ -277,6 +284,12 @@ _KNOWN = (
         frozenset({"prompt", "reference"}),
         '{"prompt": "…", "reference": "…"}',
         lambda value: Reference(value.text("prompt"), value.text("reference")),
+    ),
+    _Line(
+        DatasetKind.CODE,
+        frozenset({"prompt", "tests"}),
+        '{"prompt": "…", "tests": "…"}',
+        lambda value: Code(value.text("prompt"), value.text("tests")),
     ),
 )
 EXAMPLES: Mapping[DatasetKind, str] = {line.kind: line.example for line in _KNOWN}

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from core.dataset_kinds import DatasetKind
+from core.errors import ToolFailed
 from engines import datasets
+from engines.code_execution import passes
 from engines.datasets import MultipleChoice
 from engines.own_domains import PIECE_BYTES, OwnDataset
 from engines.runtimes import Runtime
@@ -25,6 +27,7 @@ ANSWER_TOKENS_MAX = 256
 ACCURACY = "accuracy"  # whether the answer is right
 ROUGE_L = "rouge_l"  # the F measure of the longest common subsequence of words (Lin 2004)
 END_MARK = r"\s*[.!?]$"
+AFTER_A_FUNCTION = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint")
 ANSWERS_NAME, SCORES_NAME = "answers.json", "tasks.json"
 
 # By metric, what each item has scored.
@@ -70,13 +73,15 @@ class TaskSet:
 
     Attributes:
         source: the source's folder, for its tokenizer.
-        datasets: by the name of each task; of multiple choice, or with references.
+        datasets: by the name of each task; of one of the kinds in ``FOR_TASKS``.
         count: how many items of each there may be.
+        code_execution: whether programs are run that a model has written.
     """
 
     source: Path
     datasets: Mapping[str, OwnDataset]
     count: int
+    code_execution: bool = False
 
     def answers(self, count: int) -> int:
         """Return how many answers the first items of all tasks take."""
@@ -95,6 +100,7 @@ class TaskSet:
         Raises:
             ModelUnsupported: the tokenizer makes nothing of a choice, or the chat template refuses a prompt.
             DoesNotFit: memory ran out.
+            ToolFailed: programs are to be run that a model has written, and may or can not be.
         """
         from lm_eval.api.task import ConfigurableTask
         from lm_eval.evaluator import evaluate
@@ -102,6 +108,10 @@ class TaskSet:
         from engines.harness import RuntimeModel
 
         tokenizer, kind = load_tokenizer(self.source), self.datasets[name].kind
+        if kind == DatasetKind.CODE and not self.code_execution:
+            raise ToolFailed(
+                "This worker runs no programs that a model has written: FEWBITS_CODE_EXECUTION is not set."
+            )
         form = _FORMS[kind](_read(self.datasets[name], count))
         model = RuntimeModel(runtime, tokenizer, _ends(tokenizer, self.source), answers.answer)
         is_conversation = kind == DatasetKind.REFERENCE and tokenizer.chat_template is not None
@@ -188,6 +198,20 @@ def _beside_reference(item: Mapping[str, Any], answers: Sequence[str]) -> dict[s
     return {ACCURACY: float(same["exact_match"]), ROUGE_L: float(alike)}
 
 
+def _code(items: Sequence[Any]) -> dict[str, Any]:
+    """Return a task of programs that a model is to finish, as the harness has HumanEval: at its first try."""
+    return {
+        **_generated(items, [ACCURACY]),
+        "doc_to_target": lambda one: one["tests"],
+        "process_results": _by_its_tests,
+        "generation_kwargs": _until(AFTER_A_FUNCTION, ANSWER_TOKENS_MAX),
+    }
+
+
+def _by_its_tests(item: Mapping[str, Any], answers: Sequence[str]) -> dict[str, float]:
+    return {ACCURACY: float(passes(f"{item['prompt']}{answers[0]}\n{item['tests']}"))}
+
+
 def _generated(items: Sequence[Any], metrics: Sequence[str]) -> dict[str, Any]:
     return {
         "custom_dataset": _documents([one._asdict() for one in items]),
@@ -204,4 +228,5 @@ def _until(stops: Sequence[str], tokens: int) -> dict[str, Any]:
 _FORMS: Mapping[DatasetKind, Callable[[Sequence[Any]], dict[str, Any]]] = {
     DatasetKind.MULTIPLE_CHOICE: _multiple_choice,
     DatasetKind.REFERENCE: _reference,
+    DatasetKind.CODE: _code,
 }

@@ -72,7 +72,9 @@ def longest(params: Mapping[str, Any]) -> int:
 
 def _tasks(context: StepContext, count: int) -> TaskSet:
     names = context.params.get("tasks", ())
-    return TaskSet(context.inputs["fetch"], _own(context, names), count) if names else NO_TASKS
+    if not names:
+        return NO_TASKS
+    return TaskSet(context.inputs["fetch"], _own(context, names), count, context.engine.code_execution)
 
 
 def _own(context: StepContext, names: Sequence[str]) -> dict[str, OwnDataset]:

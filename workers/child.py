@@ -98,6 +98,7 @@ def _context(spec: ChildSpec) -> StepContext:
             recall=lambda _: None,  # the attempt that measured it has sent it
             save=_Saving(spec).save,
             must_leave=_Notice().was_given,
+            code_execution=spec.code_execution,
         ),
     )
 

@@ -39,6 +39,7 @@ class ChildSpec:
         source_roots: folders that a fetch may read.
         publish_roots: folders under which results may be published.
         method_modules: modules that register further methods.
+        code_execution: whether the operator allows that programs are run which a model has written.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class ChildSpec:
     source_roots: Sequence[str]
     publish_roots: Sequence[str]
     method_modules: Sequence[str]
+    code_execution: bool = False
 
     @property
     def output(self) -> Path:

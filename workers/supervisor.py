@@ -56,6 +56,7 @@ class Workplace:
         source_roots: folders that a fetch may read.
         publish_roots: folders under which results may be published.
         method_modules: modules that register further methods.
+        code_execution: whether the operator allows that programs are run which a model has written.
         departure: whether the worker must leave: children save their work and their executions are given back.
     """
 
@@ -73,6 +74,7 @@ class Workplace:
     source_roots: tuple[Path, ...]
     publish_roots: tuple[Path, ...]
     method_modules: tuple[str, ...]
+    code_execution: bool
     departure: Departure
 
 
@@ -231,6 +233,7 @@ class _Run:
             source_roots=[str(root) for root in self._at.source_roots],
             publish_roots=[str(root) for root in self._at.publish_roots],
             method_modules=self._at.method_modules,
+            code_execution=self._at.code_execution,
         )
         for folder in (spec.output, spec.scratch, spec.checkpoint):
             folder.mkdir(parents=True)

@@ -88,6 +88,7 @@ def _workplace(here: Settings, own: OwnFolder, pool: str, slots: Slots, departur
         source_roots=here.source_roots,
         publish_roots=here.publish_roots,
         method_modules=here.method_modules,
+        code_execution=here.code_execution,
         departure=departure,
     )
 

@@ -30,6 +30,7 @@ KINDS = {
     DatasetKind.COMPLETION: "completions",
     DatasetKind.MULTIPLE_CHOICE: "multiple choice",
     DatasetKind.REFERENCE: "prompts with references",
+    DatasetKind.CODE: "programs with tests",
 }
 
 

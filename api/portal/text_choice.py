@@ -9,7 +9,7 @@ from api.auth import team_id
 from api.portal.fields import Field, Kind
 from api.portal.wording import size
 from api.services import services
-from core.dataset_kinds import FOR_CALIBRATION, FOR_PERPLEXITY, FOR_TASKS, listed
+from core.dataset_kinds import FOR_CALIBRATION, FOR_PERPLEXITY, FOR_TASKS, DatasetKind, listed
 from db import datasets
 from db.datasets import CALIBRATION
 from db.tables import Dataset
@@ -23,9 +23,10 @@ TASKS = "evaluation.tasks"
 
 def choice_of_texts() -> Callable[[Field], Field]:
     """Return ``choose`` for the datasets of the team that asks."""
-    team = team_id()
+    team, may_run_code = team_id(), services().settings.code_execution
+    kinds = [kind for kind in (*FOR_PERPLEXITY, *FOR_TASKS) if kind != DatasetKind.CODE or may_run_code]
     own, has_more = services().database.run(
-        lambda session: datasets.list_page(session, team, None, DATASETS_MAX, (*FOR_PERPLEXITY, *FOR_TASKS))
+        lambda session: datasets.list_page(session, team, None, DATASETS_MAX, kinds)
     )
     return partial(choose, own=own, has_more=has_more)
 

@@ -42,9 +42,12 @@ def upload_dataset(wanted: UploadQuery) -> Response:
     | `completion` | `{"prompt": "…", "completion": "…"}` |
     | `multiple_choice` | `{"question": "…", "choices": ["…", "…"], "answer": 0}` |
     | `reference` | `{"prompt": "…", "reference": "…"}` |
+    | `code` | `{"prompt": "…", "tests": "…"}` |
 
     Messages are written by the model's chat template; where it has none, their contents are joined. Of a completion
     only the completion is scored. A question has 2 to 26 choices, and `answer` is the place of the right one, from 0.
+    Of `code` the prompt is the beginning of a Python program, and the tests stand after the program that the model has
+    finished: `assert add(1, 2) == 3`. A job may name it as a task only where the operator allows programs to be run.
 
     A recipe names a dataset of kind `text`, `documents` or `chat` by its id, as its `calibration_text`. A dataset is
     never changed: its `sha256` is its version, and the same bytes uploaded again are the same dataset (status 200).

@@ -12,7 +12,7 @@ from fewbits_client.results import Condition, Result
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 StepStatus = Literal["waiting", "ready", "running", "succeeded", "failed", "cancelled", "skipped"]
 TextFormat = Literal["text", "jsonl"]
-DatasetKind = Literal["text", "documents", "chat", "completion", "multiple_choice", "reference"]
+DatasetKind = Literal["text", "documents", "chat", "completion", "multiple_choice", "reference", "code"]
 
 T = TypeVar("T")
 

@@ -351,12 +351,13 @@ def test_a_list_holds_one_kind_where_one_is_named(caller: Caller) -> None:
         "completion": COMPLETION,
         "multiple_choice": {"question": "a", "choices": ["b", "c"], "answer": 1},
         "reference": {"prompt": "a", "reference": "b"},
+        "code": {"prompt": "a", "tests": "b"},
     }
     ids = {"text": plain} | {kind: jsonl(caller, line) for kind, line in kinds.items()}
     for kind, dataset_id in ids.items():
         (found,) = caller.get(f"/v1/datasets?kind={kind}").get_json()["data"]
         assert (found["id"], found["kind"], found["documents"]) == (dataset_id, kind, 1)
-    assert len(caller.get("/v1/datasets").get_json()["data"]) == 6
+    assert len(caller.get("/v1/datasets").get_json()["data"]) == 7
     assert pointers(caller.get("/v1/datasets?kind=table")) == ["/kind"]
 
 

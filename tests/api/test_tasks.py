@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from api.app import create_app
 from api.gating import TASK_METRICS
 from api.results import TaskComparison
+from api.services import services_of
+from core.settings import Settings
 from db.session import Database
 from tests.api.conftest import SOURCE, Caller, pointers, problem_of
 from tests.api.test_datasets import COMPLETION, jsonl, params_of, remove
@@ -15,6 +18,7 @@ from tests.api.work import Workers
 
 QUESTION = {"question": "2 + 2 =", "choices": ["3", "4"], "answer": 1}
 REFERENCE = {"prompt": "Say hello.", "reference": "hello"}
+CODE = {"prompt": "def add(a, b):\n", "tests": "assert add(1, 2) == 3"}
 UNKNOWN = "dataset_" + "0" * 26
 ACCURACY = {"value": 0.71, "low": 0.66, "high": 0.76}
 DROP = {"value": 0.02, "low": -0.01, "high": 0.05}
@@ -58,6 +62,22 @@ def test_a_task_is_kept_while_a_job_needs_it(caller: Caller) -> None:
     caller.post(f"/v1/jobs/{job['id']}/cancel")
     assert remove(caller, task).status_code == 200
     assert pointers(caller.post(f"/v1/jobs/{job['id']}/retry")) == ["/evaluation/tasks/0"]
+
+
+def test_programs_are_not_run_unless_the_operator_allows_it(caller: Caller) -> None:
+    answer = caller.post("/v1/jobs", judged_by(jsonl(caller, QUESTION), jsonl(caller, CODE)))
+    assert (answer.status_code, pointers(answer)) == (422, ["/evaluation/tasks/1"])
+    assert "Your operator allows that by FEWBITS_CODE_EXECUTION." in problem_of(answer)["detail"]
+
+
+def test_where_the_operator_allows_it_a_task_may_be_of_code(
+    settings: Settings, database: Database, caller: Caller
+) -> None:
+    allowing = create_app(settings.model_copy(update={"code_execution": True}), database)
+    task = jsonl(caller, CODE)
+    answer = Caller(allowing.test_client(), caller.key).post("/v1/jobs", judged_by(task))
+    assert (answer.status_code, answer.get_json()["evaluation"]["tasks"]) == (201, [task])
+    services_of(allowing).feed.close()
 
 
 def test_what_cannot_be_a_task_is_refused_by_its_place(caller: Caller, stranger: Caller) -> None:

@@ -1,12 +1,15 @@
-"""The newest migration can be taken back and made again with rows there, and older code goes on beside it."""
+"""The newest migrations can be taken back and made again with rows there, and older code goes on beside them."""
 
 import importlib
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import ModuleType
 
+import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from core.dataset_kinds import DatasetKind
 from core.ids import DatasetId
@@ -17,7 +20,9 @@ from db.states import Quota
 from tests.conftest import REPOSITORY
 from tests.db.conftest import Bench
 
-NEWEST = max(path.stem for path in (REPOSITORY / "migrations" / "versions").glob("[0-9]*.py"))
+ALL = sorted(path.stem for path in (REPOSITORY / "migrations" / "versions").glob("[0-9]*.py"))
+NEWEST = ALL[-1:]
+SINCE_TEXTS = [name for name in ALL if name >= "0010"]  # that which made texts datasets, and what came after it
 
 # As the version before read and changed what it called texts.
 OLD_INPUTS = "SELECT id, format, sha256, size_bytes FROM texts ORDER BY format FOR SHARE"
@@ -25,14 +30,23 @@ OLD_UPLOAD_ENDS = "UPDATE texts SET stored_at = now() WHERE stored_at IS NULL RE
 OLD_FORGETS = "DELETE FROM texts WHERE announced_at < now() AND sha256 = :sha256 RETURNING sha256"
 
 
-def newest() -> ModuleType:
-    return importlib.import_module(f"migrations.versions.{NEWEST}")
+def migration(name: str) -> ModuleType:
+    return importlib.import_module(f"migrations.versions.{name}")
 
 
-def run(database: Database, step: str) -> None:
-    """Take the newest migration back or make it, as Alembic does."""
+def take_back(database: Database, names: Sequence[str]) -> None:
+    run(database, [migration(name).downgrade for name in reversed(names)])
+
+
+def make(database: Database, names: Sequence[str]) -> None:
+    run(database, [migration(name).upgrade for name in names])
+
+
+def run(database: Database, steps: Sequence[Callable[[], None]]) -> None:
+    """Run steps of migrations as Alembic does."""
     with database.transaction() as session, Operations.context(MigrationContext.configure(session.connection())):
-        getattr(newest(), step)()
+        for step in steps:
+            step()
 
 
 def announce(bench: Bench, kind: DatasetKind, number: int) -> str:
@@ -41,13 +55,13 @@ def announce(bench: Bench, kind: DatasetKind, number: int) -> str:
     return bench.database.run(partial(datasets.announce, team_id=bench.team, new=new))
 
 
-def test_it_can_be_taken_back_and_made_again_and_nothing_is_lost(bench: Bench) -> None:
+def test_datasets_can_be_taken_back_and_made_again_and_nothing_is_lost(bench: Bench) -> None:
     ids = [announce(bench, kind, number) for number, kind in enumerate((DatasetKind.TEXT, DatasetKind.CHAT))]
     bench.database.run(partial(quotas.set_quota, team_id=bench.team, name=Quota.DATASETS, maximum=7))
-    run(bench.database, "downgrade")
+    take_back(bench.database, SINCE_TEXTS)
     assert bench.rows("SELECT id, format FROM texts ORDER BY id") == [(ids[0], "text"), (ids[1], "jsonl")]
     assert bench.rows("SELECT name, maximum FROM team_quotas") == [("texts", 7)]
-    run(bench.database, "upgrade")
+    make(bench.database, SINCE_TEXTS)
     # What the lines are is in the store, where a migration does not look.
     assert bench.rows("SELECT id, kind FROM datasets ORDER BY id") == [(ids[0], "text"), (ids[1], "documents")]
     assert bench.rows("SELECT name, maximum FROM team_quotas") == [("datasets", 7)]
@@ -55,10 +69,23 @@ def test_it_can_be_taken_back_and_made_again_and_nothing_is_lost(bench: Bench) -
     assert (kept.id, is_new) == (ids[0], True)
 
 
+def test_without_a_kind_only_its_datasets_are_lost_and_they_can_be_brought_again(bench: Bench) -> None:
+    for number, kind in enumerate(DatasetKind):
+        announce(bench, kind, number)
+    take_back(bench.database, NEWEST)
+    known = [(kind,) for kind in sorted({*DatasetKind} - {DatasetKind.CODE})]
+    assert bench.rows("SELECT kind FROM datasets ORDER BY kind") == known
+    with pytest.raises(IntegrityError, match="ck_datasets_kind_known"):
+        announce(bench, DatasetKind.CODE, 10)
+    make(bench.database, NEWEST)
+    announce(bench, DatasetKind.CODE, 10)
+    assert bench.rows("SELECT count(*) FROM datasets") == [(len(DatasetKind),)]
+
+
 def test_a_text_that_has_become_a_chat_goes_back_to_one(bench: Bench) -> None:
     for kind in (DatasetKind.TEXT, DatasetKind.DOCUMENTS, DatasetKind.CHAT):
         announce(bench, kind, 1)
-    run(bench.database, "downgrade")
+    take_back(bench.database, SINCE_TEXTS)
     assert bench.rows("SELECT format FROM texts ORDER BY format") == [("jsonl",), ("text",)]
 
 

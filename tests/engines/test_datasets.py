@@ -10,6 +10,7 @@ from core.dataset_kinds import DatasetKind
 from core.errors import InvalidRequest
 from engines.datasets import (
     EXAMPLES,
+    Code,
     Completion,
     Item,
     MultipleChoice,
@@ -30,6 +31,7 @@ LINES: dict[DatasetKind, tuple[dict[str, Any], Item]] = {
     DatasetKind.COMPLETION: ({"prompt": "a", "completion": "b"}, Completion("a", "b")),
     DatasetKind.MULTIPLE_CHOICE: (QUESTION, MultipleChoice("2 + 2?", ("3", "4"), 1)),
     DatasetKind.REFERENCE: ({"prompt": "a", "reference": "b"}, Reference("a", "b")),
+    DatasetKind.CODE: ({"prompt": "def f():\n", "tests": "f()"}, Code("def f():\n", "f()")),
 }
 
 
@@ -87,6 +89,9 @@ def test_a_line_of_another_kind_is_named_with_both(other: DatasetKind) -> None:
         ({"prompt": "a", "completion": ""}, "The completion of line 1 is empty"),
         ({"prompt": "a", "completion": ["b"]}, "The completion of line 1 is no string"),
         ({"prompt": "a", "completion": "b\0"}, "Line 1 has a NUL character"),
+        ({"prompt": "a", "tests": " \n"}, "The tests of line 1 is empty"),
+        ({"prompt": "a", "tests": ["f()"]}, "The tests of line 1 is no string"),
+        ({"prompt": "a", "reference": "b", "tests": "c"}, "several kinds: reference and code. Leave out"),
         ({"prompt": "a", "reference": "\n"}, "The reference of line 1 is empty"),
         ({**QUESTION, "question": ""}, "The question of line 1 is empty"),
         ({**QUESTION, "choices": ["3"]}, "The choices of line 1 are no list of 2 to 26 texts"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core.dataset_kinds import DatasetKind
+from core.errors import ToolFailed
 from engines import evaluation, tasks
 from engines.context import Progress, Suspended
 from engines.domains import Item
@@ -177,6 +178,36 @@ def test_conditions_of_tasks_hold_where_they_are_measured() -> None:
         "first: accuracy >= 0.5",
         "prose: agreement >= 0.9",
     ]
+
+
+PROGRAM = {"prompt": "def add(a, b):\n", "tests": "assert add(1, 2) == 3"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("namespaces")
+@pytest.mark.parametrize(
+    ("says", "is_right"),
+    [
+        ("    return a + b\n\n\ndef another():\n    raise ValueError\n", 1),
+        ("    return a - b\n", 0),
+        ("    return a +", 0),
+        ("    return a + b\nimport sys; sys.exit(0)", 0),
+    ],
+)
+def test_a_program_is_judged_by_its_tests(
+    says: str, is_right: float, task_set: Callable[..., TaskSet], tmp_path: Path
+) -> None:
+    asked = dataclasses.replace(task_set([PROGRAM], DatasetKind.CODE), code_execution=True)
+    saying = KnowingRuntime(load_tokenizer(asked.source), never_right, says)
+    assert asked.score("task", 1, saying, Answers(tmp_path, unasked)) == {"accuracy": [is_right]}
+
+
+def test_no_program_is_run_unless_the_operator_allows_it(task_set: Callable[..., TaskSet], tmp_path: Path) -> None:
+    asked = task_set([PROGRAM], DatasetKind.CODE)
+    saying = KnowingRuntime(load_tokenizer(asked.source), never_right, "    return a + b\n")
+    with pytest.raises(ToolFailed, match="FEWBITS_CODE_EXECUTION"):
+        asked.score("task", 1, saying, Answers(tmp_path, unasked))
+    assert saying.asked == 0
 
 
 @pytest.mark.parametrize("written", ["safetensors", "gguf"])

@@ -20,6 +20,7 @@ ITEMS: Mapping[DatasetKind, str] = {
     "completion": "completions",
     "multiple_choice": "questions",
     "reference": "prompts with references",
+    "code": "programs with tests",
 }
 LINES = """\b
 Kinds of lines:
@@ -28,6 +29,7 @@ Kinds of lines:
   completion       {"prompt": "…", "completion": "…"}
   multiple_choice  {"question": "…", "choices": ["…", "…"], "answer": 0}
   reference        {"prompt": "…", "reference": "…"}
+  code             {"prompt": "…", "tests": "…"}
 """
 
 
