@@ -6,11 +6,11 @@ has no network. All that it has started ends with it, at the latest when its tim
 
 It does not hold against a program that finds a fault in the kernel, nor against one that means to look as if it had
 passed: the tests run in the same interpreter. Sockets to the host of a virtual machine (``AF_VSOCK``) are not parted by
-namespaces. Memory is limited for each process; where the worker runs as root, the
-number of processes is not limited until their time is over.
+namespaces. Memory is limited for each process; where the worker runs as root, the number of processes is not limited
+until their time is over, and together they may take all that the worker has.
 """
 
-import functools
+import contextlib
 import os
 import secrets
 import shutil
@@ -28,23 +28,32 @@ BWRAP = "bwrap"
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin")
 FOLDER = "/tmp"  # noqa: S108 - the program's own, in memory
 NOBODY = "65534"
-# Sets limits, runs the program that comes after a first line, and says that line once the program has come to its end.
+# Sets limits, says that it begins, runs what comes after a first line as the main program, and says that line once that
+# has come to its end.
+STARTED = "started"
 RUN = r"""
-import os, resource, sys
-for limit in sys.argv[1:]:
-    name, _, value = limit.partition("=")
-    resource.setrlimit(getattr(resource, "RLIMIT_" + name), (int(value), int(value)))
-token, _, program = sys.stdin.read().partition("\n")
-me, said, nowhere = os.getpid(), os.dup(1), os.open(os.devnull, os.O_RDWR)
-for stream in (0, 1, 2):
-    os.dup2(nowhere, stream)
-try:
-    exec(compile(program, "program", "exec"), {"__name__": "__main__"})
-except BaseException:
-    os._exit(1)
-if os.getpid() == me:  # and no process that it has started
-    os.write(said, token.encode())
-os._exit(0)
+import os, resource, sys, types
+
+def main():
+    for limit in sys.argv[1:]:
+        name, _, value = limit.partition("=")
+        resource.setrlimit(getattr(resource, "RLIMIT_" + name), (int(value), int(value)))
+    token, _, program = sys.stdin.read().partition("\n")
+    me, said, nowhere = os.getpid(), os.dup(1), os.open(os.devnull, os.O_RDWR)
+    os.write(said, b"started")
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    sys.argv[1:] = []
+    sys.modules["__main__"] = module = types.ModuleType("__main__")
+    try:
+        exec(compile(program, "program", "exec"), module.__dict__)
+    except BaseException:
+        os._exit(1)
+    if os.getpid() == me:  # and no process that it has started
+        os.write(said, token.encode())
+    os._exit(0)
+
+main()
 """
 WHAT_TO_DO = (
     "Programs that a model has written are run by bubblewrap: install it on this worker, and allow it to make user "
@@ -93,37 +102,34 @@ def passes(program: str, limits: Limits = LIMITS) -> bool:
     Raises:
         ToolFailed: this machine cannot run it alone, so it was not run.
     """
-    _require_surroundings()
-    return _comes_to_its_end(program, limits)
-
-
-@functools.cache
-def _require_surroundings() -> None:
-    """Refuse where not even a program that does nothing comes to its end."""
-    if shutil.which(BWRAP) is None:
-        raise ToolFailed(f"{BWRAP} is missing. {WHAT_TO_DO}")
-    if not _comes_to_its_end("", LIMITS):
-        raise ToolFailed(f"{BWRAP} cannot make surroundings in which nothing is shared; the log says why. {WHAT_TO_DO}")
-
-
-def _comes_to_its_end(program: str, limits: Limits) -> bool:
     token = secrets.token_hex(16)
     # Files, since what a program writes into a pipe has no limit.
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
         given.write(f"{token}\n{program}".encode("utf-8", "replace"))
         given.seek(0)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(_command(limits), stdin=given, stdout=said, timeout=limits.seconds, check=False)
-        except subprocess.TimeoutExpired:
-            return False
         said.seek(0)
-        return said.read(len(token) + 1) == token.encode()
+        answer = said.read(2 * len(STARTED) + len(token)).decode(errors="replace")
+    if not answer.startswith(STARTED):
+        raise ToolFailed(f"A program was not started in surroundings of its own; the log says why. {WHAT_TO_DO}")
+    return answer == STARTED + token
+
+
+def require() -> None:
+    """Run a program that does nothing, so that what is missing is known before a model is asked.
+
+    Raises:
+        ToolFailed: as ``passes`` does.
+    """
+    if not passes(""):
+        raise ToolFailed(f"A program that does nothing did not come to its end. {WHAT_TO_DO}")
 
 
 def _command(limits: Limits) -> Sequence[str]:
     python = os.path.realpath(sys.executable)
     return [
-        BWRAP,
+        _bwrap(),
         *("--unshare-all", "--unshare-user", "--disable-userns", "--new-session", "--die-with-parent", "--clearenv"),
         *("--cap-drop", "ALL", "--uid", NOBODY, "--gid", NOBODY, "--hostname", "nowhere"),
         *_read_only(),
@@ -131,6 +137,13 @@ def _command(limits: Limits) -> Sequence[str]:
         *("--size", str(limits.file_bytes), "--tmpfs", FOLDER, "--remount-ro", "/", "--chdir", FOLDER),
         *(python, "-I", "-S", "-c", RUN, *limits.arguments()),
     ]
+
+
+def _bwrap() -> str:
+    found = shutil.which(BWRAP)
+    if found is None:
+        raise ToolFailed(f"{BWRAP} is missing. {WHAT_TO_DO}")
+    return found
 
 
 def _read_only() -> Iterator[str]:

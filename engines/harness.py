@@ -16,6 +16,7 @@ from engines.datasets import Message
 from engines.domains import answered
 from engines.runtimes import Runtime
 from engines.scoring import score
+from engines.tasks import SKIPS_BLANK_LINES
 from engines.tokenizer import encode, encode_written, leading_bos, write_conversation
 
 PARAM = "evaluation.tasks"
@@ -91,15 +92,15 @@ class RuntimeModel(LM):  # type: ignore[misc]  # the package has no types
         if len(ids) > kept + len(self._begin):
             ids = [*self._begin, *ids[-kept:]]
         stops: Sequence[str] = wanted["until"]
+        skipped = "\n" if wanted.get(SKIPS_BLANK_LINES) else ""
+
+        def said(chosen: Sequence[int]) -> str:
+            kept = [one for one in chosen if one not in self._ends]
+            text: str = self._tokenizer.decode(kept, clean_up_tokenization_spaces=False)
+            return text.lstrip(skipped)
 
         def is_over(chosen: Sequence[int]) -> bool:
-            return chosen[-1] in self._ends or any(stop in self._said(chosen) for stop in stops)
+            return chosen[-1] in self._ends or any(stop in said(chosen) for stop in stops)
 
-        text = self._said(self._runtime.continuation(ids, room, is_over))
+        text = said(self._runtime.continuation(ids, room, is_over))
         return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
-
-    def _said(self, ids: Sequence[int]) -> str:
-        """Return what ids say, from the first line on in which there is something."""
-        kept = [one for one in ids if one not in self._ends]
-        text: str = self._tokenizer.decode(kept, clean_up_tokenization_spaces=False)
-        return text.lstrip("\n")

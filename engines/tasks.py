@@ -14,8 +14,7 @@ from typing import Any
 
 from core.dataset_kinds import DatasetKind
 from core.errors import ToolFailed
-from engines import datasets
-from engines.code_execution import passes
+from engines import code_execution, datasets
 from engines.datasets import MultipleChoice
 from engines.own_domains import PIECE_BYTES, OwnDataset
 from engines.runtimes import Runtime
@@ -26,6 +25,7 @@ WINDOW_TOKENS = 2048  # of a question with its answer, at most
 ANSWER_TOKENS_MAX = 256
 ACCURACY = "accuracy"  # whether the answer is right
 ROUGE_L = "rouge_l"  # the F measure of the longest common subsequence of words (Lin 2004)
+SKIPS_BLANK_LINES = "skips_blank_lines"  # whether an answer begins with the first line in which there is something
 END_MARK = r"\s*[.!?]$"
 AFTER_A_FUNCTION = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint")
 ANSWERS_NAME, SCORES_NAME = "answers.json", "tasks.json"
@@ -121,6 +121,11 @@ class TaskSet:
         metrics = [one["metric"] for one in form["metric_list"]]
         return {_OURS.get(metric, metric): [float(one[metric]) for one in samples] for metric in metrics}
 
+    def _require_code_execution(self) -> None:
+        if not self.code_execution:
+            raise ToolFailed("This worker runs no programs that a model wrote: FEWBITS_CODE_EXECUTION is not set.")
+        code_execution.require()
+
 
 NO_TASKS = TaskSet(Path(), {}, 0)
 _OURS = {"acc": ACCURACY}  # by the harness's names, where they are others
@@ -183,7 +188,7 @@ def _reference(items: Sequence[Any]) -> dict[str, Any]:
         "doc_to_target": lambda one: one["reference"],
         "process_results": _beside_reference,
         # A token is two bytes or more of most texts, and what is longer than a reference shall not look right.
-        "generation_kwargs": _until(["\n"] if is_of_lines else [], longest // 2 + 8),
+        "generation_kwargs": {**_until(["\n"] if is_of_lines else [], longest // 2 + 8), SKIPS_BLANK_LINES: True},
     }
 
 
@@ -209,7 +214,7 @@ def _code(items: Sequence[Any]) -> dict[str, Any]:
 
 
 def _by_its_tests(item: Mapping[str, Any], answers: Sequence[str]) -> dict[str, float]:
-    return {ACCURACY: float(passes(f"{item['prompt']}{answers[0]}\n{item['tests']}"))}
+    return {ACCURACY: float(code_execution.passes(f"{item['prompt']}{answers[0]}\n{item['tests']}"))}
 
 
 def _generated(items: Sequence[Any], metrics: Sequence[str]) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ToolFailed
-from engines import code_execution
-from engines.code_execution import Limits, passes
+from engines.code_execution import Limits, passes, require
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("namespaces")]
@@ -20,7 +19,7 @@ QUICK = Limits(seconds=3, memory_bytes=2**28, file_bytes=2**20)
 ADD = "def add(a, b):\n    return a + b\n"
 # Each must be stopped by something else than its own tests, of which it has none.
 FORBIDDEN = {
-    "reads the environment": "import os\nassert not {*os.environ} & {'FEWBITS_SECRET', 'PATH', 'HOME'}\nassert False",
+    "reads the environment": "import os\nassert {*os.environ} & {'FEWBITS_SECRET', 'PATH', 'HOME'}",
     "sees other processes": "import os\nassert len([n for n in os.listdir('/proc') if n.isdigit()]) > 2",
     "reads the worker's secrets": f"open('/proc/{os.getpid()}/environ').read()",
     "reads files of the worker": f"open({__file__!r}).read()",
@@ -43,6 +42,11 @@ FORBIDDEN = {
         "import os\nfor fd in range(3, 30):\n    try: os.write(fd, b'x' * 100)\n    except OSError: pass"
     ),
     "does not compile": "def (",
+    "says what is said at the end": (
+        "import __main__, os\nos.write(__main__.said, __main__.token.encode())\nos._exit(0)"
+    ),
+    "is wrong by its own examples": "def one():\n    '''\n    >>> one()\n    1\n    '''\n    return 2\n"
+    "import doctest\nassert doctest.testmod().failed == 0",
 }
 
 
@@ -50,6 +54,7 @@ def test_a_program_passes_by_its_tests() -> None:
     assert passes(f"{ADD}\nassert add(1, 2) == 3")
     assert not passes(f"{ADD}\nassert add(1, 2) == 4")
     assert passes("import collections, json, math, re\nprint('said to nobody')\nopen('own', 'w').write('x')")
+    assert passes("import pickle\nclass One: pass\nassert isinstance(pickle.loads(pickle.dumps(One())), One)")
     assert passes("assert __name__ == '__main__'\nx = '\N{LATIN SMALL LETTER E WITH ACUTE}\ud800'")
 
 
@@ -103,14 +108,13 @@ def running() -> list[str]:
 
 
 def test_without_bubblewrap_nothing_is_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    code_execution._require_surroundings.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolFailed, match="install it on this worker"):
-        passes("open('/left', 'w')")
+        passes("pass")
 
 
-def test_where_it_makes_no_namespaces_nothing_is_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    code_execution._require_surroundings.cache_clear()
+def test_what_was_not_run_is_no_wrong_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    require()
     bwrap = tmp_path / "bwrap"
     bwrap.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
     bwrap.chmod(0o755)

@@ -185,6 +185,15 @@ PROGRAM = {"prompt": "def add(a, b):\n", "tests": "assert add(1, 2) == 3"}
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("namespaces")
+def test_a_program_begins_where_its_prompt_ends(task_set: Callable[..., TaskSet], tmp_path: Path) -> None:
+    prompt = {**PROGRAM, "prompt": 'def add(a, b):\n    """Add."""'}
+    asked = dataclasses.replace(task_set([prompt], DatasetKind.CODE), code_execution=True)
+    saying = KnowingRuntime(load_tokenizer(asked.source), never_right, "\n    return a + b\n")
+    assert asked.score("task", 1, saying, Answers(tmp_path, unasked)) == {"accuracy": [1]}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("namespaces")
 @pytest.mark.parametrize(
     ("says", "is_right"),
     [
@@ -192,6 +201,7 @@ PROGRAM = {"prompt": "def add(a, b):\n", "tests": "assert add(1, 2) == 3"}
         ("    return a - b\n", 0),
         ("    return a +", 0),
         ("    return a + b\nimport sys; sys.exit(0)", 0),
+        ("\n    return a + b\n", 1),
     ],
 )
 def test_a_program_is_judged_by_its_tests(
