@@ -121,7 +121,7 @@ def test_the_keyboard_goes_through_a_page_in_order(page: Page, jobs: dict[str, s
         *(preset_recipe(gguf, preset)[0] for preset in gguf.presets),
         *("Source (required)", *(field.label for field in fields_of(gguf.schema(), RECIPE))),
         *(*domains(), "Windows"),
-        *("Benchmark", "Context tokens", "Batch sizes", "Generated tokens", "Repeats", "Advanced"),
+        *("Task items", "Benchmark", "Context tokens", "Batch sizes", "Generated tokens", "Repeats", "Advanced"),
         *("Gate", "Metadata", "Labels"),
         *("Priority", "Max runtime (seconds)", "Max pending (seconds)"),
         *("Max attempts", "Wait for capacity", "Publish to", "Submit the job", "Forecast", "Back to the jobs"),
