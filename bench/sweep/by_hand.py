@@ -79,8 +79,10 @@ class ByHand:
 
     def _score(self, file: Path, text: str) -> Score:
         said = self._perplexity(file, text, "--kl-divergence")
-        found = [pattern.search(said) for pattern in (PERPLEXITY, DIVERGENCE)]
-        return Score(*(float(one[1]) for one in found if one is not None))
+        perplexity, divergence = PERPLEXITY.search(said), DIVERGENCE.search(said)
+        if perplexity is None or divergence is None:
+            raise SystemExit("llama-perplexity ended before it had printed its last. Run this again.")
+        return Score(float(perplexity[1]), float(divergence[1]))
 
     def _perplexity(self, file: Path, text: str, *options: object) -> str:
         base = self._folder / f"{text}.base"
