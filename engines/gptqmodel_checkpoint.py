@@ -162,10 +162,11 @@ def _extension(config: Any, checkpoints: Checkpoints) -> "CheckpointExtension":
             return layers
 
         def on_boundary(self, boundary: Any) -> None:
-            boundary.quiesce()  # raises what went wrong in the layer
             must_leave = checkpoints.must_leave()
-            if self._is_able and (must_leave or self._pace.is_due()):
-                self._keep(boundary)
+            if must_leave or (self._is_able and self._pace.is_due()):
+                boundary.quiesce()  # raises what went wrong in the layer
+                if self._is_able:
+                    self._keep(boundary)
             if must_leave:
                 raise Suspended
             self.next_step = self.plan.after(boundary.step)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,15 +120,32 @@ def _quantized(
         **work.config,
         "offload_to_disk": True,
         "offload_to_disk_path": str(context.scratch / "layers"),
-        "wait_for_submodule_finalizers": True,  # else layers that wait to be packed pile up on the device
         "pack_impl": "original" if context.device == "cpu" else "gpu",  # the default compiles an extension at first use
     }
     context.report(Progress(0, work.steps, "layers", "loading"))
     model = gptqmodel.load_to_quantize(source, work.kind, config, context.device, work.dtype)
     model.subset_callback = follower
+    model.layer_callback = OneLayerBehind()
     batch = max(1, BATCH_TOKENS // len(rows[0]))
     with gptqmodel_watch.watching(work.sentinel):
         return model, gptqmodel.quantize(model, work.kind, rows, batch, follower.checkpoints)
+
+
+class OneLayerBehind:
+    """Lets GPTQModel pack a layer while it works on the next, and no more: layers that wait pile up on the device."""
+
+    def __init__(self) -> None:
+        self._packed: dict[int, threading.Event] = {}
+
+    def layer_complete(self, *, layer_idx: int, submodule_finalized: bool) -> None:
+        """Hear, in another thread, that a layer is packed; or, in its main thread, that its packing has begun."""
+        if submodule_finalized:
+            self._packed[layer_idx].set()
+            return
+        before = list(self._packed.values())
+        self._packed = {**self._packed, layer_idx: threading.Event()}
+        for packed in before:
+            packed.wait()
 
 
 class _Follower:

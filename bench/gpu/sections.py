@@ -188,7 +188,7 @@ def _bare(bench: Bench, make_model: MakeModel) -> Measured:
     recipe = parse_recipe({"method": "gptq", **LONG})
     calibrate = next(planned for planned in plan(recipe, NOT_JUDGED) if planned.kind == "calibrate")
     samples = bench.step(calibrate, model, {"fetch": shapes.fetched(model)})
-    spec = bench.spec("bare", "gptq", {}, {})
+    spec = bench.spec("quantize", "bare", {}, {})
     spec.scratch.mkdir(parents=True)
     command = [sys.executable, "-m", "bench.gpu.bare", str(model), str(samples.output / IDS_NAME), spec.folder]
     environment = {**environment_of(spec), "PYTHONPATH": os.pathsep.join(sys.path)}

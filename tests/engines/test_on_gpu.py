@@ -20,7 +20,7 @@ from tests.engines.breaking_off import Break
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
-SHALLOW, DEEP = 2, 6
+SHALLOW, DEEP = 4, 8
 WIDE = {
     "hidden_size": 2048,
     "intermediate_size": 5632,
