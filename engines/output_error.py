@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHUNK_ELEMENTS = 2**22  # of float32, looked at together, so that nothing of a matrix's size lies beside it
+MULTIPLIED_ELEMENTS, MULTIPLIED_COLUMNS = 2**24, 2048  # the same of what is multiplied, which large parts do faster
 SAMPLED_ROWS = 128  # or up to twice as many, of inputs that are not summed up: of each of many experts, too
 
 
@@ -22,8 +23,12 @@ def spread(moments: "Tensor") -> float:
         moments: ``X Xᵀ`` or ``Xᵀ X`` of inputs, in float32: of rank one it has ``||H||² = tr(H)²``. Not finite if one
             number in it is not.
     """
+    import torch
+
     trace = moments.diagonal().double().sum().item()
-    squares = sum(moments[rows].double().square().sum().item() for rows in _rows(moments))
+    squares = (
+        torch.stack([moments[rows].double().square().sum() for rows in _rows(moments, CHUNK_ELEMENTS)]).sum().item()
+    )
     return 1 - squares / trace**2 if trace else float("nan") if squares else 0.0
 
 
@@ -35,7 +40,7 @@ def weight_error(weight: "Tensor", rounded: "Callable[[slice], Tensor]") -> floa
         rounded: returns some of its rows as they are now.
     """
     lost = whole = 0.0
-    for rows in _rows(weight):
+    for rows in _rows(weight, CHUNK_ELEMENTS):
         before = weight[rows].double()
         lost += (before - rounded(rows).to(before.device).double()).square().sum().item()
         whole += before.square().sum().item()
@@ -70,7 +75,7 @@ class Weighed:
             rounded: as it is now.
         """
         moved = 0.0
-        for rows in _rows(weight):
+        for rows in _rows(weight, CHUNK_ELEMENTS):
             change = weight[rows].float() - rounded[rows].to(weight.device).float()
             moved += (change * self.seen.to(weight.device)).double().square().sum().item()
         lost = 2 * loss - damp * self.mean * moved
@@ -78,14 +83,23 @@ class Weighed:
 
 
 def weigh(weight: "Tensor", hessian: "Tensor") -> Weighed:
-    """Look at a matrix and the Hessian of its inputs, before it is damped and inverted."""
-    energy = 0.0
-    for rows in _rows(weight):
+    """Look at a matrix and the Hessian of its inputs, before it is damped and inverted.
+
+    The Hessian is symmetric: what lies below its diagonal is counted with what lies above, and not read.
+    """
+    import torch
+
+    energies = []
+    for rows in _rows(weight, MULTIPLIED_ELEMENTS):
         part = weight[rows].float()
-        energy += (part @ hessian).mul_(part).double().sum().item()
+        for first in range(0, len(hessian), MULTIPLIED_COLUMNS):
+            block = slice(first, first + MULTIPLIED_COLUMNS)
+            met = part[:, block] @ hessian[block, block]
+            met.addmm_(part[:, :first], hessian[:first, block], alpha=2)
+            energies.append(met.mul_(part[:, block]).sum(dtype=torch.float64))
     diagonal = hessian.diagonal()
     seen = diagonal != 0
-    return Weighed(energy, diagonal.where(seen, 1.0).mean().item(), seen)
+    return Weighed(torch.stack(energies).sum().item(), diagonal.where(seen, 1.0).mean().item(), seen)
 
 
 @dataclass(frozen=True)
@@ -121,8 +135,8 @@ def _outputs(inputs: "Tensor", weight: "Tensor") -> "Tensor":
     return (inputs.to(weight.device) @ weight.float().T).cpu()
 
 
-def _rows(matrix: "Tensor") -> Iterator[slice]:
-    count = max(1, CHUNK_ELEMENTS // max(1, matrix.shape[1]))
+def _rows(matrix: "Tensor", elements: int) -> Iterator[slice]:
+    count = max(1, elements // max(1, matrix.shape[1]))
     for first in range(0, len(matrix), count):
         yield slice(first, first + count)
 

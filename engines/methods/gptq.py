@@ -40,6 +40,7 @@ SHORT = re.compile(
 )
 WHOLE_ROWS = "-1 for whole rows"
 SEES_ALL = "int4, whose experts all see all of the text"
+LAYERS = 2  # one that is being packed, and one at work
 HESSIANS = 3  # of the longest rows: one summed up, and two while it is inverted
 BATCH_MATRICES = 4  # as long as the longest rows: gate, up, and what becomes of them
 
@@ -198,17 +199,17 @@ class GptqMethod(Method):
     def forecast(self, facts: ModelFacts, params: Any) -> Forecast:
         """Return what GPTQModel needs.
 
-        On the device are the layer and the samples' hidden states before it. While a matrix is rounded, its Hessian is
-        there with two of the like, in which that is inverted, and the matrix in float32. When the samples go through
-        the finished layer, their hidden states after it come to be, and what the feed-forward part makes of a batch. An
-        output head needs as much for itself.
+        On the device are the layer, the one before it, which is being packed, and the samples' hidden states. While a
+        matrix is rounded, its Hessian is there with two of the like, in which that is inverted, and the matrix in
+        float32. When the samples go through the finished layer, their hidden states after it come to be, and what the
+        feed-forward part makes of a batch. An output head needs as much for itself.
         """
         hidden = params.calibration_samples * params.calibration_tokens * facts.hidden_size
         hessian = 4 * facts.longest_row**2
         batch = BATCH_MATRICES * gptqmodel_work.BATCH_TOKENS * facts.longest_row
         rounding = HESSIANS * hessian + 4 * facts.hidden_size * facts.longest_row
         going_through = hessian + int(facts.element_bytes * (hidden + batch))
-        vram = int(facts.element_bytes * (hidden + facts.layer_elements)) + max(rounding, going_through)
+        vram = int(facts.element_bytes * (hidden + LAYERS * facts.layer_elements)) + max(rounding, going_through)
         if params.lm_head:
             vram += 3 * 4 * facts.embedding_elements
         state = gptqmodel_work.state_bytes(facts, params)

@@ -30,6 +30,15 @@ def test_gptqs_loss_less_its_damping_is_the_error_of_the_outputs() -> None:
     assert weighed.error(loss, damp, weight, rounded) == pytest.approx(lost / whole, rel=1e-3)
 
 
+@pytest.mark.parametrize("columns", [1, 5, 32, 100])
+def test_energy_is_that_of_the_outputs_however_it_is_multiplied(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_error, "MULTIPLIED_COLUMNS", columns)
+    monkeypatch.setattr(output_error, "MULTIPLIED_ELEMENTS", 7 * 32)
+    weight, inputs = torch.randn(24, 32).bfloat16(), torch.randn(200, 32) @ torch.randn(32, 32)
+    found = output_error.weigh(weight, inputs.T @ inputs).output_energy
+    assert found == pytest.approx(energy(inputs @ weight.float().T), rel=1e-5)
+
+
 def rounded_by_gptq(weight: Tensor, hessian: Tensor, damp: float) -> tuple[Tensor, float]:
     """Round to the nearest whole halves by Frantar et al.'s algorithm, and return its loss, too."""
     left, dead = weight.clone(), hessian.diagonal() == 0
