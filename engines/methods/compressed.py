@@ -21,6 +21,7 @@ from engines.sentinel import Sentinel
 
 PROCESS_BYTES = 3 * 2**30  # torch with CUDA, transformers, llm-compressor
 HEADS_COPIES = 2.5  # of an output head while the result is written
+LAYER_COPIES = 3  # of a layer that is rounded without samples, at the most: with the head nothing else has shown
 HEADER_BYTES = 64 * 2**20
 SMALLEST_HEAD = 64  # width of an attention head; there are at most as many heads as of this width
 KEPT_WIDTHS = 5  # of AWQ: inputs of attention, its output matrix and the feed-forward part, and two outputs of one
@@ -112,7 +113,8 @@ class CompressedMethod(Method):
         of a batch there.
         """
         bytes_of_text = token_count = 0
-        vram = max(int(HEADS_COPIES * facts.embedding_elements * facts.element_bytes), 4 * _layer_bytes(facts))
+        written = int(HEADS_COPIES * facts.embedding_elements * facts.element_bytes)
+        vram = max(written, LAYER_COPIES * _layer_bytes(facts))
         if self.looks_at_text(params):
             token_count = params.calibration.token_count
             bytes_of_text = int(facts.element_bytes * token_count * facts.hidden_size)
