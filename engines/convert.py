@@ -16,14 +16,16 @@ from typing import Any, BinaryIO, TypedDict
 from core.errors import DoesNotFit, FewbitsError, InvalidRequest, ModelUnsupported, os_error
 from engines import pretokenizer
 from engines.context import EngineContext, Progress
-from engines.gguf_file import read_gguf_facts
+from engines.gguf_file import open_gguf, read_gguf_facts
 from engines.methods.base import Forecast
 from engines.model_facts import ModelFacts
 from engines.pretokenizer import PreTokenizer
 from engines.source import inspect_snapshot
+from engines.tokenizer import load_tokenizer
 
 FILE_NAME = "model.gguf"
 VOCABULARY_NAME = "vocabulary.gguf"
+CHAT_TEMPLATE = "tokenizer.chat_template"
 PROCESS_BYTES = 1536 * 2**20  # torch, transformers and a large vocabulary
 HEADER_BYTES = 64 * 2**20
 PARAM = "recipe.pre_tokenizer"
@@ -67,8 +69,8 @@ def convert(context: EngineContext, snapshot: Path, pre_tokenizer: PreTokenizer 
 
     Raises:
         InvalidRequest: the vocabulary has no pre-tokenizer, so none can be chosen.
-        ModelUnsupported: the converter knows neither the architecture nor the tokenizer, or llama.cpp's tokenizer
-            gives other ids than the source's.
+        ModelUnsupported: the converter knows neither the architecture nor the tokenizer, llama.cpp's tokenizer gives
+            other ids than the source's, or the chat template is not the source's.
         DoesNotFit: memory or disk ran out.
     """
     import torch
@@ -79,8 +81,10 @@ def convert(context: EngineContext, snapshot: Path, pre_tokenizer: PreTokenizer 
     folder = context.scratch / "model"
     folder.symlink_to(snapshot.resolve())
     with torch.inference_mode(), _explained(folder):
-        name = _prove_tokenizer(context, folder, facts, pre_tokenizer)
-        differs_at = pretokenizer.difference(folder, context.scratch / VOCABULARY_NAME, pretokenizer.TOLERATED_LINES)
+        tokenizer = load_tokenizer(folder)
+        name = _prove_tokenizer(context, folder, facts, tokenizer, pre_tokenizer)
+        vocabulary = context.scratch / VOCABULARY_NAME
+        differs_at = pretokenizer.difference(tokenizer, vocabulary, pretokenizer.TOLERATED_LINES)
         model = _open(folder, context.output / FILE_NAME, facts)
         if name is not None:
             model.get_vocab_base_pre = lambda _: name
@@ -92,6 +96,7 @@ def convert(context: EngineContext, snapshot: Path, pre_tokenizer: PreTokenizer 
             with contextlib.suppress(OSError):  # what could not be written cannot be flushed either
                 model.gguf_writer.close()
             raise
+        _prove_written(tokenizer, context.output / FILE_NAME)
     written = read_gguf_facts(context.output / FILE_NAME)
     return ConvertFacts(**written, pre_tokenizer=name or "default", tokenizer_differs_at=differs_at)
 
@@ -125,7 +130,7 @@ def _label(hparams: Mapping[str, Any], architecture: str, snapshot: Path) -> str
 
 
 def _prove_tokenizer(
-    context: EngineContext, snapshot: Path, facts: ModelFacts, chosen: PreTokenizer | None
+    context: EngineContext, snapshot: Path, facts: ModelFacts, tokenizer: Any, chosen: PreTokenizer | None
 ) -> str | None:
     """Return the proven name of the pre-tokenizer, or None where the vocabulary is of a kind that has none.
 
@@ -134,29 +139,41 @@ def _prove_tokenizer(
     context.report(Progress(0, 1, "tokenizers", "comparing the tokenizers"))
     target = context.scratch / VOCABULARY_NAME
     if chosen is not None:
-        return _prove_chosen(snapshot, target, facts, chosen)
+        return _prove_chosen(snapshot, target, facts, tokenizer, chosen)
     try:
         known = _write_vocabulary(snapshot, target, facts, None)
     except NotImplementedError as error:
         if "pre-tokenizer" not in str(error):
             raise
-        for name in pretokenizer.candidates(snapshot):
+        for name in pretokenizer.candidates(tokenizer):
             _write_vocabulary(snapshot, target, facts, name)
-            difference = pretokenizer.difference(snapshot, target)
+            difference = pretokenizer.difference(tokenizer, target)
             if difference is None:
                 return name
     else:
-        difference = pretokenizer.difference(snapshot, target)
+        difference = pretokenizer.difference(tokenizer, target)
         if difference is None:
             return known
-    raise ModelUnsupported(f"llama.cpp's tokenizer gives other ids than the model's own, first at {difference!r}.")
+    raise _other_ids(str(difference))
 
 
-def _prove_chosen(snapshot: Path, target: Path, facts: ModelFacts, chosen: PreTokenizer) -> str:
+def _other_ids(difference: str) -> ModelUnsupported:
+    return ModelUnsupported(f"llama.cpp's tokenizer gives other ids than the model's own, first at {difference!r}.")
+
+
+def _prove_written(tokenizer: Any, file: Path) -> None:
+    """Require of the file itself that ids and chat template are the source's; what is made of it is held against it."""
+    if (difference := pretokenizer.difference(tokenizer, file)) is not None:
+        raise _other_ids(difference)
+    if (open_gguf(file).value(CHAT_TEMPLATE) or None) != (tokenizer.chat_template or None):
+        raise ModelUnsupported("llama.cpp's converter does not keep the model's chat template as it is.")
+
+
+def _prove_chosen(snapshot: Path, target: Path, facts: ModelFacts, tokenizer: Any, chosen: PreTokenizer) -> str:
     """Return the name of a pre-tokenizer that a person chose, once it is proven."""
     if _write_vocabulary(snapshot, target, facts, chosen) is None:
         raise InvalidRequest("This vocabulary is of a kind without a pre-tokenizer. Leave it out.", param=PARAM)
-    difference = pretokenizer.difference(snapshot, target)
+    difference = pretokenizer.difference(tokenizer, target)
     if difference is not None:
         raise ModelUnsupported(
             f"llama.cpp's tokenizer with the pre-tokenizer {chosen!r} gives other ids than the model's own, first at "

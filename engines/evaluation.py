@@ -22,7 +22,7 @@ from engines.gates import LOOK_CONFIDENCE, LOOKS, Gate, GateReport
 from engines.intervals import CONFIDENCE, Estimate
 from engines.own_domains import OwnDataset, read_own_items
 from engines.runtimes import Runtime
-from engines.score_files import LogProbabilityWriter, Reference, read_scores, write_scores
+from engines.score_files import LogProbabilityWriter, Reference, read_scores, write_items, write_scores
 from engines.scoring import ItemScore, score
 from engines.task_comparison import DrawnTask, draw_task
 from engines.tasks import ACCURACY, ANSWERS_NAME, NO_TASKS, Answers, TaskScores, TaskSet, write_task_scores
@@ -140,6 +140,7 @@ def score_reference(
     for path in sorted(context.checkpoint.iterdir()):
         if path.name != ANSWERS_NAME:
             os.link(path, context.output / path.name)
+    write_items(context.output, asked.items)
     write_task_scores(context.output, scorer.task_scores)
     return scorer.scores
 

@@ -101,21 +101,21 @@ def estimate(value: float, drawn: "NDArray[np.float64]", blocks: float, confiden
         confidence: in which part of all measurements the interval shall hold the true value.
     """
     import numpy as np
-    from scipy import stats
+    from scipy import special
 
     if blocks < BLOCKS_MIN:
         return Estimate(value, None, None)
-    t = stats.t.ppf((1 - confidence) / 2, blocks - 1)
-    tail = stats.norm.cdf(t * math.sqrt(blocks / (blocks - 1)))
+    t = special.stdtrit(blocks - 1, (1 - confidence) / 2)
+    tail = special.ndtr(t * math.sqrt(blocks / (blocks - 1)))
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Estimate(value, float(low), float(high))
 
 
 def binomial(count: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the ends of the interval of a part, ``count`` of ``total`` draws (Clopper and Pearson 1934)."""
-    from scipy import stats
+    from scipy import special
 
     tail = (1 - confidence) / 2
-    low = 0.0 if count == 0 else float(stats.beta.ppf(tail, count, total - count + 1))
-    high = 1.0 if count == total else float(stats.beta.ppf(1 - tail, count + 1, total - count))
+    low = 0.0 if count == 0 else float(special.betaincinv(count, total - count + 1, tail))
+    high = 1.0 if count == total else float(special.betaincinv(count + 1, total - count, 1 - tail))
     return low, high

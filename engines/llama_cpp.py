@@ -4,6 +4,7 @@ Refuses to know what a tool's result is for.
 """
 
 import contextlib
+import ctypes
 import functools
 import re
 import subprocess
@@ -165,3 +166,25 @@ def tokenize(model: Any, text: str, *, add_special: bool = False) -> list[int]:
     if count < 0:
         raise ModelUnsupported("llama.cpp's tokenizer gives more tokens than the text has bytes.")
     return list(ids[:count])
+
+
+def detokenize(model: Any, ids: Sequence[int]) -> str:
+    """Return what ids say, the names of special tokens among it; what is no UTF-8 is replaced.
+
+    Args:
+        model: what ``load_model`` yields.
+        ids: of its vocabulary.
+    """
+    import llama_cpp
+
+    vocabulary = llama_cpp.llama_model_get_vocab(model)
+    given = (llama_cpp.llama_token * len(ids))(*ids)
+
+    def write(room: int) -> tuple[int, bytes]:
+        said = ctypes.create_string_buffer(room)
+        return llama_cpp.llama_detokenize(vocabulary, given, len(ids), said, room, False, True), said.raw
+
+    size, said = write(8 * len(ids))
+    if size < 0:
+        size, said = write(-size)
+    return said[:size].decode("utf-8", "replace")

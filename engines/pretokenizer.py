@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from core.errors import ModelUnsupported
 from engines.llama_cpp import load_model, tokenize
-from engines.tokenizer import encode, leading_bos, load_tokenizer
+from engines.tokenizer import encode, leading_bos
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -170,14 +170,14 @@ TOLERATED_LINES = (
 )
 
 
-def candidates(snapshot: Path) -> Sequence[str]:
-    """Return llama.cpp's names for the way in which ``snapshot``'s tokenizer splits text, the likeliest first.
+def candidates(tokenizer: Any) -> Sequence[str]:
+    """Return llama.cpp's names for the way in which a source's tokenizer splits text, the likeliest first.
 
     Raises:
         ModelUnsupported: llama.cpp has no name for it.
     """
     # Not tokenizer.json itself: for some kinds of model transformers splits by rules of its own.
-    backend = getattr(load_tokenizer(snapshot), "backend_tokenizer", None)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelUnsupported(
             "llama.cpp does not know this vocabulary, and its tokenizer does not say how it splits text."
@@ -207,15 +207,14 @@ def _split_patterns(pre_tokenizer: Any) -> tuple[str, ...]:
             return (f"({kind})",)  # matches no row of the table, and is shown in the refusal
 
 
-def difference(snapshot: Path, vocabulary: Path, lines: Sequence[str] = PROOF_LINES) -> str | None:
+def difference(tokenizer: Any, vocabulary: Path, lines: Sequence[str] = PROOF_LINES) -> str | None:
     """Return the first line on which the source's tokenizer and llama.cpp's disagree, or None where they agree.
 
     Args:
-        snapshot: the folder with the source's tokenizer.
+        tokenizer: the source's.
         vocabulary: a GGUF file that holds the vocabulary; it may hold nothing else.
         lines: the texts to compare, each alone and all together.
     """
-    tokenizer = load_tokenizer(snapshot)
     with load_model(vocabulary, vocab_only=True) as model:
         for text in (*lines, "\n".join(lines)):
             if tokenize(model, text) != encode(tokenizer, text):

@@ -1,14 +1,16 @@
 """Scores as files: what full precision says of each item, and the scores of work that is half done.
 
 A folder holds ``scores.safetensors`` (for each domain the numbers of all its tokens, item after item) and, where they
-are kept, the log-probabilities of whole vocabularies in parts of some items each. Files are put in place whole, so that
-a link to an older one keeps what it had.
+are kept, the log-probabilities of whole vocabularies in parts of some items each; that of a reference holds
+``items.safetensors``, too: what was scored. Files are put in place whole, so that a link to an older one keeps what it
+had.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engines.domains import Item
 from engines.scoring import ItemScore, log_probabilities
 from engines.tasks import TaskScores, read_task_scores
 
@@ -17,8 +19,42 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCORES_NAME = "scores.safetensors"
+ITEMS_NAME = "items.safetensors"
 PART_BYTES = 64 * 2**20  # about; held in memory while it is written or read
 BYTES_EACH = 2  # of a log-probability, in float16
+
+
+def write_items(folder: Path, items: Mapping[str, Sequence[Item]]) -> None:
+    """Write the items of each domain: whoever scores the same need not have the text, nor the tokenizer."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for domain, of_domain in items.items():
+        arrays[f"{domain}/ids"] = np.concatenate([np.array(item.ids, dtype=np.int64) for item in of_domain])
+        arrays[f"{domain}/lengths"] = np.array([len(item.ids) for item in of_domain], dtype=np.int64)
+        arrays[f"{domain}/first"] = np.array([item.first for item in of_domain], dtype=np.int64)
+        arrays[f"{domain}/follows"] = np.array([item.follows for item in of_domain])
+    save_file(arrays, folder / ITEMS_NAME)
+
+
+def read_items(folder: Path) -> dict[str, list[Item]]:
+    """Return the items in a folder by domain; none where there is no such file."""
+    from safetensors.numpy import load_file
+
+    path = folder / ITEMS_NAME
+    arrays = load_file(path) if path.exists() else {}
+    domains = [name.rpartition("/")[0] for name in arrays if name.endswith("/ids")]
+    return {domain: list(_written_items(arrays, domain)) for domain in domains}
+
+
+def _written_items(arrays: "Mapping[str, NDArray[np.generic]]", domain: str) -> Iterator[Item]:
+    import numpy as np
+
+    ids, lengths, first, follows = (arrays[f"{domain}/{name}"] for name in ("ids", "lengths", "first", "follows"))
+    pieces = np.split(ids, np.cumsum(lengths)[:-1])
+    for piece, begin, is_beside in zip(pieces, first.tolist(), follows.tolist(), strict=True):
+        yield Item(piece.tolist(), begin, is_beside)
 
 
 def write_scores(folder: Path, scores: Mapping[str, Sequence[ItemScore]]) -> None:
@@ -116,10 +152,11 @@ class LogProbabilityWriter:
 
 
 class Reference:
-    """What full precision says, as ``reference`` has left it in a folder."""
+    """What full precision says, and of which items, as ``reference`` has left it in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.items: Mapping[str, Sequence[Item]] = read_items(folder)
         self.scores: Mapping[str, Sequence[ItemScore]] = read_scores(folder)
         self.tasks: Mapping[str, TaskScores] = read_task_scores(folder)
         self._places = {domain: self._places_of(domain) for domain in self.scores}

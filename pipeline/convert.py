@@ -12,7 +12,7 @@ class Convert(StepKind):
     """Done once for all the types wanted of a snapshot."""
 
     name = "convert"
-    version = 1
+    version = 2
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the converter's version."""

@@ -40,7 +40,8 @@ class Evaluate(StepKind):
         """Score the result, and decide on it."""
         written = context.params["format"]
         # A plan of an earlier version has no reference among what is needed: then there is nothing to compare with.
-        asked, reference = read(context), Reference(context.inputs.get("reference", context.engine.output))
+        reference = Reference(context.inputs.get("reference", context.engine.output))
+        asked = read(context, reference.items)
         result, window_tokens = context.inputs["quantize"], longest(context.params)
         with runtimes.open_runtime(written, result, context.engine, window_tokens) as runtime:
             found = evaluation.score_result(runtime, asked, reference, context.engine, gate_of(context.params))

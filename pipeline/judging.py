@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from core.dataset_kinds import DatasetKind
@@ -46,10 +47,17 @@ def gate_of(params: Mapping[str, Any]) -> Gate | None:
     return Gate(conditions, params["windows"], params.get("task_items", 0)) if conditions else None
 
 
-def read(context: StepContext) -> Asked:
-    """Return what is judged on, with the source's tokenizer."""
+def read(context: StepContext, known: Mapping[str, Sequence[Item]] = MappingProxyType({})) -> Asked:
+    """Return what is judged on.
+
+    Args:
+        context: where the work is done.
+        known: the items of each domain, where they have been read before; else they are read with the source's
+            tokenizer, which takes longer to load than many a result.
+    """
     params, is_gated = context.params, bool(context.params.get("gate"))
-    items = read_first(context, most_items(params["windows"], is_gated=is_gated))
+    count = most_items(params["windows"], is_gated=is_gated)
+    items = {name: known[name] for name in params["domains"]} if known else read_first(context, count)
     return Asked(items, _tasks(context, most_items(params.get("task_items", 0), is_gated=is_gated)))
 
 

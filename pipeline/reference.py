@@ -17,7 +17,7 @@ class Reference(StepKind):
     """The baseline of every report, and the answers that a result is verified against and compared with."""
 
     name = "reference"
-    version = 3
+    version = 4
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the version of the library that runs the source."""
@@ -50,7 +50,7 @@ class Reference(StepKind):
         asked, window_tokens = read(context), longest(context.params)
         with runtimes.open_runtime("safetensors", source, context.engine, window_tokens) as runtime:
             scores = evaluation.score_reference(runtime, asked, context.engine, _limit(context.params))
-            probe.write(probe.ask(runtime, source), context.engine.output)
+            probe.write(probe.ask(runtime, probe.read_windows(source)), context.engine.output)
         found, reference = rows(scores), score_files.Reference(context.engine.output)
         warnings = [*too_short(found, context.params["windows"]), *_not_kept(reference)]
         tasks = {"tasks": _tasks(reference)} if reference.tasks else {}

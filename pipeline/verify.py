@@ -7,6 +7,7 @@ from typing import Any
 from core.errors import VerificationFailed
 from engines import evaluation_needs, probe, runtimes, verification
 from engines.methods.base import Forecast
+from engines.probe import SideBySide
 from engines.recipe import parse_recipe
 from engines.verification import Check
 from engines.verification.subject import Subject
@@ -42,19 +43,19 @@ class Verify(StepKind):
             lossless=context.inputs.get("convert"),
             promises=recipe.method.promises(recipe.params),
         )
-        full_precision, given = probe.read(context.inputs["reference"]), list[probe.Answers]()
-        checks = verification.verify(context.engine, subject, full_precision, given.append)
+        full_precision = probe.read(context.inputs["reference"], subject.source)
+        generations: list[SideBySide] = []
+        checks = verification.verify(context.engine, subject, full_precision, generations.extend)
         for check in checks:
             print(_line(check), flush=True)  # noqa: T201 - the log of a step is what it prints
         failed = [check for check in checks if not check.passed]
         if failed:
             said = " ".join(f"{check.name}: {check.detail}" for check in failed)
             raise VerificationFailed(f"The result is not what it must be, and was not published. {said}")
-        beside = probe.side_by_side(full_precision, given[0], subject.source)
         return Outcome(
             facts={
                 "checks": [dataclasses.asdict(check) for check in checks],
-                "generations": [dataclasses.asdict(one) for one in beside],
+                "generations": [dataclasses.asdict(one) for one in generations],
             }
         )
 

@@ -78,6 +78,10 @@ class Runtime(Protocol):
         """
         ...
 
+    def text(self, ids: Sequence[int]) -> str:
+        """Return what ids say, by the model's own tokenizer; the names of special tokens are said, too."""
+        ...
+
 
 def open_runtime(
     written: Judged, model: Path, context: EngineContext, window_tokens: int = WINDOW_TOKENS

@@ -13,6 +13,7 @@ from engines.loading import load_model
 from engines.memory_errors import told_as_not_fitting
 from engines.runtimes import IsOver, never, readable
 from engines.source import require_no_code
+from engines.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,7 @@ class HuggingFaceRuntime:
         self._context = context
         self._window_tokens = window_tokens
         self._model: Any = None
+        self._tokenizer: Any = None  # once it is asked for
         self._threads_before = 0
         self._can_leave_out = False
 
@@ -111,3 +113,10 @@ class HuggingFaceRuntime:
                 past, ids = answer.past_key_values, [int(answer.logits[0, -1].argmax())]
                 chosen += ids
         return chosen
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return what ids say; see ``Runtime.text``."""
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self._folder)
+        said: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+        return said

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from core.errors import DoesNotFit, ToolFailed
 from engines.context import EngineContext
 from engines.domains import Item
-from engines.llama_cpp import load_model
+from engines.llama_cpp import detokenize, load_model
 from engines.runtimes import IsOver, never, readable
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class LlamaCppRuntime:
         self._window_tokens = window_tokens
         self._threads = context.threads
         self._resources = contextlib.ExitStack()
+        self._model: Any = None
         self._context: Any = None
         self._batch: Any = None
         self._vocabulary_size = 0
@@ -39,7 +40,7 @@ class LlamaCppRuntime:
         import llama_cpp
 
         with contextlib.ExitStack() as stack:
-            model = stack.enter_context(load_model(self._path))
+            model = self._model = stack.enter_context(load_model(self._path))
             self._vocabulary_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
             self._window_tokens = readable(self._window_tokens, llama_cpp.llama_model_n_ctx_train(model))
             params = llama_cpp.llama_context_default_params()
@@ -59,7 +60,7 @@ class LlamaCppRuntime:
     ) -> None:
         """Free the model."""
         self._resources.close()
-        self._context = self._batch = None
+        self._model = self._context = self._batch = None
 
     @property
     def window_tokens(self) -> int:
@@ -91,6 +92,10 @@ class LlamaCppRuntime:
             given = [int(row.argmax())]
             chosen += given
         return chosen
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return what ids say; see ``Runtime.text``."""
+        return detokenize(self._model, ids)
 
     def _decode(self, tokens: Sequence[int], begin: int, wanted: range) -> None:
         """Run the model over ``tokens``, the first at position ``begin``; logits are kept at the ``wanted`` indexes."""

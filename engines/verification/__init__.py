@@ -5,7 +5,7 @@ and the chat template are the source's; the file loads, answers with finite numb
 goes on from a text without falling into repetition. How a tensor or a tokenizer is read is the format's own file here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -13,7 +13,7 @@ from types import ModuleType
 from core.errors import RequestError
 from engines import probe
 from engines.context import EngineContext, Progress
-from engines.probe import Answers
+from engines.probe import Answers, SideBySide
 from engines.runtimes import open_runtime
 from engines.verification import awq, behaviour, compressed_tensors, gguf, gptq
 from engines.verification.subject import Fault, Subject
@@ -40,7 +40,7 @@ def verify(
     context: EngineContext,
     subject: Subject,
     full_precision: Answers,
-    on_answers: Callable[[Answers], None] = lambda _answers: None,
+    on_generations: Callable[[Sequence[SideBySide]], None] = lambda _: None,
 ) -> list[Check]:
     """Look at everything, also after the first fault.
 
@@ -48,7 +48,7 @@ def verify(
         context: threads, device and progress.
         subject: the result and what it was made of.
         full_precision: the source's answers.
-        on_answers: called with the result's, where it loads.
+        on_generations: called with how both go on from each prompt, where the result loads.
 
     Returns:
         every check, in the order of ``Check.name``; the last two are left out where the result does not load.
@@ -66,9 +66,15 @@ def verify(
     look("tensors", partial(reader.check_tensors, subject))
     look("tokenizer", partial(reader.check_tokenizer, subject))
     given: list[Answers] = []
-    look("loads", partial(_load_and_ask, context, subject, given))
+
+    def load_and_ask() -> str:
+        with open_runtime(subject.written, subject.result, context) as runtime:
+            given.append(probe.ask(runtime, full_precision.windows))
+            on_generations(probe.side_by_side(runtime, full_precision, given[0]))
+        return "It loads, and all its answers are finite."
+
+    look("loads", load_and_ask)
     if given:
-        on_answers(given[0])
         look("divergence", lambda: behaviour.check_divergence(given[0], full_precision, reader.layer_bits(subject)))
         look("generation", partial(behaviour.check_generation, given[0], full_precision))
     return checks
@@ -81,9 +87,3 @@ def _outcome(name: str, check: Callable[[], str]) -> Check:
         return Check(name, passed=False, detail=str(fault))
     except RequestError as error:  # how readers and runtimes speak of a file that is not as it must be
         return Check(name, passed=False, detail=error.message)
-
-
-def _load_and_ask(context: EngineContext, subject: Subject, given: list[Answers]) -> str:
-    with open_runtime(subject.written, subject.result, context) as runtime:
-        given.append(probe.ask(runtime, subject.source))
-    return "It loads, and all its answers are finite."

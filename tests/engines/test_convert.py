@@ -14,6 +14,7 @@ from engines.context import Progress
 from engines.domains import TEXTS
 from engines.pretokenizer import NAMES_BY_PATTERNS, PreTokenizer
 from engines.runtimes import open_runtime
+from engines.tokenizer import load_tokenizer
 from tests.engines import conftest
 
 
@@ -99,7 +100,25 @@ def test_the_proof_finds_a_wrong_name(tiny: Path, make_context: conftest.MakeCon
     context = make_context()
     target = context.scratch / "vocabulary.gguf"
     convert._write_vocabulary(tiny, target, source.inspect(tiny), "qwen2")
-    assert pretokenizer.difference(tiny, target) is not None
+    assert pretokenizer.difference(load_tokenizer(tiny), target) is not None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [("<|{{ m.role", "<!{{ m.role", "chat template"), ("\u0120the", "\u0120thq", "other ids")],
+)
+def test_what_was_written_is_proven_and_not_the_vocabulary_alone(
+    old: str, new: str, said: str, tiny_copy: Path, make_context: conftest.MakeContext
+) -> None:
+    conftest.add_bos_and_chat_template(tiny_copy)
+    context = make_context()
+    convert.convert(context, tiny_copy)
+    file = context.output / convert.FILE_NAME
+    content = file.read_bytes()
+    assert old.encode() in content
+    file.write_bytes(content.replace(old.encode(), new.encode()))
+    with pytest.raises(ModelUnsupported, match=said):
+        convert._prove_written(load_tokenizer(tiny_copy), file)
 
 
 def test_a_chosen_pre_tokenizer_is_proven(tiny: Path, make_context: conftest.MakeContext) -> None:
@@ -122,7 +141,7 @@ def test_llama_cpp_knows_every_name_of_a_pre_tokenizer() -> None:
         ({"architectures": ["NoSuchForCausalLM"]}, "does not know the architecture NoSuchForCausalLM"),
         ({"architectures": ["NoSuchForCausalLM"], "auto_map": {"AutoModel": "m.M"}}, "does not know the architecture"),
         ({"architectures": ["BloomForCausalLM"], "model_type": "bloom"}, "cannot convert this model"),
-        ({"num_attention_heads": "four"}, "cannot convert this model"),
+        ({"num_attention_heads": "four"}, "num_attention_heads"),
         ({"vocab_size": 100}, "cannot convert this model"),
     ],
 )

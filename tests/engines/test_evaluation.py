@@ -112,6 +112,9 @@ class FakeRuntime:
     def continuation(self, prompt: object, count: int, is_over: object = None) -> list[int]:
         raise NotImplementedError
 
+    def text(self, ids: object) -> str:
+        raise NotImplementedError
+
 
 def test_scores_are_kept_by_window(tiny: Path, make_context: conftest.MakeContext) -> None:
     reports: list[Progress] = []

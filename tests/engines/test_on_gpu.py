@@ -49,7 +49,7 @@ def on_gpu(context: EngineContext) -> EngineContext:
 def full_precision(tiny: Path, make_context: conftest.MakeContext) -> tuple[probe.Answers, float]:
     with open_runtime("safetensors", tiny, on_gpu(make_context())) as runtime:
         perplexity = making.score(runtime, tiny, {"prose": 10}, make_context())["prose"]
-        return probe.ask(runtime, tiny), perplexity
+        return probe.ask(runtime, probe.read_windows(tiny)), perplexity
 
 
 @pytest.mark.parametrize("recipe", sorted(set(recipes())))

@@ -61,6 +61,9 @@ class KnowingRuntime:
                 break
         return chosen
 
+    def text(self, ids: object) -> str:
+        raise NotImplementedError
+
 
 @pytest.fixture
 def task_set(tiny: Path, tmp_path: Path) -> Callable[..., TaskSet]:

@@ -1,5 +1,6 @@
 """Verification: a sound result passes, and each planted fault is caught by the check that is there for it."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from engines import convert, probe, verification
 from engines.domains import read_items
 from engines.probe import Answers
 from engines.recipe import parse_recipe
-from engines.runtimes import open_runtime
+from engines.runtimes import Judged, open_runtime
 from engines.tokenizer import load_tokenizer
 from engines.verification import Check, behaviour
 from engines.verification.subject import Fault, Subject, error_bound
@@ -22,6 +23,7 @@ from tests.engines import conftest, making
 # GPTQModel takes a warning that is raised for a failure, and goes another way then.
 pytestmark = pytest.mark.filterwarnings("default")
 
+WINDOWS = np.zeros((1, 8), dtype=np.int64)
 RECIPES = {"gguf": "gguf:Q4_0", "gptq": {"method": "gptq", "calibration_samples": 8, "calibration_tokens": 64}}
 Damage = Callable[[Path], None]
 
@@ -44,7 +46,7 @@ def lossless(model: Path, make_context: conftest.MakeContext) -> Path:
 @pytest.fixture(scope="module")
 def full_precision(model: Path, make_context: conftest.MakeContext) -> Answers:
     with open_runtime("safetensors", model, make_context()) as runtime:
-        return probe.ask(runtime, model)
+        return probe.ask(runtime, probe.read_windows(model))
 
 
 @pytest.fixture(scope="module")
@@ -176,11 +178,15 @@ class Planted(NamedTuple):
 
 FAULTS = [
     Planted("gguf", "tensor corrupted", corrupt_gguf_tensor, "tensors", "blk.1.ffn_up.weight"),
+    Planted("gguf", "template lost", replace_in_gguf(b"chat_template", b"chat_tempXate"), "tokenizer", "chat_temp"),
     Planted(
-        "gguf", "template lost", replace_in_gguf(b"chat_template", b"chat_tempXate"), "tokenizer", "template is lost"
+        "gguf",
+        "template changed",
+        replace_in_gguf(b"<|{{ m.role", b"<!{{ m.role"),
+        "tokenizer",
+        "chat_template is not as",
     ),
-    Planted("gguf", "template changed", replace_in_gguf(b"<|{{ m.role", b"<!{{ m.role"), "tokenizer", "another"),
-    Planted("gguf", "token ids shifted", swap_gguf_tokens, "tokenizer", "other ids"),
+    Planted("gguf", "token ids shifted", swap_gguf_tokens, "tokenizer", "tokens is not as"),
     Planted(
         "gguf", "key changed", replace_in_gguf(b"rope.freq_base", b"rope.freq_bXse"), "tensors", "llama.rope.freq_b"
     ),
@@ -268,8 +274,8 @@ def test_an_output_head_that_is_the_embedding_may_be_left_out(
 
 def test_repetition_is_caught() -> None:
     logits = np.zeros((2, 8), dtype=np.float32)
-    varied = Answers(logits, np.arange(64, dtype=np.int64).reshape(1, -1))
-    looping = Answers(logits, np.tile(np.arange(4, dtype=np.int64), 16).reshape(1, -1))
+    varied = Answers(WINDOWS, logits, np.arange(64, dtype=np.int64).reshape(1, -1))
+    looping = Answers(WINDOWS, logits, np.tile(np.arange(4, dtype=np.int64), 16).reshape(1, -1))
     assert behaviour.check_generation(varied, looping)
     with pytest.raises(Fault, match="falls into repetition"):
         behaviour.check_generation(looping, varied)
@@ -279,7 +285,7 @@ def test_a_model_that_answers_otherwise_is_caught() -> None:
     def answers(likely: int) -> Answers:
         log_probabilities = np.full((4, 8), np.log(0.01), dtype=np.float32)
         log_probabilities[:, likely] = np.log(0.93)
-        return Answers(log_probabilities, np.zeros((1, 64), dtype=np.int64))
+        return Answers(WINDOWS, log_probabilities, np.zeros((1, 64), dtype=np.int64))
 
     assert behaviour.check_divergence(answers(1), answers(1), bits=4)
     with pytest.raises(Fault, match="KL divergence"):
@@ -295,12 +301,17 @@ def test_the_bounds_grow_as_bits_become_fewer_and_stay_below_nonsense() -> None:
     assert divergences[-1] < np.log(4096) / 2  # a model that knows nothing of 4096 tokens
 
 
-def test_source_and_result_stand_side_by_side_as_text(model: Path, full_precision: Answers) -> None:
-    other = Answers(full_precision.log_probabilities, (full_precision.continuations + 1) % 4096)
-    code, prose = probe.side_by_side(full_precision, other, model)
+@pytest.mark.parametrize("written", ["safetensors", "gguf"])
+def test_source_and_result_stand_side_by_side_as_text(
+    written: Judged, model: Path, lossless: Path, full_precision: Answers, make_context: conftest.MakeContext
+) -> None:
+    other = dataclasses.replace(full_precision, continuations=(full_precision.continuations + 1) % 4096)
+    with open_runtime(written, {"gguf": lossless, "safetensors": model}[written], make_context()) as runtime:
+        code, prose = probe.side_by_side(runtime, full_precision, other)
     assert (code.domain, prose.domain) == probe.DOMAINS
     tokenizer = load_tokenizer(model)
     asked = read_items(tokenizer, "prose", 1)[0].ids[: probe.PROMPT_TOKENS]
     assert prose.prompt == tokenizer.decode(list(asked))
     assert prose.baseline == tokenizer.decode(full_precision.continuations[1].tolist())
+    assert prose.result == tokenizer.decode(other.continuations[1].tolist())
     assert prose.baseline != prose.result

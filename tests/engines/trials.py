@@ -42,7 +42,8 @@ def build_all(folder: Path, names: list[str]) -> None:
             context = _context(folder / name)
             with open_runtime("safetensors", folder / name / "model", context) as runtime:
                 (folder / name / "answers").mkdir()
-                probe.write(probe.ask(runtime, folder / name / "model"), folder / name / "answers")
+                windows = probe.read_windows(folder / name / "model")
+                probe.write(probe.ask(runtime, windows), folder / name / "answers")
 
 
 def make(method: str, parameters: dict[str, object], sample: Path, result: Path) -> list[str]:
@@ -77,7 +78,7 @@ def judge(method: str, parameters: dict[str, object], sample: Path, result: Path
         lossless=lossless if lossless.is_dir() else None,
         promises=recipe.method.promises(recipe.params),
     )
-    checks = verification.verify(_context(sample), subject, probe.read(sample / "answers"))
+    checks = verification.verify(_context(sample), subject, probe.read(sample / "answers", sample / "model"))
     return [f"{check.name}: {check.detail}" for check in checks if not check.passed]
 
 

@@ -1,0 +1,55 @@
+"""What judges a result is given by the reference: the items that were scored, and the questions that were answered."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bench.gpu.steps import Bench, Ran
+from engines import methods, probe, score_files
+from engines.recipe import parse_recipe
+from pipeline.plan import plan
+from tests.engines import conftest
+
+EVALUATION = {"domains": ["prose", "summaries", "code"], "windows": 2}
+
+
+@pytest.fixture
+def model(tiny: Path, tmp_path: Path) -> Path:
+    methods.load()
+    return conftest.cut_to_two_layers(tiny, tmp_path / "model")
+
+
+def test_a_gguf_file_is_judged_where_nothing_can_read_the_sources_tokenizer(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shadow = tmp_path / "shadow"
+    shadow.mkdir()
+    (shadow / "transformers.py").write_text("raise ImportError('takes seconds')")
+    bench, done = Bench(tmp_path, "cpu"), dict[str, Ran]()
+    for step in plan(parse_recipe("gguf:Q4_0"), EVALUATION):
+        if step.kind == "verify":
+            monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(shadow), str(Path(conftest.__file__).parents[2])]))
+        if step.kind != "document":
+            done[step.kind] = bench.step(step, model, done)
+    assert [row.domain for row in done["evaluate"].outcome.evaluations] == EVALUATION["domains"]
+
+
+def test_what_an_earlier_version_has_left_is_judged_alike(model: Path, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "cpu")
+    now = bench.run("gguf:Q4_0", model, EVALUATION)
+    reference = now["reference"].output
+    (reference / score_files.ITEMS_NAME).unlink()
+    _without_questions(reference / probe.FILE_NAME)
+    for kind in ("verify", "evaluate"):
+        bench.drop(now[kind])
+    then = bench.run("gguf:Q4_0", model, EVALUATION)
+    assert [then[kind].outcome for kind in then] == [now[kind].outcome for kind in now]
+
+
+def _without_questions(file: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    written = load_file(file)
+    del written["windows"]
+    save_file(written, file)
