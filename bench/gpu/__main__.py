@@ -1,8 +1,8 @@
 """Measure on an NVIDIA GPU: ``python -m bench.gpu [SECTION ...] [--results FILE] [--folder DIR] [--seconds N]``.
 
-Sections: ``tiny``, ``beside-bare``, ``eight-layers``, ``deep``, ``resumed``, ``stack``; all by default. A row is
-written as soon as it is measured, and is not measured again, so a run that was broken off goes on where it was. With
-``--seconds`` no row is begun after them.
+Sections: ``tiny``, ``beside-bare``, ``eight-layers``, ``deep``, ``resumed``, ``speed``, ``stack``; all by default. A
+row is written as soon as it is measured, and is not measured again, so a run that was broken off goes on where it was.
+With ``--seconds`` no row is begun after them.
 """
 
 import platform
@@ -19,7 +19,7 @@ import click
 
 from bench.gpu import stack
 from bench.gpu.results import Results
-from bench.gpu.sections import Section, beside_bare, deep, eight_layers, resumed, tiny
+from bench.gpu.sections import Section, beside_bare, deep, eight_layers, resumed, speed, tiny
 from bench.gpu.steps import Bench
 from engines import methods
 from workers.devices import devices
@@ -30,6 +30,7 @@ SECTIONS: Mapping[str, Callable[[Bench, Path], Section]] = {
     "eight-layers": eight_layers,
     "deep": deep,
     "resumed": resumed,
+    "speed": speed,
     "stack": stack.jobs,
 }
 PACKAGES = ("torch", "transformers", "gptqmodel", "llmcompressor", "compressed-tensors", "llama-cpp-python")

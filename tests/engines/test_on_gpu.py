@@ -1,6 +1,7 @@
 """Every method and preset on an NVIDIA GPU: the result is sound, and memory does not grow with the layers."""
 
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engines import methods, probe, source, verification
+from engines import benchmark, methods, probe, source, verification
 from engines.context import EngineContext
 from engines.methods.base import registered
 from engines.recipe import parse_recipe, preset_recipe
@@ -109,6 +110,29 @@ def test_the_gpus_memory_does_not_grow_with_the_layers(
         peaks.append(int(said.strip().splitlines()[-1]))
     shallow, deep = (source.inspect(model).weight_bytes for model in by_layers.values())
     assert peaks[1] - peaks[0] < (deep - shallow) / 2, peaks
+
+
+SPEED = """
+import json, pathlib, sys
+from engines import benchmark
+from tests.engines.conftest import context_in
+context = context_in(pathlib.Path(sys.argv[2]), 4, "cuda:0")
+wanted = benchmark.Wanted([512, 2048], [1, 8], generated_tokens=16, repeats=2)
+print(json.dumps(benchmark.measure("safetensors", pathlib.Path(sys.argv[1]), context, wanted)))
+"""
+
+
+def test_a_benchmark_takes_the_memory_that_was_forecast(by_layers: dict[int, Path], tmp_path: Path) -> None:
+    model = by_layers[SHALLOW]
+    command = [sys.executable, "-c", SPEED, str(model), str(tmp_path)]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=300).stdout
+    found = json.loads(said.strip().splitlines()[-1])
+    facts, wanted = source.inspect(model), benchmark.Wanted([512, 2048], [1, 8], generated_tokens=16, repeats=2)
+    forecast = benchmark.forecast(facts, "safetensors", facts.weight_bytes, wanted)
+    assert "NVIDIA" in found["hardware"]["gpu"]
+    assert not found["is_serving_speed"]
+    assert found["peak_vram_bytes"] <= forecast.vram_bytes < 2 * found["peak_vram_bytes"]
+    assert all(point["generation_tokens_per_second"]["min"] > 0 for point in found["points"])
 
 
 @pytest.mark.parametrize("short", ["gptq", "awq"])
