@@ -23,6 +23,9 @@ COMPLETION_SUFFIX = "_eval.jsonl"
 WINDOW_TOKENS = 512
 CONTEXT_TOKENS = 257
 SCORED_TOKENS = WINDOW_TOKENS - CONTEXT_TOKENS
+ITEM_TOKENS = (
+    2048  # of what a team has brought that is no plain text, and of a task's question with its answer, at most
+)
 
 
 @dataclass(frozen=True)
@@ -128,16 +131,14 @@ def completion(tokenizer: Any, prompt: str, answer: str) -> Item:
     return item
 
 
-def completion_if_any(tokenizer: Any, prompt: str, answer: str) -> Item | None:
-    """Return what ``completion`` does, or None where there is nothing to read, or nothing to score."""
+def completion_if_any(tokenizer: Any, prompt: str, answer: str, longest: int = WINDOW_TOKENS) -> Item | None:
+    """Return what ``completion`` does, cut at ``longest`` ids; None where there is nothing to read, or to score."""
     bos = leading_bos(tokenizer)
     begin = [] if bos is None else [bos]
-    return answered(begin, encode(tokenizer, prompt), encode(tokenizer, prompt + answer))
+    return answered(begin, encode(tokenizer, prompt), encode(tokenizer, prompt + answer), longest)
 
 
-def answered(
-    begin: Sequence[int], alone: Sequence[int], whole: Sequence[int], longest: int = WINDOW_TOKENS
-) -> Item | None:
+def answered(begin: Sequence[int], alone: Sequence[int], whole: Sequence[int], longest: int) -> Item | None:
     """Return a prompt with what follows it, which alone is scored, cut as ``completion`` has it.
 
     Args:

@@ -17,13 +17,14 @@ from types import MappingProxyType
 from core.errors import ModelUnsupported
 from engines.comparison import Drawn, draw
 from engines.context import EngineContext, Progress, Suspended
-from engines.domains import Item, read_items
+from engines.domains import ITEM_TOKENS, Item, read_items
 from engines.gates import LOOK_CONFIDENCE, LOOKS, Gate, GateReport
 from engines.intervals import CONFIDENCE, Estimate
 from engines.own_domains import OwnDataset, read_own_items
-from engines.runtimes import Runtime
+from engines.runtimes import Runtime, readable
 from engines.score_files import LogProbabilityWriter, Reference, read_scores, write_items, write_scores
 from engines.scoring import ItemScore, score
+from engines.source import inspect_snapshot
 from engines.task_comparison import DrawnTask, draw_task
 from engines.tasks import ACCURACY, ANSWERS_NAME, NO_TASKS, Answers, TaskScores, TaskSet, write_task_scores
 from engines.tokenizer import load_tokenizer
@@ -100,19 +101,27 @@ def token_count(items: Sequence[ItemScore]) -> int:
 
 
 def read_all(
-    tokenizer_folder: Path, domains: Sequence[str], count: int, own: Mapping[str, OwnDataset] = MappingProxyType({})
+    snapshot: Path,
+    domains: Sequence[str],
+    count: int,
+    own: Mapping[str, OwnDataset] = MappingProxyType({}),
+    longest: int = ITEM_TOKENS,
 ) -> dict[str, list[Item]]:
     """Return the first items of each domain; see ``read_items`` and ``read_own_items``.
 
     Args:
-        tokenizer_folder: the source, for its tokenizer.
+        snapshot: the source, for its tokenizer, and for how much it can read at once.
         domains: names of texts; those that are in ``own`` are no built-in ones.
         count: the most of each.
         own: a team's own datasets, by what they are called among the domains.
+        longest: how many tokens are read of each item of these, if the model can.
     """
-    tokenizer = load_tokenizer(tokenizer_folder)
+    tokenizer = load_tokenizer(snapshot)
+    longest = readable(longest, inspect_snapshot(snapshot).position_count)
     return {
-        domain: read_own_items(tokenizer, own[domain], count) if domain in own else read_items(tokenizer, domain, count)
+        domain: read_own_items(tokenizer, own[domain], count, longest)
+        if domain in own
+        else read_items(tokenizer, domain, count)
         for domain in domains
     }
 

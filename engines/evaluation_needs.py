@@ -1,6 +1,6 @@
 """What judging a model will need, told from its size alone."""
 
-from engines.domains import SCORED_TOKENS, WINDOW_TOKENS
+from engines.domains import ITEM_TOKENS, SCORED_TOKENS, WINDOW_TOKENS
 from engines.methods.base import Forecast
 from engines.model_facts import ModelFacts
 from engines.runtimes import Judged
@@ -34,7 +34,7 @@ def forecast_logits(facts: ModelFacts, windows: int, others: int, limit_bytes: i
         others: how many other items, of which all but the first token may be.
         limit_bytes: how much is kept at most.
     """
-    tokens = windows * SCORED_TOKENS + others * (WINDOW_TOKENS - 1)
+    tokens = windows * SCORED_TOKENS + others * (ITEM_TOKENS - 1)
     return min(limit_bytes, tokens * facts.vocabulary_size * BYTES_EACH)
 
 

@@ -173,18 +173,20 @@ def detokenize(model: Any, ids: Sequence[int]) -> str:
 
     Args:
         model: what ``load_model`` yields.
-        ids: of its vocabulary.
+        ids: those that its vocabulary does not know say nothing.
     """
     import llama_cpp
 
     vocabulary = llama_cpp.llama_model_get_vocab(model)
-    given = (llama_cpp.llama_token * len(ids))(*ids)
+    count = llama_cpp.llama_vocab_n_tokens(vocabulary)
+    known = [one for one in ids if 0 <= one < count]  # any other would end the process
+    given = (llama_cpp.llama_token * len(known))(*known)
 
     def write(room: int) -> tuple[int, bytes]:
         said = ctypes.create_string_buffer(room)
-        return llama_cpp.llama_detokenize(vocabulary, given, len(ids), said, room, False, True), said.raw
+        return llama_cpp.llama_detokenize(vocabulary, given, len(known), said, room, False, True), said.raw
 
-    size, said = write(8 * len(ids))
+    size, said = write(8 * len(known))
     if size < 0:
         size, said = write(-size)
     return said[:size].decode("utf-8", "replace")

@@ -131,4 +131,6 @@ def read(folder: Path, tokenizer_folder: Path) -> Answers:
     from safetensors.numpy import load_file
 
     written = load_file(folder / FILE_NAME)
-    return Answers(**{"windows": read_windows(tokenizer_folder), **written} if "windows" not in written else written)
+    if "windows" not in written:
+        written["windows"] = read_windows(tokenizer_folder)
+    return Answers(**written)

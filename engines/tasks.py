@@ -21,7 +21,6 @@ from engines.runtimes import Runtime
 from engines.tokenizer import load_tokenizer
 
 HARNESS = "lm-evaluation-harness 0.4.13"
-WINDOW_TOKENS = 2048  # of a question with its answer, at most
 ANSWER_TOKENS_MAX = 256
 ACCURACY = "accuracy"  # whether the answer is right
 ROUGE_L = "rouge_l"  # the F measure of the longest common subsequence of words (Lin 2004)

@@ -9,7 +9,7 @@ from engines import evaluation, evaluation_needs, runtimes
 from engines.gates import GateReport
 from engines.methods.base import Forecast
 from engines.score_files import Reference
-from pipeline.judging import dataset_inputs, engine, gate_of, judged, longest, read, rows
+from pipeline.judging import dataset_inputs, engine, gate_of, judged, longest, read_again, rows
 from pipeline.step_kind import Facts, Outcome, StepContext, StepKind, model_facts
 
 
@@ -17,7 +17,7 @@ class Evaluate(StepKind):
     """The measured half of a report."""
 
     name = "evaluate"
-    version = 3
+    version = 4
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the version of the library that runs the result."""
@@ -41,7 +41,7 @@ class Evaluate(StepKind):
         written = context.params["format"]
         # A plan of an earlier version has no reference among what is needed: then there is nothing to compare with.
         reference = Reference(context.inputs.get("reference", context.engine.output))
-        asked = read(context, reference.items)
+        asked = read_again(context, reference)
         result, window_tokens = context.inputs["quantize"], longest(context.params)
         with runtimes.open_runtime(written, result, context.engine, window_tokens) as runtime:
             found = evaluation.score_result(runtime, asked, reference, context.engine, gate_of(context.params))

@@ -2,18 +2,18 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from core.dataset_kinds import DatasetKind
 from core.steps import EvaluationRow, UnboundStep
 from engines import evaluation, runtimes, tasks
-from engines.domains import WINDOW_TOKENS, Item, text_digest
+from engines.domains import ITEM_TOKENS, WINDOW_TOKENS, Item, text_digest
 from engines.evaluation import Asked
 from engines.gates import LOOKS, Gate, expand, items_at
 from engines.intervals import Estimate
 from engines.own_domains import OwnDataset
 from engines.runtimes import Judged
+from engines.score_files import Reference
 from engines.scoring import ItemScore
 from engines.tasks import NO_TASKS, TaskSet
 from pipeline.step_kind import StepContext
@@ -47,24 +47,28 @@ def gate_of(params: Mapping[str, Any]) -> Gate | None:
     return Gate(conditions, params["windows"], params.get("task_items", 0)) if conditions else None
 
 
-def read(context: StepContext, known: Mapping[str, Sequence[Item]] = MappingProxyType({})) -> Asked:
-    """Return what is judged on.
-
-    Args:
-        context: where the work is done.
-        known: the items of each domain, where they have been read before; else they are read with the source's
-            tokenizer, which takes longer to load than many a result.
-    """
-    params, is_gated = context.params, bool(context.params.get("gate"))
-    count = most_items(params["windows"], is_gated=is_gated)
-    items = {name: known[name] for name in params["domains"]} if known else read_first(context, count)
-    return Asked(items, _tasks(context, most_items(params.get("task_items", 0), is_gated=is_gated)))
+def read(context: StepContext) -> Asked:
+    """Return what is judged on, read with the source's tokenizer."""
+    return Asked(read_first(context, _most(context, "windows")), _tasks(context))
 
 
-def read_first(context: StepContext, count: int) -> dict[str, list[Item]]:
-    """Return so many items of each domain."""
+def read_again(context: StepContext, reference: Reference) -> Asked:
+    """Return what full precision has been judged on, without the source's tokenizer: many a result loads faster."""
+    if reference.items:
+        return Asked({name: reference.items[name] for name in context.params["domains"]}, _tasks(context))
+    # It is an earlier version's, which kept no items, and read no more of each than a window.
+    return Asked(read_first(context, _most(context, "windows"), WINDOW_TOKENS), _tasks(context))
+
+
+def read_first(context: StepContext, count: int, longest: int = ITEM_TOKENS) -> dict[str, list[Item]]:
+    """Return so many items of each domain; see ``evaluation.read_all``."""
     domains = context.params["domains"]
-    return evaluation.read_all(context.inputs["fetch"], domains, count, _own(context, domains))
+    return evaluation.read_all(context.inputs["fetch"], domains, count, _own(context, domains), longest)
+
+
+def _most(context: StepContext, name: str) -> int:
+    """Return how many items may be looked at of those that a parameter counts."""
+    return most_items(context.params.get(name, 0), is_gated=bool(context.params.get("gate")))
 
 
 def engine(written: Judged, params: Mapping[str, Any]) -> str:
@@ -75,13 +79,20 @@ def engine(written: Judged, params: Mapping[str, Any]) -> str:
 
 def longest(params: Mapping[str, Any]) -> int:
     """Return how many tokens a model has to read at once."""
-    return tasks.WINDOW_TOKENS if params.get("tasks") else WINDOW_TOKENS
+    return ITEM_TOKENS if params.get("tasks") or own_items(params) else WINDOW_TOKENS
 
 
-def _tasks(context: StepContext, count: int) -> TaskSet:
+def own_items(params: Mapping[str, Any]) -> list[str]:
+    """Return those domains that are datasets of the team and no plain text: each item of them is read at once."""
+    own = params.get("datasets", {})
+    return [name for name in params["domains"] if name in own and own[name]["kind"] != DatasetKind.TEXT]
+
+
+def _tasks(context: StepContext) -> TaskSet:
     names = context.params.get("tasks", ())
     if not names:
         return NO_TASKS
+    count = _most(context, "task_items")
     return TaskSet(context.inputs["fetch"], _own(context, names), count, context.engine.code_execution)
 
 

@@ -4,12 +4,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from core.dataset_kinds import DatasetKind
 from core.steps import UnboundStep
 from engines import evaluation, evaluation_needs, probe, runtimes, score_files
 from engines.methods.base import Forecast
 from engines.tasks import ACCURACY
-from pipeline.judging import dataset_inputs, engine, judged, longest, read, rows, too_short
+from pipeline.judging import dataset_inputs, engine, judged, longest, own_items, read, rows, too_short
 from pipeline.step_kind import Facts, Outcome, Output, StepContext, StepKind, model_facts
 
 
@@ -26,8 +25,7 @@ class Reference(StepKind):
     def forecast(self, params: Mapping[str, Any], facts: Facts) -> Forecast:
         """Return what the source needs in float32, and the room of its answers."""
         model, each = model_facts(facts), params["windows"]
-        own = params.get("datasets", {})
-        others = sum(name in own and own[name]["kind"] != DatasetKind.TEXT for name in params["domains"])
+        others = len(own_items(params))
         windows = len(params["domains"]) - others
         kept = evaluation_needs.forecast_logits(model, windows * each, others * each, _limit(params))
         return evaluation_needs.forecast_reference(model, kept, longest(params))

@@ -2,19 +2,22 @@
 
 import contextlib
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from core.dataset_kinds import DatasetKind
 from core.errors import InvalidRequest, ModelUnsupported
 from demo.expected import PERPLEXITY
 from engines import convert, domains, evaluation, scoring
 from engines.context import EngineContext, Progress, Suspended
-from engines.domains import Item
+from engines.domains import ITEM_TOKENS, Item
 from engines.evaluation import Asked
 from engines.gates import Condition, Gate
+from engines.own_domains import OwnDataset
 from engines.runtimes import open_runtime
 from engines.score_files import Reference
 from engines.tokenizer import load_tokenizer
@@ -114,6 +117,18 @@ class FakeRuntime:
 
     def text(self, ids: object) -> str:
         raise NotImplementedError
+
+
+@pytest.mark.parametrize(("positions", "read"), [(700, 700), (256, 512), (8192, ITEM_TOKENS)])
+def test_an_item_of_a_teams_own_is_read_as_far_as_the_model_can(
+    positions: int, read: int, tiny_copy: Path, tmp_path: Path
+) -> None:
+    conftest.edit_json(tiny_copy / "config.json", max_position_embeddings=positions)
+    line = {"prompt": "What was said before. " * 600, "completion": " And so it ends."}
+    (tmp_path / "dataset").write_text(json.dumps(line), encoding="utf-8")
+    own = {"dataset": OwnDataset(tmp_path / "dataset", DatasetKind.COMPLETION)}
+    items = evaluation.read_all(tiny_copy, ["dataset", "prose"], 1, own)
+    assert [len(items[name][0].ids) for name in ("dataset", "prose")] == [read, 512]
 
 
 def test_scores_are_kept_by_window(tiny: Path, make_context: conftest.MakeContext) -> None:

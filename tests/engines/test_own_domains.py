@@ -10,7 +10,7 @@ import pytest
 from core.dataset_kinds import FOR_PERPLEXITY, DatasetKind
 from core.errors import InvalidRequest, ModelUnsupported
 from engines import own_domains
-from engines.domains import CONTEXT_TOKENS, TEXTS, WINDOW_TOKENS, Item, cut_windows
+from engines.domains import CONTEXT_TOKENS, TEXTS, Item, cut_windows
 from engines.own_domains import OwnDataset, read_own_items
 from engines.tokenizer import encode, load_tokenizer
 from tests.engines.conftest import add_bos_and_chat_template, edit_json
@@ -19,6 +19,7 @@ Read = Callable[..., list[Item]]
 QUESTION = {"role": "user", "content": "How many bits are in a byte?"}
 ANSWER = {"role": "assistant", "content": "There are eight of them."}
 THANKS = {"role": "user", "content": "Thank you."}
+LONGEST = 600
 LONG = "A line that is said again and again. " * 200
 
 
@@ -36,7 +37,7 @@ def read(tokenizer: Any, tmp_path: Path) -> Read:
     def read(kind: DatasetKind, *lines: dict[str, Any], count: int = 100) -> list[Item]:
         path = tmp_path / "dataset"
         path.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
-        return read_own_items(tokenizer, OwnDataset(path, kind), count)
+        return read_own_items(tokenizer, OwnDataset(path, kind), count, LONGEST)
 
     return read
 
@@ -56,7 +57,7 @@ def test_windows_of_a_text_are_those_of_the_same_built_in_one(
     text = (TEXTS / "prose_eval.txt").read_text(encoding="utf-8")[:20_000]
     (tmp_path / "dataset").write_text(text, encoding="utf-8")
     own = OwnDataset(tmp_path / "dataset", DatasetKind.TEXT)
-    windows = read_own_items(tokenizer, own, 4)
+    windows = read_own_items(tokenizer, own, 4, LONGEST)
     assert windows == cut_windows(tokenizer, text, 4)
     assert all(window.follows for window in windows)
     # Of a long text no more is read than is asked for, in pieces that end where lines do.
@@ -68,7 +69,7 @@ def test_windows_of_a_text_are_those_of_the_same_built_in_one(
         return encode(tokenizer, piece)
 
     monkeypatch.setattr(own_domains, "encode", watched)
-    assert len(read_own_items(tokenizer, own, 1)) == 1
+    assert len(read_own_items(tokenizer, own, 1, LONGEST)) == 1
     assert text.startswith("".join(seen))
     assert 1 < len(seen) < 5
     assert all(piece.endswith("\n") for piece in seen)
@@ -80,8 +81,8 @@ def test_a_document_is_read_from_its_beginning_and_scored_but_for_what_nothing_s
     short, long = read(DatasetKind.DOCUMENTS, {"text": "Two words."}, {"text": ""}, {"text": LONG})
     ids = encode(tokenizer, "Two words.")
     assert short == Item([*begins(tokenizer), *ids], 1)
-    assert (len(long.ids), long.first) == (WINDOW_TOKENS, 1)
-    assert long.ids == [*begins(tokenizer), *encode(tokenizer, LONG)][:WINDOW_TOKENS]
+    assert (len(long.ids), long.first) == (LONGEST, 1)
+    assert long.ids == [*begins(tokenizer), *encode(tokenizer, LONG)][:LONGEST]
 
 
 def test_of_a_completion_nothing_of_the_prompt_is_scored(read: Read, tokenizer: Any) -> None:
@@ -93,7 +94,7 @@ def test_of_a_completion_nothing_of_the_prompt_is_scored(read: Read, tokenizer: 
     assert scored(tokenizer, short) == " a byte."
     assert short.ids == [*begins(tokenizer), *encode(tokenizer, "Eight bits are a byte.")]
     assert scored(tokenizer, long) == " The end."
-    assert len(long.ids) == WINDOW_TOKENS
+    assert len(long.ids) == LONGEST
     assert list(long.ids[: len(begins(tokenizer))]) == begins(tokenizer)
 
 
@@ -103,7 +104,7 @@ def test_a_completion_that_becomes_one_token_with_its_prompt_is_passed_over(tiny
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     without_bos = load_tokenizer(tiny)
     assert len(encode(without_bos, "ab")) == 1
-    (item,) = read_own_items(without_bos, OwnDataset(path, DatasetKind.COMPLETION), 100)
+    (item,) = read_own_items(without_bos, OwnDataset(path, DatasetKind.COMPLETION), 100, LONGEST)
     assert scored(without_bos, item) == " a byte."
 
 
@@ -144,7 +145,7 @@ def test_a_template_that_refuses_a_conversation_is_named(tiny_copy: Path, tmp_pa
     (tmp_path / "dataset").write_text(json.dumps({"messages": [QUESTION, THANKS]}))
     own = OwnDataset(tmp_path / "dataset", DatasetKind.CHAT)
     with pytest.raises(ModelUnsupported, match="roles must alternate") as caught:
-        read_own_items(load_tokenizer(tiny_copy), own, 1)
+        read_own_items(load_tokenizer(tiny_copy), own, 1, LONGEST)
     assert caught.value.param == "evaluation.domains"
 
 
@@ -158,7 +159,7 @@ def test_every_kind_that_perplexity_is_measured_on_can_be_read(read: Read) -> No
     assert {*lines} == {*FOR_PERPLEXITY}
     for kind, line in lines.items():
         items = read(kind, line)
-        assert all(0 < item.first < len(item.ids) <= WINDOW_TOKENS for item in items)
+        assert all(0 < item.first < len(item.ids) <= LONGEST for item in items)
         assert (items[0].first == CONTEXT_TOKENS) is (kind == DatasetKind.TEXT)
     with pytest.raises((InvalidRequest, ModelUnsupported), match="tasks"):
         read(DatasetKind.MULTIPLE_CHOICE, {"question": "a", "choices": ["b", "c"], "answer": 0})

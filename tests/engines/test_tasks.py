@@ -12,7 +12,7 @@ from core.dataset_kinds import DatasetKind
 from core.errors import ToolFailed
 from engines import evaluation, tasks
 from engines.context import Progress, Suspended
-from engines.domains import Item
+from engines.domains import ITEM_TOKENS, Item
 from engines.evaluation import Asked
 from engines.gates import Condition, Gate, expand
 from engines.own_domains import OwnDataset
@@ -229,7 +229,7 @@ def test_a_real_model_is_asked_in_each_runtime(
 ) -> None:
     asked, context = task_set(PROMPTS[:3], REFERENCE), make_context()
     folder = asked.source if written == "safetensors" else converted.parent
-    with open_runtime(written, folder, context, tasks.WINDOW_TOKENS) as runtime:
+    with open_runtime(written, folder, context, ITEM_TOKENS) as runtime:
         found = asked.score("task", 3, runtime, Answers(context.checkpoint, unasked))
         short = runtime.continuation([5, 6, 7], 30, lambda chosen: len(chosen) == 4)
     assert len(short) == 4
