@@ -149,16 +149,19 @@ def forecast(facts: ModelFacts, written: Judged, result_bytes: int, wanted: Want
         result_bytes: size of the result.
         wanted: what is measured.
     """
-    batch = max(wanted.batch_sizes)
-    computed = COMPUTED_TOKENS if written == "gguf" else batch * max(wanted.context_tokens)
-    activations = FLOAT_BYTES * computed * (16 * facts.hidden_size + 4 * facts.longest_row)
+    batch, longest = max(wanted.batch_sizes), max(wanted.context_tokens)
     logits = FLOAT_BYTES * facts.vocabulary_size * 2 * batch
     if written == "gguf":
+        activations = FLOAT_BYTES * COMPUTED_TOKENS * (16 * facts.hidden_size + 4 * facts.longest_row)
         cache = kv_cache_bytes(facts, wanted.longest, batch, SERVED_BYTES)
         return Forecast(memory_bytes=PROCESS_BYTES + result_bytes + cache + activations + logits, scratch_bytes=2**20)
     weights = FLOAT_BYTES * facts.parameter_count + facts.weight_bytes // max(facts.layer_count, 1)
     cache = kv_cache_bytes(facts, wanted.longest, batch, FLOAT_BYTES)
     copied = cache // max(facts.layer_count, 1)  # a layer's part is copied as it grows
+    # In float32 torch attends by heads that share keys with all scores at once, and their softmax beside them.
+    scores = 2 * batch * facts.head_count * longest**2 if 0 < facts.kv_head_count < facts.head_count else 0
+    widest = max(4 * batch * longest * facts.longest_row, scores)
+    activations = FLOAT_BYTES * (16 * batch * longest * facts.hidden_size + widest)
     return Forecast(
         memory_bytes=PROCESS_BYTES, vram_bytes=weights + cache + copied + activations + logits, scratch_bytes=2**20
     )
