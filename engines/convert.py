@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TypedDict
 from core.errors import DoesNotFit, FewbitsError, InvalidRequest, ModelUnsupported, os_error
 from engines import pretokenizer
 from engines.context import EngineContext, Progress
-from engines.gguf_file import open_gguf, read_gguf_facts
+from engines.gguf_file import CHAT_TEMPLATE, open_gguf, read_gguf_facts
 from engines.methods.base import Forecast
 from engines.model_facts import ModelFacts
 from engines.pretokenizer import PreTokenizer
@@ -25,7 +25,6 @@ from engines.tokenizer import load_tokenizer
 
 FILE_NAME = "model.gguf"
 VOCABULARY_NAME = "vocabulary.gguf"
-CHAT_TEMPLATE = "tokenizer.chat_template"
 PROCESS_BYTES = 1536 * 2**20  # torch, transformers and a large vocabulary
 HEADER_BYTES = 64 * 2**20
 PARAM = "recipe.pre_tokenizer"

@@ -14,6 +14,7 @@ from core.errors import ModelUnsupported
 from engines.sentinel import Place
 
 SPLIT_NUMBER, SPLIT_COUNT, SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
+CHAT_TEMPLATE = "tokenizer.chat_template"
 _PART = re.compile(r"(?P<stem>.+)-00001-of-(?P<count>\d{5})\.gguf")
 IN_BLOCK = re.compile(r"blk\.(?P<layer>\d+)\.(?P<matrix>.+)\.weight")
 

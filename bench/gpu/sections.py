@@ -119,12 +119,13 @@ def speed(bench: Bench, folder: Path) -> Section:
 
 
 def _benchmark(bench: Bench, make_model: MakeModel, recipe: Recipe) -> Measured:
-    done = {"fetch": shapes.fetched(make_model())}
+    model = make_model()
+    done = {"fetch": shapes.fetched(model)}
+    for planned in _steps_of(recipe):
+        done[planned.kind] = bench.step(planned, model, done)
     steps = plan(parse_recipe(recipe), NOT_JUDGED, benchmark=BENCHMARK)
-    *before, benchmark = [step for step in steps if step.kind in ("calibrate", "quantize", "benchmark")]
-    for planned in before:
-        done[planned.kind] = bench.step(planned, make_model(), done)
-    found = bench.step(benchmark, make_model(), done).outcome.facts
+    benchmark = next(step for step in steps if step.kind == "benchmark")
+    found = bench.step(benchmark, model, done).outcome.facts
     forecast = KINDS["benchmark"].forecast(benchmark.params, {kind: ran.outcome.facts for kind, ran in done.items()})
     bench.drop(done["quantize"])
     return {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import RequestError
 from engines import calibration
 from engines.gguf_file import (
+    CHAT_TEMPLATE,
     SPLIT_COUNT,
     SPLIT_NUMBER,
     SPLIT_TENSORS,
@@ -23,6 +24,7 @@ from engines.gguf_plan import planned_types, quantizable, type_options
 from engines.gguf_types import TensorType, asked_types, stored_as
 from engines.imatrix_file import IMATRIX_NAME
 from engines.verification.subject import Fault, Subject, error_bound, relative_error
+from engines.verification.tokenizers import require_same_template
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +88,7 @@ def check_tokenizer(subject: Subject) -> str:
         Fault: they differ.
     """
     result, lossless = _read(subject.result), _read(_lossless(subject))
+    require_same_template(result.value(CHAT_TEMPLATE), lossless.value(CHAT_TEMPLATE))
     _require_same_keys(result, lossless, lambda name: name.startswith(TOKENIZER))
     return "Ids, special tokens and chat template are the source's."
 

@@ -178,13 +178,15 @@ class Planted(NamedTuple):
 
 FAULTS = [
     Planted("gguf", "tensor corrupted", corrupt_gguf_tensor, "tensors", "blk.1.ffn_up.weight"),
-    Planted("gguf", "template lost", replace_in_gguf(b"chat_template", b"chat_tempXate"), "tokenizer", "chat_temp"),
+    Planted(
+        "gguf", "template lost", replace_in_gguf(b"chat_template", b"chat_tempXate"), "tokenizer", "template is lost"
+    ),
     Planted(
         "gguf",
         "template changed",
         replace_in_gguf(b"<|{{ m.role", b"<!{{ m.role"),
         "tokenizer",
-        "chat_template is not as",
+        "another",
     ),
     Planted("gguf", "token ids shifted", swap_gguf_tokens, "tokenizer", "tokens is not as"),
     Planted(
