@@ -6,6 +6,7 @@ ones, and padding would count as text.
 
 import functools
 import hashlib
+import io
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from core.errors import ModelUnsupported
 from engines.datasets import Document, TextFormat, contents, read_documents
-from engines.tokenizer import PIECE_CHARACTERS, encode, encode_conversation, leading_bos, load_tokenizer
+from engines.tokenizer import encode, encode_conversation, leading_bos, load_tokenizer, pieces
 
 if TYPE_CHECKING:
     import numpy as np
@@ -220,18 +221,8 @@ def _encode(tokenizer: Any, document: Document) -> "NDArray[np.int32]":
 
     if not isinstance(document, str) and tokenizer.chat_template is not None:
         return np.array(encode_conversation(tokenizer, document, PARAM), dtype=np.int32)
-    text = "\n\n".join(contents(document))
-    return np.concatenate([np.array(encode(tokenizer, piece), dtype=np.int32) for piece in _pieces(text)])
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """Yield a text, cut at ends of lines into what a tokenizer can hold in memory: it takes some 180 bytes for each."""
-    begin = 0
-    while len(text) - begin > PIECE_CHARACTERS:
-        end = text.rfind("\n", begin, begin + PIECE_CHARACTERS) + 1 or begin + PIECE_CHARACTERS
-        yield text[begin:end]
-        begin = end
-    yield text[begin:]
+    text = io.StringIO("\n\n".join(contents(document)))
+    return np.concatenate([np.array(encode(tokenizer, piece), dtype=np.int32) for piece in pieces(text)])
 
 
 def _chat_warnings(tokenizer: Any, own: OwnText | None) -> Iterator[str]:

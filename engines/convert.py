@@ -8,6 +8,7 @@ import contextlib
 import errno
 import functools
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -164,8 +165,18 @@ def _prove_written(tokenizer: Any, file: Path) -> None:
     """Require of the file itself that ids and chat template are the source's; what is made of it is held against it."""
     if (difference := pretokenizer.difference(tokenizer, file)) is not None:
         raise _other_ids(difference)
-    if (open_gguf(file).value(CHAT_TEMPLATE) or None) != (tokenizer.chat_template or None):
-        raise ModelUnsupported("llama.cpp's converter does not keep the model's chat template as it is.")
+    written = open_gguf(file)
+    for key, template in _templates(tokenizer).items():
+        if (written.value(key) or None) != template:
+            raise ModelUnsupported("llama.cpp's converter does not keep the model's chat template as it is.")
+
+
+def _templates(tokenizer: Any) -> dict[str, str | None]:
+    """Return a model's chat templates by the keys under which a GGUF file has them; of several, one is the default."""
+    template = tokenizer.chat_template or None
+    named = template if isinstance(template, dict) else {"default": template}
+    keys = {name: f"{CHAT_TEMPLATE}.{re.sub('[^0-9A-Za-z]', '_', name)}" for name in named}
+    return {key: named.get(name) for name, key in {**keys, "default": CHAT_TEMPLATE}.items()}
 
 
 def _prove_chosen(snapshot: Path, target: Path, facts: ModelFacts, tokenizer: Any, chosen: PreTokenizer) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidRequest, ModelUnsupported
-from engines.tokenizer import encode, leading_bos
+from engines.tokenizer import PIECE_CHARACTERS, encode, leading_bos
 
 TEXTS = Path(__file__).parent / "texts"
 TEXT_SUFFIX = "_eval.txt"
@@ -23,9 +23,8 @@ COMPLETION_SUFFIX = "_eval.jsonl"
 WINDOW_TOKENS = 512
 CONTEXT_TOKENS = 257
 SCORED_TOKENS = WINDOW_TOKENS - CONTEXT_TOKENS
-ITEM_TOKENS = (
-    2048  # of what a team has brought that is no plain text, and of a task's question with its answer, at most
-)
+# At most, of what a team has brought that is no plain text, and of a task's question with its answer
+ITEM_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,9 @@ def completion_if_any(tokenizer: Any, prompt: str, answer: str, longest: int = W
     """Return what ``completion`` does, cut at ``longest`` ids; None where there is nothing to read, or to score."""
     bos = leading_bos(tokenizer)
     begin = [] if bos is None else [bos]
-    return answered(begin, encode(tokenizer, prompt), encode(tokenizer, prompt + answer), longest)
+    near = prompt[-PIECE_CHARACTERS:]  # what is farther away is left out in any case
+    whole = encode(tokenizer, near + answer[:PIECE_CHARACTERS])
+    return answered(begin, encode(tokenizer, near), whole, longest)
 
 
 def answered(begin: Sequence[int], alone: Sequence[int], whole: Sequence[int], longest: int) -> Item | None:

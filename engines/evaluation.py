@@ -198,7 +198,10 @@ class _Scorer(abc.ABC):
         self._context = context
         self._saved_at = time.monotonic()
         done = read_scores(context.checkpoint)
-        self.scores: dict[str, list[ItemScore]] = {domain: done.get(domain, []) for domain in asked.items}
+        self.scores: dict[str, list[ItemScore]] = {
+            domain: scored if _are_of(items, scored := done.get(domain, [])) else []
+            for domain, items in asked.items.items()
+        }
         self.task_scores: dict[str, TaskScores] = {}
         self._answers = Answers(context.checkpoint, self._report_answer)
         self._answers_wanted = 0
@@ -244,6 +247,11 @@ class _Scorer(abc.ABC):
             raise Suspended
 
 
+def _are_of(items: Sequence[Item], scores: Sequence[ItemScore]) -> bool:
+    """Return whether scores are of the first items: an earlier version may have begun, and read less of each."""
+    return all(len(score.nll) == len(item.targets) for score, item in zip(scores, items, strict=False))
+
+
 class _ReferenceScorer(_Scorer):
     def __init__(self, runtime: Runtime, asked: Asked, context: EngineContext, limit_bytes: int) -> None:
         super().__init__(runtime, asked, context)
@@ -253,8 +261,8 @@ class _ReferenceScorer(_Scorer):
     def score(self, domain: str, index: int) -> ItemScore:
         item = self._items[domain][index]
         logits = self._runtime.logits(item)
-        self._writer_of(domain).add(logits)
-        return score(logits, item.targets)
+        self._writer_of(domain).add(logits, self._context.threads)
+        return score(logits, item.targets, threads=self._context.threads)
 
     def write(self) -> None:
         if self._writer is not None:
@@ -277,7 +285,8 @@ class _ResultScorer(_Scorer):
 
     def score(self, domain: str, index: int) -> ItemScore:
         item = self._items[domain][index]
-        return score(self._runtime.logits(item), item.targets, self._reference.log_probabilities(domain, index))
+        logits, reference = self._runtime.logits(item), self._reference.log_probabilities(domain, index)
+        return score(logits, item.targets, reference, self._context.threads)
 
     def draw(self, count: int) -> "_Drawn":
         """Draw each metric, of so many items of each domain and of what tasks have been scored up to."""

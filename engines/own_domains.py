@@ -5,18 +5,19 @@ document from its beginning, a prompt with its completion, a conversation with i
 model says of them.
 """
 
+import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from core.dataset_kinds import DatasetKind
 from core.errors import ModelUnsupported
 from engines import datasets
 from engines.datasets import Completion, Document, Message
 from engines.domains import WINDOW_TOKENS, Item, answered, completion_if_any, windows_of
-from engines.tokenizer import PIECE_CHARACTERS, encode, encode_conversation, leading_bos
+from engines.tokenizer import encode, encode_conversation, leading_bos, pieces
 
 PIECE_BYTES = 2**20
 ASSISTANT = "assistant"
@@ -76,7 +77,7 @@ def _items(tokenizer: Any, items: Iterable[datasets.Item], longest: int) -> Iter
 def _document(tokenizer: Any, document: Document, longest: int) -> Item | None:
     """Return a text from its beginning, or a conversation; None where there are less than two tokens in it."""
     if isinstance(document, str):
-        return _from_beginning([*_begin(tokenizer), *encode(tokenizer, document)], longest)
+        return _from_beginning([*_begin(tokenizer), *_encode_first(tokenizer, io.StringIO(document), longest)], longest)
     last = max((place for place, one in enumerate(document) if one["role"] == ASSISTANT), default=0)
     if last:
         return _answer(tokenizer, document[:last], document[last], longest)
@@ -108,23 +109,15 @@ def _begin(tokenizer: Any) -> list[int]:
 
 def _windows(tokenizer: Any, path: Path, count: int) -> list[Item]:
     """Return the first windows of a text, of which no more is tokenized than they take."""
-    ids: list[int] = []
     with path.open(encoding="utf-8-sig", newline="\n") as file:
-        for piece in _pieces(file):
-            ids += encode(tokenizer, piece)
-            if len(ids) > count * WINDOW_TOKENS:
-                break
-    return windows_of(ids, leading_bos(tokenizer), count)
+        return windows_of(_encode_first(tokenizer, file, count * WINDOW_TOKENS), leading_bos(tokenizer), count)
 
 
-def _pieces(lines: Iterable[str]) -> Iterator[str]:
-    """Yield lines together, a piece no longer than what a tokenizer can hold unless one line is."""
-    held: list[str] = []
-    size = 0
-    for line in lines:
-        if held and size + len(line) > PIECE_CHARACTERS:
-            yield "".join(held)
-            held, size = [], 0
-        held.append(line)
-        size += len(line)
-    yield "".join(held)
+def _encode_first(tokenizer: Any, file: TextIO, count: int) -> list[int]:
+    """Return the ids of a text, or at least so many of its first: no more is tokenized than they take."""
+    ids: list[int] = []
+    for piece in pieces(file):
+        ids += encode(tokenizer, piece)
+        if len(ids) >= count:
+            break
+    return ids

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import ModelUnsupported
-from engines.domains import CONTEXT_TOKENS, Item, read_items
+from engines.domains import Item, read_items
 from engines.runtimes import Runtime
 from engines.tokenizer import load_tokenizer
 
@@ -86,7 +86,7 @@ def ask(runtime: Runtime, windows: "NDArray[np.int64]") -> Answers:
     """
     import numpy as np
 
-    asked = [Item(ids, CONTEXT_TOKENS) for ids in windows.tolist()]
+    asked = [Item(ids, len(ids) - PLACES) for ids in windows.tolist()]
     logits = np.concatenate([runtime.logits(item).copy() for item in asked])
     if not np.isfinite(logits).all():
         raise ModelUnsupported("The model's logits are not finite: its weights hold NaN, or overflow in this format.")

@@ -119,7 +119,7 @@ class LogProbabilityWriter:
         self._has_new = False
         self._resumes = bool(done)
 
-    def add(self, logits: "NDArray[np.float32]") -> None:
+    def add(self, logits: "NDArray[np.float32]", threads: int = 1) -> None:
         """Keep those that the next item's logits stand for, of shape ``[tokens, vocabulary]``."""
         row_bytes = BYTES_EACH * logits.shape[1]
         if (self._rows + len(logits)) * row_bytes > self._limit_bytes:
@@ -129,7 +129,7 @@ class LogProbabilityWriter:
         if self._resumes:
             self._waiting = [] if (begun := _load(self._folder, self.domain, part)) is None else [begun]
             self._resumes = False
-        self._waiting.append(log_probabilities(logits))
+        self._waiting.append(log_probabilities(logits, threads))
         self._has_new = True
         self._rows += len(logits)
         if _part(self._rows, row_bytes) > part:

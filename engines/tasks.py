@@ -4,6 +4,7 @@ Each item has a score between 0 and 1 in each metric. What a model has answered 
 does not ask again. Refuses to know: what the scores of two models say beside each other.
 """
 
+import functools
 import hashlib
 import itertools
 import json
@@ -87,8 +88,14 @@ class TaskSet:
         items = (item for one in self.datasets.values() for item in _read(one, count))
         return sum(len(item.choices) if isinstance(item, MultipleChoice) else 1 for item in items)
 
+    @functools.cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self.source)
+
     def score(self, name: str, count: int, runtime: Runtime, answers: Answers) -> TaskScores:
         """Return what the first items of a task score.
+
+        How they are asked is the same for every count: full precision has been asked all that there may be.
 
         Args:
             name: of the task.
@@ -106,15 +113,15 @@ class TaskSet:
 
         from engines.harness import RuntimeModel
 
-        tokenizer, kind = load_tokenizer(self.source), self.datasets[name].kind
-        if kind == DatasetKind.CODE and not self.code_execution:
-            raise ToolFailed(
-                "This worker runs no programs that a model has written: FEWBITS_CODE_EXECUTION is not set."
-            )
-        form = _FORMS[kind](_read(self.datasets[name], count))
+        tokenizer, kind = self._tokenizer, self.datasets[name].kind
+        if kind == DatasetKind.CODE:
+            self._require_code_execution()
+        items = _read(self.datasets[name], self.count)
+        form = _FORMS[kind](items)
         model = RuntimeModel(runtime, tokenizer, _ends(tokenizer, self.source), answers.answer)
         is_conversation = kind == DatasetKind.REFERENCE and tokenizer.chat_template is not None
-        asked = ConfigurableTask(config={"task": name, **_COMMON, **form})
+        config = {"task": name, **_COMMON, "custom_dataset": _documents(items[:count]), **form}
+        asked = ConfigurableTask(config=config)
         found = evaluate(model, {"tasks": {name: asked}}, bootstrap_iters=0, apply_chat_template=is_conversation)
         samples = sorted(found["samples"][name], key=lambda one: one["doc_id"])
         metrics = [one["metric"] for one in form["metric_list"]]
@@ -158,18 +165,17 @@ def _ends(tokenizer: Any, source: Path) -> frozenset[int]:
     return frozenset(one for one in ids if isinstance(one, int))
 
 
-def _documents(documents: Sequence[Mapping[str, Any]]) -> Callable[..., Any]:
+def _documents(items: Sequence[Any]) -> Callable[..., Any]:
     """Return what gives the harness its documents."""
     from datasets import Dataset
 
-    made = {"test": Dataset.from_list([*documents])}
+    made = {"test": Dataset.from_list([one._asdict() for one in items])}
     return lambda **_: made
 
 
-def _multiple_choice(items: Sequence[Any]) -> dict[str, Any]:
+def _multiple_choice(_: Sequence[Any]) -> dict[str, Any]:
     """Return a task as the harness has it for ARC: the likeliest choice, after the question, is the answer."""
     return {
-        "custom_dataset": _documents([one._asdict() for one in items]),
         "output_type": "multiple_choice",
         "doc_to_text": lambda one: f"Question: {one['question']}\nAnswer:",
         "doc_to_choice": lambda one: one["choices"],
@@ -183,7 +189,7 @@ def _reference(items: Sequence[Any]) -> dict[str, Any]:
     is_of_lines = not any("\n" in one.reference.strip() for one in items)
     longest = max(len(one.reference.encode()) for one in items)
     return {
-        **_generated(items, [ACCURACY, ROUGE_L]),
+        **_generated(ACCURACY, ROUGE_L),
         "doc_to_target": lambda one: one["reference"],
         "process_results": _beside_reference,
         # A token is two bytes or more of most texts, and what is longer than a reference shall not look right.
@@ -202,10 +208,10 @@ def _beside_reference(item: Mapping[str, Any], answers: Sequence[str]) -> dict[s
     return {ACCURACY: float(same["exact_match"]), ROUGE_L: float(alike)}
 
 
-def _code(items: Sequence[Any]) -> dict[str, Any]:
+def _code(_: Sequence[Any]) -> dict[str, Any]:
     """Return a task of programs that a model is to finish, as the harness has HumanEval: at its first try."""
     return {
-        **_generated(items, [ACCURACY]),
+        **_generated(ACCURACY),
         "doc_to_target": lambda one: one["tests"],
         "process_results": _by_its_tests,
         "generation_kwargs": _until(AFTER_A_FUNCTION, ANSWER_TOKENS_MAX),
@@ -216,9 +222,8 @@ def _by_its_tests(item: Mapping[str, Any], answers: Sequence[str]) -> dict[str, 
     return {ACCURACY: float(code_execution.passes(f"{item['prompt']}{answers[0]}\n{item['tests']}"))}
 
 
-def _generated(items: Sequence[Any], metrics: Sequence[str]) -> dict[str, Any]:
+def _generated(*metrics: str) -> dict[str, Any]:
     return {
-        "custom_dataset": _documents([one._asdict() for one in items]),
         "output_type": "generate_until",
         "doc_to_text": lambda one: one["prompt"],
         "metric_list": [{"metric": one, "aggregation": "mean", "higher_is_better": True} for one in metrics],

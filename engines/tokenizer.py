@@ -1,8 +1,8 @@
 """Load a source's own tokenizer, from its folder alone and without running its code."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from core.errors import ModelUnsupported
 from engines.datasets import Message
@@ -15,7 +15,7 @@ def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer in ``folder`` as a ``transformers`` object.
 
     Raises:
-        ModelUnsupported: transformers cannot load it as it is.
+        ModelUnsupported: transformers cannot load it as it is, or reads no configuration in the folder.
     """
     from transformers import AutoTokenizer
 
@@ -23,9 +23,20 @@ def load_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     # What a malformed file raises depends on where in the library it is met; the Rust part raises plain Exception.
     except Exception as error:
+        _require_config(folder)
         raise ModelUnsupported(
             f"The tokenizer cannot be loaded ({_first_line(error)}). AutoTokenizer must load it without remote code."
         ) from error
+
+
+def _require_config(folder: Path) -> None:
+    """Refuse a configuration that transformers cannot read, for want of which it loads no tokenizer either."""
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise ModelUnsupported(f"transformers cannot read the model's config.json ({_first_line(error)}).") from error
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
@@ -35,6 +46,18 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     """
     ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     return ids
+
+
+def pieces(file: TextIO) -> Iterator[str]:
+    """Yield a long text, cut at ends of lines where there are some, in what a tokenizer can hold in memory at once."""
+    held = ""
+    while block := file.read(PIECE_CHARACTERS):
+        held += block
+        while len(held) > PIECE_CHARACTERS:
+            end = held.rfind("\n", 0, PIECE_CHARACTERS) + 1 or PIECE_CHARACTERS
+            yield held[:end]
+            held = held[end:]
+    yield held
 
 
 def encode_conversation(

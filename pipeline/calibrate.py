@@ -21,7 +21,7 @@ class Calibrate(StepKind):
     """Done once for all the recipes that look at the same samples."""
 
     name = "calibrate"
-    version = 3
+    version = 4
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the library that tokenizes."""

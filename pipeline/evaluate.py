@@ -17,7 +17,7 @@ class Evaluate(StepKind):
     """The measured half of a report."""
 
     name = "evaluate"
-    version = 4
+    version = 5
 
     def engine(self, params: Mapping[str, Any]) -> str:
         """Return the version of the library that runs the result."""

@@ -128,9 +128,9 @@ def _documents(measures: Mapping[str, Estimate]) -> dict[str, dict[str, float | 
 
 
 def too_short(found: Sequence[EvaluationRow], windows: int) -> list[str]:
-    """Return a warning for each text that has less than was asked for."""
+    """Return a warning for each domain that has less than is looked at, with a gate at its last look."""
     return [
-        f"The text {row.domain!r} has {row.window_count} windows for this tokenizer; {windows} were asked for."
+        f"{row.domain!r} has {row.window_count} items for this tokenizer, and up to {windows} were to be looked at."
         for row in found
         if row.window_count < windows
     ]

@@ -7,7 +7,6 @@ from typing import Any
 from core.errors import VerificationFailed
 from engines import evaluation_needs, probe, runtimes, verification
 from engines.methods.base import Forecast
-from engines.probe import SideBySide
 from engines.recipe import parse_recipe
 from engines.verification import Check
 from engines.verification.subject import Subject
@@ -44,18 +43,17 @@ class Verify(StepKind):
             promises=recipe.method.promises(recipe.params),
         )
         full_precision = probe.read(context.inputs["reference"], subject.source)
-        generations: list[SideBySide] = []
-        checks = verification.verify(context.engine, subject, full_precision, generations.extend)
-        for check in checks:
+        found = verification.verify(context.engine, subject, full_precision)
+        for check in found.checks:
             print(_line(check), flush=True)  # noqa: T201 - the log of a step is what it prints
-        failed = [check for check in checks if not check.passed]
+        failed = [check for check in found.checks if not check.passed]
         if failed:
             said = " ".join(f"{check.name}: {check.detail}" for check in failed)
             raise VerificationFailed(f"The result is not what it must be, and was not published. {said}")
         return Outcome(
             facts={
-                "checks": [dataclasses.asdict(check) for check in checks],
-                "generations": [dataclasses.asdict(one) for one in generations],
+                "checks": [dataclasses.asdict(check) for check in found.checks],
+                "generations": [dataclasses.asdict(one) for one in found.generations],
             }
         )
 

@@ -36,22 +36,26 @@ class Check:
     detail: str
 
 
-def verify(
-    context: EngineContext,
-    subject: Subject,
-    full_precision: Answers,
-    on_generations: Callable[[Sequence[SideBySide]], None] = lambda _: None,
-) -> list[Check]:
+@dataclass(frozen=True)
+class Verification:
+    """What was found out about a result.
+
+    Attributes:
+        checks: in the order of ``Check.name``; the last two are left out where the result does not load.
+        generations: how source and result go on from each prompt; none where it does not load.
+    """
+
+    checks: Sequence[Check]
+    generations: Sequence[SideBySide]
+
+
+def verify(context: EngineContext, subject: Subject, full_precision: Answers) -> Verification:
     """Look at everything, also after the first fault.
 
     Args:
         context: threads, device and progress.
         subject: the result and what it was made of.
         full_precision: the source's answers.
-        on_generations: called with how both go on from each prompt, where the result loads.
-
-    Returns:
-        every check, in the order of ``Check.name``; the last two are left out where the result does not load.
 
     Raises:
         DoesNotFit: memory ran out.
@@ -65,19 +69,21 @@ def verify(
     reader = FORMATS[subject.written]
     look("tensors", partial(reader.check_tensors, subject))
     look("tokenizer", partial(reader.check_tokenizer, subject))
-    given: list[Answers] = []
+    given: list[tuple[Answers, Sequence[SideBySide]]] = []
 
     def load_and_ask() -> str:
         with open_runtime(subject.written, subject.result, context) as runtime:
-            given.append(probe.ask(runtime, full_precision.windows))
-            on_generations(probe.side_by_side(runtime, full_precision, given[0]))
+            answers = probe.ask(runtime, full_precision.windows)
+            given.append((answers, probe.side_by_side(runtime, full_precision, answers)))
         return "It loads, and all its answers are finite."
 
     look("loads", load_and_ask)
-    if given:
-        look("divergence", lambda: behaviour.check_divergence(given[0], full_precision, reader.layer_bits(subject)))
-        look("generation", partial(behaviour.check_generation, given[0], full_precision))
-    return checks
+    if not given:
+        return Verification(checks, ())
+    answers, generations = given[0]
+    look("divergence", lambda: behaviour.check_divergence(answers, full_precision, reader.layer_bits(subject)))
+    look("generation", partial(behaviour.check_generation, answers, full_precision))
+    return Verification(checks, generations)
 
 
 def _outcome(name: str, check: Callable[[], str]) -> Check:

@@ -1,7 +1,7 @@
 """Verification of AWQ: the scales that it moves between tensors pass, and nothing else does."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ RECIPE = {
     "calibration_tokens": 32,
     "modules": [{"match": r"model\.layers\.0\.self_attn\.[qkv]_proj", "skip": True}],
 }
-Verify = Callable[[Path], list[Check]]
+Verify = Callable[[Path], Sequence[Check]]
 UP, NORM = "model.layers.1.mlp.up_proj", "model.layers.1.post_attention_layernorm.weight"
 
 
@@ -42,7 +42,7 @@ def subject(result: Path, two_layers: Path) -> Subject:
 
 @pytest.fixture
 def verify(two_layers: Path, answers_of_two_layers: Answers, make_context: conftest.MakeContext) -> Verify:
-    return lambda result: verification.verify(make_context(), subject(result, two_layers), answers_of_two_layers)
+    return lambda result: verification.verify(make_context(), subject(result, two_layers), answers_of_two_layers).checks
 
 
 def test_a_sound_result_passes(result: Path, verify: Verify) -> None:

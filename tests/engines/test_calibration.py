@@ -192,7 +192,7 @@ def test_a_long_text_is_tokenized_in_pieces_that_end_with_a_line_where_they_can(
     prose = (calibration.TEXTS / "prose_calibration.txt").read_text()[:20_000]
     text = "\n".join(line.strip() for line in prose.splitlines() if line.strip())
     whole, _ = draw_own(tiny, tmp_path, own_text(tmp_path, text))
-    monkeypatch.setattr(calibration, "PIECE_CHARACTERS", 5000)
+    monkeypatch.setattr("engines.tokenizer.PIECE_CHARACTERS", 5000)
     assert draw_own(tiny, tmp_path, own_text(tmp_path, text))[0]["sha256"] == whole["sha256"]
     one_line = text.replace("\n", " ")
     _, rows = draw_own(tiny, tmp_path, own_text(tmp_path, one_line))

@@ -49,7 +49,7 @@ def test_a_sound_result_passes(
     answers_of_two_layers: Answers,
     make_context: conftest.MakeContext,
 ) -> None:
-    checks = verification.verify(make_context(), subject(name, results[name], two_layers), answers_of_two_layers)
+    checks = verification.verify(make_context(), subject(name, results[name], two_layers), answers_of_two_layers).checks
     assert [check.name for check in checks] == ["tensors", "tokenizer", "loads", "divergence", "generation"]
     assert all(check.passed for check in checks), checks
 

@@ -121,6 +121,18 @@ def test_what_was_written_is_proven_and_not_the_vocabulary_alone(
         convert._prove_written(load_tokenizer(tiny_copy), file)
 
 
+def test_of_several_chat_templates_none_is_lost(tiny_copy: Path, make_context: conftest.MakeContext) -> None:
+    written = {"default": "{{ messages[0].content }}", "tool_use": "{{ tools }}"}
+    named = [{"name": name, "template": template} for name, template in written.items()]
+    conftest.edit_json(tiny_copy / "tokenizer_config.json", chat_template=named)
+    context = make_context()
+    convert.convert(context, tiny_copy)
+    file = context.output / convert.FILE_NAME
+    file.write_bytes(file.read_bytes().replace(b"{{ tools }}", b"{{ tolls }}"))
+    with pytest.raises(ModelUnsupported, match="chat template"):
+        convert._prove_written(load_tokenizer(tiny_copy), file)
+
+
 def test_a_chosen_pre_tokenizer_is_proven(tiny: Path, make_context: conftest.MakeContext) -> None:
     assert convert.convert(make_context(), tiny, "gpt-2")["pre_tokenizer"] == "gpt-2"
     context = make_context()
@@ -141,7 +153,7 @@ def test_llama_cpp_knows_every_name_of_a_pre_tokenizer() -> None:
         ({"architectures": ["NoSuchForCausalLM"]}, "does not know the architecture NoSuchForCausalLM"),
         ({"architectures": ["NoSuchForCausalLM"], "auto_map": {"AutoModel": "m.M"}}, "does not know the architecture"),
         ({"architectures": ["BloomForCausalLM"], "model_type": "bloom"}, "cannot convert this model"),
-        ({"num_attention_heads": "four"}, "num_attention_heads"),
+        ({"num_attention_heads": "four"}, "cannot read the model's config.json .*num_attention_heads"),
         ({"vocab_size": 100}, "cannot convert this model"),
     ],
 )

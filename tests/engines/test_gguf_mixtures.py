@@ -267,7 +267,7 @@ def verify(converted: Path, tiny: Path, full_precision: Answers, make_context: c
     def verify(given: Any, result: Path) -> dict[str, tuple[bool, str]]:
         recipe: Recipe = parse_recipe(given)
         subject = Subject("gguf", result, tiny, converted.parent, recipe.parameters)
-        checks = verification.verify(make_context(), subject, full_precision)
+        checks = verification.verify(make_context(), subject, full_precision).checks
         return {check.name: (check.passed, check.detail) for check in checks}
 
     return verify

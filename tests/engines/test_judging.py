@@ -20,12 +20,13 @@ def model(tiny: Path, tmp_path: Path) -> Path:
     return conftest.cut_to_two_layers(tiny, tmp_path / "model")
 
 
-def test_a_gguf_file_is_judged_where_nothing_can_read_the_sources_tokenizer(
+def test_a_gguf_file_is_judged_without_what_takes_seconds_to_import(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shadow = tmp_path / "shadow"
     shadow.mkdir()
-    (shadow / "transformers.py").write_text("raise ImportError('takes seconds')")
+    for library in ("torch", "transformers"):
+        (shadow / f"{library}.py").write_text("raise ImportError('takes seconds')")
     bench, done = Bench(tmp_path, "cpu"), dict[str, Ran]()
     for step in plan(parse_recipe("gguf:Q4_0"), EVALUATION):
         if step.kind == "verify":

@@ -63,7 +63,7 @@ def test_what_is_made_on_a_gpu_is_verified_and_close_to_full_precision(
     making.quantize(parsed, context, tiny, make_context, lossless)
     promises = parsed.method.promises(parsed.params)
     subject = Subject(written, context.output, tiny, lossless, promises)
-    checks = verification.verify(on_gpu(make_context()), subject, full_precision[0])
+    checks = verification.verify(on_gpu(make_context()), subject, full_precision[0]).checks
     assert not [check for check in checks if not check.passed]
     with open_runtime(written, context.output, on_gpu(make_context())) as runtime:
         perplexity = making.score(runtime, tiny, {"prose": 10}, make_context())["prose"]

@@ -61,7 +61,7 @@ def test_windows_of_a_text_are_those_of_the_same_built_in_one(
     assert windows == cut_windows(tokenizer, text, 4)
     assert all(window.follows for window in windows)
     # Of a long text no more is read than is asked for, in pieces that end where lines do.
-    monkeypatch.setattr(own_domains, "PIECE_CHARACTERS", 700)
+    monkeypatch.setattr("engines.tokenizer.PIECE_CHARACTERS", 700)
     seen: list[str] = []
 
     def watched(_: Any, piece: str) -> list[int]:
@@ -163,3 +163,29 @@ def test_every_kind_that_perplexity_is_measured_on_can_be_read(read: Read) -> No
         assert (items[0].first == CONTEXT_TOKENS) is (kind == DatasetKind.TEXT)
     with pytest.raises((InvalidRequest, ModelUnsupported), match="tasks"):
         read(DatasetKind.MULTIPLE_CHOICE, {"question": "a", "choices": ["b", "c"], "answer": 0})
+
+
+def test_of_a_text_without_lines_no_more_is_held_than_is_asked_for(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "one two three four " * 4000
+    monkeypatch.setattr("engines.tokenizer.PIECE_CHARACTERS", 5000)
+    monkeypatch.setattr("engines.domains.PIECE_CHARACTERS", 5000)
+    longest = 0
+
+    def watched(_: Any, piece: str) -> list[int]:
+        nonlocal longest
+        longest = max(longest, len(piece))
+        return encode(tokenizer, piece)
+
+    monkeypatch.setattr(own_domains, "encode", watched)
+    monkeypatch.setattr("engines.domains.encode", watched)
+    for kind, line in (
+        (DatasetKind.TEXT, text),
+        (DatasetKind.DOCUMENTS, json.dumps({"text": text})),
+        (DatasetKind.COMPLETION, json.dumps({"prompt": text, "completion": text})),
+    ):
+        (tmp_path / "dataset").write_text(line, encoding="utf-8")
+        (item,) = read_own_items(tokenizer, OwnDataset(tmp_path / "dataset", kind), 1, LONGEST)
+        assert len(item.ids) == (512 if kind == DatasetKind.TEXT else LONGEST)
+    assert longest == 2 * 5000

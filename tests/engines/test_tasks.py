@@ -121,6 +121,16 @@ def test_an_answer_is_held_against_its_reference(
     assert (found["accuracy"][0], found["rouge_l"][0]) == pytest.approx(scores)
 
 
+def test_the_first_items_are_asked_as_all_of_them_are(task_set: Callable[..., TaskSet], tmp_path: Path) -> None:
+    of_lines = {"prompt": "Say two lines:", "reference": "The first\nThe second"}
+    asked = task_set([PROMPTS[0], of_lines], REFERENCE, 2)
+    saying = KnowingRuntime(load_tokenizer(asked.source), never_right, " The number 0\nThe second")
+    answers = Answers(tmp_path, unasked)
+    first, both = (asked.score("task", count, saying, answers)["accuracy"] for count in (1, 2))
+    assert first == both[:1] == [0]  # since one reference has two lines, no answer ends with its first
+    assert saying.asked == 2
+
+
 def test_what_has_been_answered_is_not_asked_again(
     tiny: Path, task_set: Callable[..., TaskSet], make_context: conftest.MakeContext
 ) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,12 +59,12 @@ def results(model: Path, lossless: Path, make_context: conftest.MakeContext) -> 
     return made
 
 
-Verify = Callable[[str, Path], list[Check]]
+Verify = Callable[[str, Path], Sequence[Check]]
 
 
 @pytest.fixture
 def verify(model: Path, lossless: Path, full_precision: Answers, make_context: conftest.MakeContext) -> Verify:
-    def verify(name: str, result: Path) -> list[Check]:
+    def verify(name: str, result: Path) -> Sequence[Check]:
         recipe = parse_recipe(RECIPES[name])  # type: ignore[arg-type]
         context = make_context()
         folders = {"result": result, "source": model, "lossless": lossless}
@@ -72,7 +72,7 @@ def verify(model: Path, lossless: Path, full_precision: Answers, make_context: c
         subject = Subject(
             written=recipe.method.writes(recipe.params), promises=recipe.method.promises(recipe.params), **inputs
         )
-        return verification.verify(context, subject, full_precision)
+        return verification.verify(context, subject, full_precision).checks
 
     return verify
 

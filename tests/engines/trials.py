@@ -78,7 +78,7 @@ def judge(method: str, parameters: dict[str, object], sample: Path, result: Path
         lossless=lossless if lossless.is_dir() else None,
         promises=recipe.method.promises(recipe.params),
     )
-    checks = verification.verify(_context(sample), subject, probe.read(sample / "answers", sample / "model"))
+    checks = verification.verify(_context(sample), subject, probe.read(sample / "answers", sample / "model")).checks
     return [f"{check.name}: {check.detail}" for check in checks if not check.passed]
 
 
