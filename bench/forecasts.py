@@ -11,8 +11,9 @@ from pathlib import Path
 
 from bench.gpu import shapes
 from bench.gpu.results import Results, Row
-from bench.gpu.sections import DEEP, LONG, Recipe
-from engines import methods
+from bench.gpu.sections import BENCHMARK, DEEP, LONG, Recipe
+from engines import benchmark, methods
+from engines.benchmark import Wanted
 from engines.model_facts import ModelFacts
 from engines.recipe import parse_recipe
 
@@ -34,6 +35,8 @@ def compared(rows: list[Row]) -> Iterator[tuple[str, str, float, float]]:
     """Yield the name of a run, what was looked at, and it as forecast and as measured, in GiB or in seconds."""
     methods.load()
     for row in rows:
+        if row["section"] == "speed":
+            yield from _of_benchmark(row)
         if (asked := _asked(row)) is None:
             continue
         facts, given = dataclasses.replace(asked[0], architecture=""), asked[1]
@@ -46,6 +49,15 @@ def compared(rows: list[Row]) -> Iterator[tuple[str, str, float, float]]:
         yield name, "result", recipe.method.result_bytes(facts, recipe.params) / GIB, row["bytes"] / GIB
         if row["name"] not in COMPILED_FIRST and forecast.seconds is not None:
             yield name, "seconds", forecast.seconds, row["engine s"] + row["start-up s"]
+
+
+def _of_benchmark(row: Row) -> Iterator[tuple[str, str, float, float]]:
+    recipe = parse_recipe(row["name"])
+    written = recipe.method.writes(recipe.params)
+    forecast = benchmark.forecast(shapes.facts_of(shapes.LLAMA_3_8B, 8), written, 0, Wanted(**BENCHMARK))
+    name = f"{row['section']}: {row['name']}"
+    yield name, "RAM", forecast.memory_bytes / GIB, row["peak RAM GiB"]
+    yield name, "VRAM", forecast.vram_bytes / GIB, row["peak VRAM GiB"]
 
 
 def _asked(row: Row) -> tuple[ModelFacts, Recipe] | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from core.errors import InvalidRequest
 from engines.context import EngineContext, Progress
+from engines.evaluation_needs import PROCESS_BYTES, host_bytes
 from engines.generation import Generator, import_libraries, open_generator
 from engines.generation.llama_cpp import COMPUTED_TOKENS
 from engines.kv_cache import SERVED_BYTES, kv_cache_bytes
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PROCESS_BYTES = 1536 * 2**20  # torch, transformers and a large tokenizer
 WARM_UPS = 1
 SEED = 0
 FLOAT_BYTES = 4
@@ -162,9 +162,8 @@ def forecast(facts: ModelFacts, written: Judged, result_bytes: int, wanted: Want
     scores = 2 * batch * facts.head_count * longest**2 if 0 < facts.kv_head_count < facts.head_count else 0
     widest = max(4 * batch * longest * facts.longest_row, scores)
     activations = FLOAT_BYTES * (16 * batch * longest * facts.hidden_size + widest)
-    return Forecast(
-        memory_bytes=PROCESS_BYTES, vram_bytes=weights + cache + copied + activations + logits, scratch_bytes=2**20
-    )
+    vram_bytes = weights + cache + copied + activations + logits
+    return Forecast(memory_bytes=host_bytes(facts, batch), vram_bytes=vram_bytes, scratch_bytes=2**20)
 
 
 def measure(written: Judged, model: Path, context: EngineContext, wanted: Wanted) -> Benchmark:

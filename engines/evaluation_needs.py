@@ -6,7 +6,8 @@ from engines.model_facts import ModelFacts
 from engines.runtimes import Judged
 from engines.score_files import BYTES_EACH
 
-PROCESS_BYTES = 1536 * 2**20  # torch, transformers and a large tokenizer
+PROCESS_BYTES = 1536 * 2**20  # of what judges a GGUF file: with tasks, the harness and a large tokenizer
+TORCH_BYTES = 2750 * 2**20  # of what judges any other: torch with CUDA, transformers
 
 
 def forecast_reference(facts: ModelFacts, logit_bytes: int = 0, window_tokens: int = WINDOW_TOKENS) -> Forecast:
@@ -19,10 +20,20 @@ def forecast_reference(facts: ModelFacts, logit_bytes: int = 0, window_tokens: i
     """
     weights = 4 * facts.parameter_count + facts.weight_bytes // max(facts.layer_count, 1)
     return Forecast(
-        memory_bytes=PROCESS_BYTES,
+        memory_bytes=host_bytes(facts, window_tokens),
         vram_bytes=weights + _window_bytes(facts, window_tokens),
         scratch_bytes=2**20 + logit_bytes,
     )
+
+
+def host_bytes(facts: ModelFacts, window_tokens: int) -> int:
+    """Return the room in main memory of a model that runs elsewhere: its files, mapped, and logits that are looked at.
+
+    Args:
+        facts: of the source, whose files are larger than those of what is made of it.
+        window_tokens: of how many tokens there are logits at once, with what is kept of them.
+    """
+    return TORCH_BYTES + facts.weight_bytes + (4 + 2 * BYTES_EACH) * window_tokens * facts.vocabulary_size
 
 
 def forecast_logits(facts: ModelFacts, windows: int, others: int, limit_bytes: int) -> int:

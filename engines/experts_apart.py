@@ -10,7 +10,7 @@ from engines.loading import load_model
 
 
 def load_with_experts_apart(folder: Path, dtype: str = "float32", **options: Any) -> Any:
-    """Return a model in main memory, with a module for each expert, though transformers holds all of a layer as one.
+    """Return a model with a module for each expert, though transformers holds all of a layer as one.
 
     Results of mixtures of experts can be read in no other way either; see ``load_model`` for arguments and errors.
     """

@@ -17,7 +17,7 @@ def load_model(
     around: Callable[[type], AbstractContextManager[Any]] = nullcontext,
     **options: Any,
 ) -> Any:
-    """Return the model in ``folder`` as transformers loads it, on the CPU.
+    """Return the model in ``folder`` as transformers loads it: on the CPU, unless the options say otherwise.
 
     Args:
         folder: the model.

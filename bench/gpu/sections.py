@@ -20,7 +20,6 @@ from demo.__main__ import MODEL
 from engines.calibration import IDS_NAME
 from engines.methods.base import registered
 from engines.recipe import parse_recipe, preset_recipe
-from pipeline.kinds import KINDS
 from pipeline.plan import plan
 from pipeline.quantize import LOSSES
 from workers.process import environment_of
@@ -35,7 +34,7 @@ JUDGED = {"domains": ["prose", "code"], "windows": 40}
 NOT_JUDGED = {"domains": ["prose"], "windows": 1}
 BESIDE_PRESETS = ("gguf:Q8_0", "gptq:8bit-row", "gptq:3bit-g128", "gptq:2bit-g64", "awq:4bit-g128-ct")
 LEAVES_AFTER = 4  # of eight layers
-BENCHMARK = {"context_tokens": [512, 4096], "batch_sizes": [1, 8], "generated_tokens": 64, "repeats": 3}
+BENCHMARK: Mapping[str, Any] = {"context_tokens": [512, 4096], "batch_sizes": [1, 8], "generated_tokens": 64, "repeats": 3}
 LONG = {"calibration_samples": 128, "calibration_tokens": 2048}
 SHORT = {"calibration_samples": 128, "calibration_tokens": 512}
 # Of a row's name: its recipe, and how many layers.
@@ -113,7 +112,7 @@ def resumed(bench: Bench, folder: Path) -> Section:
 
 
 def speed(bench: Bench, folder: Path) -> Section:
-    """8 layers of Llama-3-8B's shape: what a job's benchmark says of a result, and whether its forecast held."""
+    """8 layers of Llama-3-8B's shape: what a job's benchmark says of a result, and the memory that it takes."""
     yield "gptq", partial(_benchmark, bench, _eight_layers(folder), {"method": "gptq", **SHORT})
     yield "fp8", partial(_benchmark, bench, _eight_layers(folder), "fp8")
 
@@ -124,29 +123,22 @@ def _benchmark(bench: Bench, make_model: MakeModel, recipe: Recipe) -> Measured:
     for planned in _steps_of(recipe):
         done[planned.kind] = bench.step(planned, model, done)
     steps = plan(parse_recipe(recipe), NOT_JUDGED, benchmark=BENCHMARK)
-    benchmark = next(step for step in steps if step.kind == "benchmark")
-    found = bench.step(benchmark, model, done).outcome.facts
-    forecast = KINDS["benchmark"].forecast(benchmark.params, {kind: ran.outcome.facts for kind, ran in done.items()})
+    found = bench.step(next(step for step in steps if step.kind == "benchmark"), model, done).outcome.facts
     bench.drop(done["quantize"])
     return {
-        **{_place(point): _medians(point) for point in found["points"]},
+        **{name: median for point in found["points"] for name, median in _medians(point).items()},
         "load s": found["load_seconds"],
+        "peak RAM GiB": found["peak_memory_bytes"] / GIB,
         "peak VRAM GiB": found["peak_vram_bytes"] / GIB,
-        "forecast VRAM GiB": forecast.vram_bytes / GIB,
-        "hardware": found["hardware"],
-        "note": found["note"],
     }
 
 
-def _place(point: Mapping[str, Any]) -> str:
-    return f"{point['context_tokens']} \N{MULTIPLICATION SIGN} {point['batch_size']}"
-
-
 def _medians(point: Mapping[str, Any]) -> Measured:
+    place = f"{point['context_tokens']} \N{MULTIPLICATION SIGN} {point['batch_size']}"
     return {
-        "prompt tokens/s": point["prompt_tokens_per_second"]["median"],
-        "generation tokens/s": point["generation_tokens_per_second"]["median"],
-        "first token ms": round(1000 * point["time_to_first_token_seconds"]["median"], 1),
+        f"{place} prompt tokens/s": point["prompt_tokens_per_second"]["median"],
+        f"{place} generation tokens/s": point["generation_tokens_per_second"]["median"],
+        f"{place} first token ms": round(1000 * point["time_to_first_token_seconds"]["median"], 1),
     }
 
 

@@ -14,15 +14,16 @@ from engines.runtimes.huggingface import HuggingFaceRuntime
 class CompressedTensorsRuntime(HuggingFaceRuntime):
     """A compressed-tensors checkpoint's folder, loaded for as long as the ``with`` block lasts."""
 
-    def load(self, folder: Path) -> Any:
+    def load(self, folder: Path, device: str) -> Any:
         """Return the model as ``load_dense`` does."""
-        return load_dense(folder)
+        return load_dense(folder, device)
 
 
-def load_dense(folder: Path) -> Any:
-    """Return the model with dense weights in float32, on the CPU; see ``load_model`` for what is raised."""
+def load_dense(folder: Path, device: str = "cpu") -> Any:
+    """Return the model with dense weights in float32; see ``load_model`` for what is raised."""
     from compressed_tensors.offload import remove_dispatch
     from transformers import CompressedTensorsConfig
 
-    model = load_with_experts_apart(folder, quantization_config=CompressedTensorsConfig(dequantize=True))
-    return remove_dispatch(model)  # its modules would stay in main memory, whatever they are moved to
+    unpacked = CompressedTensorsConfig(dequantize=True)
+    model = load_with_experts_apart(folder, quantization_config=unpacked, device_map=device)
+    return remove_dispatch(model).to(device)  # its modules would stay in main memory, whatever they are moved to

@@ -48,13 +48,16 @@ class HuggingFaceRuntime:
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self._context.threads)
         with told_as_not_fitting(WHAT, self._context.device):
-            self._model = self.load(self._folder).to(self._context.device).eval()
+            self._model = self.load(self._folder, self._context.device).eval()
         self._can_leave_out = "logits_to_keep" in inspect.signature(self._model.forward).parameters
         return self
 
-    def load(self, folder: Path) -> Any:
-        """Return the model in ``folder`` in float32, on the CPU; see ``__enter__`` for what is raised."""
-        return load_model(folder)
+    def load(self, folder: Path, device: str) -> Any:
+        """Return the model in ``folder`` in float32, of which no more than a layer is copied on its way to a device.
+
+        See ``__enter__`` for what is raised.
+        """
+        return load_model(folder, device_map=device)
 
     @property
     def window_tokens(self) -> int:

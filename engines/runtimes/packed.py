@@ -23,8 +23,8 @@ class PackedRuntime(HuggingFaceRuntime):
         super().__init__(folder, context, window_tokens)
         self._kind = kind
 
-    def load(self, folder: Path) -> Any:
-        """Return the model with dense layers in float32, on the CPU.
+    def load(self, folder: Path, device: str) -> Any:
+        """Return the model with dense layers in float32, each on the device as soon as it is unpacked.
 
         Raises:
             ModelUnsupported: GPTQModel refuses the checkpoint, or knows its tensors under other names.
@@ -37,7 +37,7 @@ class PackedRuntime(HuggingFaceRuntime):
         for name, layer in packed_layers(model):
             weight = unpacked_weight(layer)
             dense = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
-            dense.weight = torch.nn.Parameter(weight, requires_grad=False)
+            dense.weight = torch.nn.Parameter(weight.to(device), requires_grad=False)
             if layer.bias is not None:
                 dense.bias = torch.nn.Parameter(layer.bias.float(), requires_grad=False)
             model.set_submodule(name, dense)
@@ -46,4 +46,4 @@ class PackedRuntime(HuggingFaceRuntime):
         unknown = model.load_state_dict(read_tensors(folder, names), strict=False).unexpected_keys
         if unknown:
             raise ModelUnsupported(f"The result holds {unknown[0]}, which is no part of the model as it is loaded.")
-        return model
+        return model.to(device)

@@ -25,4 +25,4 @@ def test_the_speed_of_each_type_of_gguf_is_what_was_measured(tensor_type: Tensor
 
 
 def test_every_engine_was_measured_on_a_large_model() -> None:
-    assert len({run for run, *_ in RUNS}) == 10
+    assert len({run for run, *_ in RUNS}) == 12
