@@ -35,7 +35,7 @@ chaos: setup ## Break the whole stack on purpose, and count what is lost or done
 bench-queue: setup ## Measure the queue beside Celery, procrastinate and pgqueuer
 	.venv/bin/python -m bench.queue
 
-bench-sweep: setup ## Time a sweep of six GGUF levels beside llama.cpp's own tools (about 30 minutes)
+bench-sweep: setup ## Time a sweep of six GGUF levels beside llama.cpp's own tools (about an hour)
 	.venv/bin/python -m bench.sweep
 
 check: setup ## Lint, check types and layers, and compare the migrations with the tables

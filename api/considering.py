@@ -28,6 +28,7 @@ from engines.recipe import Recipe, parse_recipe
 from pipeline.benchmark import wanted as benchmark_wanted
 from pipeline.destinations import check_destination
 from pipeline.foresight import ForeseenStep, beyond_all_workers, foresee
+from pipeline.judging import gate_warnings
 from pipeline.plan import plan
 from pipeline.precheck import Seen, look_at, require_fit
 from pipeline.sources import check_source
@@ -88,7 +89,8 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest, *, asks_for_
     publish_to = wanted.publish_to and check_destination(wanted.publish_to, settings.publish_roots)
     benchmark = None if wanted.benchmark is None else wanted.benchmark.model_dump()
     own_text = _own_text(session, team_id, recipe)
-    judging = _judging(session, team_id, wanted, settings)
+    own = _own_datasets(session, team_id, wanted, settings)
+    judging = _judging(wanted, own, settings)
     steps = plan(recipe, judging, publish_to, own_text, benchmark)
     seen = look_at(source, settings.source_roots)
     model = None if seen is None else seen.facts
@@ -103,6 +105,9 @@ def consider(session: Session, team_id: TeamId, wanted: JobRequest, *, asks_for_
         lambda: _check_gate_of_tasks(wanted, judging["datasets"]),
         lambda: _check_attempts(wanted.max_attempts, limit),
     )
+    if not refusals:
+        own_items = {name: one.document_count for name, one in own.items() if one.kind != DatasetKind.TEXT}
+        warnings += tuple(gate_warnings(judging, own_items))
     misfits = _refusals(
         lambda: _check_fit(recipe, seen),
         lambda: _check_benchmark(benchmark, model),
@@ -135,18 +140,22 @@ def _refusals(*checks: Callable[[], object]) -> tuple[RequestError, ...]:
     return tuple(refusals)
 
 
-def _judging(session: Session, team_id: TeamId, wanted: JobRequest, settings: Settings) -> Mapping[str, Any]:
-    """Return how a result is judged, as the plan has to know it.
+def _own_datasets(session: Session, team_id: TeamId, wanted: JobRequest, settings: Settings) -> Mapping[str, Dataset]:
+    """Return the team's own datasets among domains and tasks.
 
     Raises:
         InvalidRequest: a domain is no dataset of the team, or of a kind on which perplexity cannot be measured; a task
             is none, or cannot be one, or asks for programs to be run, which the operator has not allowed.
     """
-    own = {
+    return {
         name: datasets.require_for_job(session, team_id, name, datasets.judged_on(index))
         for index, name in enumerate(wanted.evaluation.domains)
         if is_own(name)
     } | {name: _task(session, team_id, name, index, settings) for index, name in enumerate(wanted.evaluation.tasks)}
+
+
+def _judging(wanted: JobRequest, own: Mapping[str, Dataset], settings: Settings) -> Mapping[str, Any]:
+    """Return how a result is judged, as the plan has to know it."""
     return {
         **wanted.evaluation.model_dump(),
         "datasets": {

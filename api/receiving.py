@@ -94,7 +94,11 @@ def _store(team_id: TeamId, new: NewDataset, path: Path) -> tuple[Dataset, bool]
     """Announce, put, keep: nobody sees a dataset whose bytes are not there, and no collection takes them meanwhile."""
     run, store = services().database.run, services().store
     dataset_id = run(lambda session: _announce(session, team_id, new))
-    store.put(path, new.sha256, _patience())  # also where it was stored before: a blob that was lost is there again
+    try:
+        store.put(path, new.sha256, _patience())  # also where it was stored before: a blob that was lost is there again
+    except StoreFailed:
+        run(partial(datasets.abandon, new=new, dataset_id=dataset_id))
+        raise
     return run(partial(datasets.keep, dataset_id=dataset_id))
 
 

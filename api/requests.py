@@ -140,7 +140,9 @@ class EvaluationRequest(Body):
         description=f"On what result and full precision are compared: {', '.join(domains())}, or the team's datasets",
     )
     windows: Annotated[int, Field(ge=1, le=10_000), Whole] = Field(
-        default=40, description="Windows of 512 tokens of each domain's text"
+        default=40,
+        description="Windows of 512 tokens of each text, or items of a dataset of another kind; with a gate up to "
+        "four times as many",
     )
     tasks: Annotated[list[Task], Field(max_length=TASKS_MAX), *Distinct] = Field(
         default=[],

@@ -22,6 +22,7 @@ from core.manifest import canonical_json
 from db import quotas, sweeps
 from db.jobs import NewJob
 from db.shown import ShownJob
+from db.states import JobStatus
 from db.sweeps import NewSweep
 from engines.recipe import Recipe, parse_recipe
 from pipeline.sweep_presets import SweepPreset, preset_recipes
@@ -84,14 +85,14 @@ def _consider_all(
 ) -> list[Asked]:
     """Consider recipes of which each must be taken, and none be there already."""
     folders = _Folders(terms["publish_to"], (job.publish_to for job in there))
-    known = {canonical_json(job.recipe): "which the sweep has already" for job in there}
+    known = {canonical_json(job.recipe): _where_in_sweep(job) for job in there}
     asked = []
     for index, form in enumerate(recipes):
         try:
             recipe = parse_recipe(form)
             if (where := known.get(canonical_json(recipe.document()))) is not None:
-                raise InvalidRequest(f"This is {recipe.short}, {where}. Leave it out.", param=RECIPE)
-            known[canonical_json(recipe.document())] = f"as {RECIPES}/{index} is"
+                raise InvalidRequest(f"This is {recipe.short}, {where}", param=RECIPE)
+            known[canonical_json(recipe.document())] = f"as {RECIPES}/{index} is. Leave it out."
             one = _consider(session, team_id, terms, form, folders.new(recipe))
             for refusal in one[1].refusals:
                 raise refusal
@@ -100,6 +101,12 @@ def _consider_all(
             raise
         asked.append(one)
     return asked
+
+
+def _where_in_sweep(job: ShownJob) -> str:
+    if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        return f"which the sweep has already and is {job.status}. Try it again by POST /v1/jobs/{job.id}/retry."
+    return "which the sweep has already. Leave it out."
 
 
 def _consider_preset(

@@ -26,6 +26,7 @@
     │   ├── ChildCrashed        the child ended without a result
     │   ├── ToolFailed          an engine's own program failed
     │   ├── StoreFailed         a blob could not be written or read
+    │   │   ├── StoreFull       there is no room for a blob
     │   │   └── BlobLost        a blob that was there has vanished
     │   └── DeadlineExceeded    a stopping condition of the job was met: not retried, the job is over
     ├── DoesNotFit              memory or disk ran out: retried once, then failed
@@ -229,6 +230,19 @@ class StoreFailed(WorkError):
     code = "store_failed"
 
 
+class StoreFull(StoreFailed):
+    """There is no room for a blob.
+
+    Args:
+        what: what failed, as the beginning of a sentence.
+    """
+
+    code = "store_full"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: the store is full. Ask your operator to make room, then try again.")
+
+
 class BlobLost(StoreFailed):
     """A blob that was there has vanished.
 
@@ -262,15 +276,15 @@ class StartFailed(FewbitsError):
     code = "start_failed"
 
 
-def os_error(error: OSError, what: str, *, full: str, otherwise: type[WorkError] = WorkError) -> FewbitsError:
+def os_error(error: OSError, what: str, *, full: FewbitsError, otherwise: type[WorkError] = WorkError) -> FewbitsError:
     """Return the error of the tree for one of the operating system's.
 
     Args:
         error: what was raised.
         what: what failed, as the beginning of a sentence.
-        full: what to say where a disk or a quota is full.
+        full: what it is where a disk or a quota is full.
         otherwise: what it is in any other case.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DoesNotFit(full)
+        return full
     return otherwise(f"{what}: {error.strerror or error}.")

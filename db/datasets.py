@@ -98,6 +98,12 @@ def keep(session: Session, dataset_id: DatasetId) -> tuple[Dataset, bool]:
     return kept, is_new
 
 
+def abandon(session: Session, new: NewDataset, dataset_id: DatasetId) -> None:
+    """Forget a dataset whose bytes could not be stored, unless they have been in another upload."""
+    artifacts.hold(session, [new.sha256])
+    _delete(session, Dataset.id == dataset_id, Dataset.stored_at.is_(None))
+
+
 def get(session: Session, team_id: TeamId, dataset_id: str) -> Dataset:
     """Return a dataset.
 

@@ -15,7 +15,7 @@ from db.locks import lock_job
 from db.notify import WORK, notify
 from db.shown import ShownJob
 from db.states import JobStatus, StepStatus, is_terminal
-from db.tables import Artifact, Attempt, Execution, Job, Step
+from db.tables import Artifact, Attempt, Execution, Job, Step, Sweep
 
 DOCUMENTS = "documents"  # the format of what says how a result came about and what was found of it
 
@@ -133,7 +133,7 @@ def retry(session: Session, team_id: TeamId, job_id: str, plan_anew: Callable[[S
 
     Raises:
         NotFound: there is none of that id in this team.
-        Conflict: it is not over yet.
+        Conflict: it is not over yet, or another has its place in the sweep already.
     """
     job = get(session, team_id, job_id)
     if not is_terminal(JobStatus(job.status)):
@@ -141,7 +141,18 @@ def retry(session: Session, team_id: TeamId, job_id: str, plan_anew: Callable[[S
             f"The job is {job.status}: only one that is over can be retried. Wait for its end, or cancel it."
         )
     place = None if job.sweep_id is None or job.sweep_position is None else Place(job.sweep_id, job.sweep_position)
+    if place is not None:
+        _require_place(session, place, job.id)
     return submit(session, team_id, replace(plan_anew(job), sweep=place), retry_of=job.id)
+
+
+def _require_place(session: Session, place: Place, job_id: str) -> None:
+    """Require that no later job has the place of one in its sweep, to which no other transaction now adds one."""
+    session.execute(select(Sweep.id).where(Sweep.id == place.sweep_id).with_for_update(key_share=True))
+    at_place = select(Job.id).where(Job.sweep_id == place.sweep_id, Job.sweep_position == place.position)
+    newest = session.scalar(at_place.order_by(Job.created_at.desc(), Job.id.desc()).limit(1))
+    if newest != job_id:
+        raise Conflict(f"In its sweep the job was retried already, as {newest}. Retry that one, once it is over.")
 
 
 def get(session: Session, team_id: TeamId, job_id: str) -> ShownJob:

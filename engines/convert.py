@@ -288,7 +288,7 @@ def _explained(folder: Path) -> Iterator[None]:
         # The libraries raise OSError, too, for a model that they cannot read; then there is no number.
         if error.errno is None:
             raise _cannot_convert(error, folder) from error
-        raise os_error(error, "The conversion failed", full=DISK_FULL) from error
+        raise os_error(error, "The conversion failed", full=DoesNotFit(DISK_FULL)) from error
     except FewbitsError:
         raise
     # The converter has no errors of its own: a model that it was not written for fails wherever it is first met.

@@ -16,6 +16,7 @@ from core.errors import InvalidRequest
 TextFormat = Literal["text", "jsonl"]
 OWN_ID = "(?:dataset|text)_[0-9a-z]{26}"  # of a dataset of a team; earlier releases called them texts
 CHOICES_MIN, CHOICES_MAX = 2, 26  # an answer is given by a letter
+LINE_CHARACTERS_MAX = 2**21  # of JSONL that comes: parsed, a line may take thirty times as much memory
 
 
 class Message(TypedDict):
@@ -136,7 +137,7 @@ def contents(document: Document) -> Iterator[str]:
 def _look_at_lines(pieces: Iterable[bytes]) -> tuple[DatasetKind, int, bool]:
     """Return the kind of all lines, their count, and whether there is text in any."""
     kind, count, has_text = DatasetKind.DOCUMENTS, 0, False
-    for number, line, item in _items(pieces):
+    for number, line, item in _items(pieces, LINE_CHARACTERS_MAX):
         if count == 0:
             kind, first = line.kind, number
         elif line.kind != kind:
@@ -209,7 +210,7 @@ class _Value:
             role, content = known.get("role"), known.get("content")
             if not isinstance(role, str) or not isinstance(content, str):
                 raise self.refuse(f"A message of line {self._number} has no role or no content as text.")
-            messages.append(Message(role=role, content=_without_nul(content, self._number)))
+            messages.append(Message(role=_without_nul(role, self._number), content=_without_nul(content, self._number)))
         return messages
 
     def choices(self) -> tuple[str, ...]:
@@ -296,9 +297,17 @@ EXAMPLES: Mapping[DatasetKind, str] = {line.kind: line.example for line in _KNOW
 WHAT_A_LINE_IS = f"Each must be an object such as {', '.join(list(EXAMPLES.values())[:-1])} or {_KNOWN[-1].example}."
 
 
-def _items(pieces: Iterable[bytes]) -> Iterator[tuple[int, _Line, Item]]:
-    """Yield the number, the kind and the item of each line that is not blank."""
+def _items(pieces: Iterable[bytes], longest: int | None = None) -> Iterator[tuple[int, _Line, Item]]:
+    """Yield the number, the kind and the item of each line that is not blank.
+
+    Raises:
+        InvalidRequest: a line is no item, or longer than so many characters.
+    """
     for number, line in _lines(pieces):
+        if longest is not None and len(line) > longest:
+            raise InvalidRequest(
+                f"Line {number} has {len(line)} characters, and {longest} may be in an item. Cut it into several lines."
+            )
         if line.strip():
             fields = _object(line, number)
             known = _known(fields, number)
@@ -308,8 +317,14 @@ def _items(pieces: Iterable[bytes]) -> Iterator[tuple[int, _Line, Item]]:
 def _object(line: str, number: int) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"Line {number} is not JSON ({error}). {WHAT_A_LINE_IS}") from None
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(
+            f"Line {number} is not JSON ({error.msg} at character {error.pos + 1}). {WHAT_A_LINE_IS}"
+        ) from None
+    except RecursionError:
+        raise InvalidRequest(f"Line {number} is not JSON that can be read: it is nested too deeply.") from None
+    except ValueError:
+        raise InvalidRequest(f"Line {number} holds a number of thousands of digits. Shorten it.") from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"Line {number} is no object. {WHAT_A_LINE_IS}")
     return value

@@ -178,11 +178,11 @@ def score_result(
         scorer.score_tasks_up_to(asked.tasks.count)
         return scorer.judgement(most, scorer.draw(most), None)
     for look in range(1, LOOKS + 1):
-        count = gate.items_at(look)
+        count, task_count = gate.items_at(look), gate.task_items_at(look)
         scorer.score_up_to(count)
-        has_more_items = scorer.score_tasks_up_to(gate.task_items_at(look))
+        scorer.score_tasks_up_to(task_count)
         drawn = scorer.draw(count)
-        report = gate.judge(drawn.at(LOOK_CONFIDENCE), look, has_more=count < most or has_more_items)
+        report = gate.judge(drawn.at(LOOK_CONFIDENCE), look, scorer.has_more_than(count, task_count))
         if report.is_final:
             break
     return scorer.judgement(count, drawn, report)
@@ -220,13 +220,16 @@ class _Scorer(abc.ABC):
                 self._context.report(Progress(done, total, "windows", domain))
                 self._save_now_and_then()
 
-    def score_tasks_up_to(self, count: int) -> bool:
-        """Score the first items of each task, and return whether there may be more."""
+    def score_tasks_up_to(self, count: int) -> None:
+        """Score the first items of each task."""
         self._answers_wanted = self._tasks.answers(count)
         for name in self._tasks.datasets:
             self.task_scores[name] = self._tasks.score(name, count, self._runtime, self._answers)
-        has_more = any(len(scored[ACCURACY]) == count for scored in self.task_scores.values())
-        return has_more and count < self._tasks.count
+
+    def has_more_than(self, count: int, task_count: int) -> set[str]:
+        """Return the domains and tasks of which there may be more items than so many of each."""
+        tasks = {name for name, of in self.task_scores.items() if len(of[ACCURACY]) == task_count < self._tasks.count}
+        return tasks | {domain for domain, of_domain in self._items.items() if count < len(of_domain)}
 
     def write(self) -> None:
         """Put what is done into the checkpoint."""

@@ -6,7 +6,8 @@ interval may make is shared among the looks (Bonferroni), so that a result whose
 in at most that part of all cases. What stays undecided is blocked.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
@@ -51,6 +52,18 @@ class Condition:
     def where(self) -> str | None:
         """The text or the task that it names; None where it names none."""
         return self.domain or self.task
+
+    @property
+    def items_needed(self) -> int | None:
+        """How many items of a task it takes, at the least, for a result that loses nothing in any of them to pass.
+
+        None where there is no such number: a text's metric, and a part of 1, which no count proves.
+        """
+        if self.metric not in TASK_METRICS:
+            return None
+        lost = self.max if self.max is not None else 1 - _given(self.min)
+        tail = (1 - LOOK_CONFIDENCE) / 2
+        return 1 if lost >= 1 else math.ceil(math.log(tail) / math.log1p(-lost)) if lost > 0 else None
 
     def decide(self, measured: Estimate | None) -> Decision:
         """Return what a measurement says; nothing is decided where there is no interval."""
@@ -116,20 +129,22 @@ class Gate:
         """Return how many items of each task a look has, from 1."""
         return items_at(look, self.task_items)
 
-    def judge(self, measured: Mapping[str, Mapping[str, Estimate]], look: int, *, has_more: bool) -> GateReport:
+    def judge(self, measured: Mapping[str, Mapping[str, Estimate]], look: int, has_more: Collection[str]) -> GateReport:
         """Return what a look has decided.
 
         Args:
             measured: by domain and by task, each metric with its interval at ``LOOK_CONFIDENCE``.
             look: which one it is, from 1.
-            has_more: whether there is more to look at.
+            has_more: the domains and tasks of which there is more to look at. Where a condition is undecided and has
+                no more, nothing that is found of others would let the result pass.
         """
         outcomes = []
         for condition in self.conditions:
             found = measured.get(condition.where or "", {}).get(condition.metric)
             outcomes.append(Outcome(condition, found, condition.decide(found)))
         decisions = {outcome.decision for outcome in outcomes}
-        is_final = "blocked" in decisions or decisions <= {"passed"} or look == LOOKS or not has_more
+        is_stuck = any(one.decision == "undecided" and one.condition.where not in has_more for one in outcomes)
+        is_final = "blocked" in decisions or decisions <= {"passed"} or look == LOOKS or is_stuck
         return GateReport("passed" if decisions <= {"passed"} else "blocked", look, is_final, tuple(outcomes))
 
 

@@ -2,8 +2,8 @@
 
 A folder holds ``scores.safetensors`` (for each domain the numbers of all its tokens, item after item) and, where they
 are kept, the log-probabilities of whole vocabularies in parts of some items each; that of a reference holds
-``items.safetensors``, too: what was scored. Files are put in place whole, so that a link to an older one keeps what it
-had.
+``items.safetensors``, too: what was scored. Scores and parts are put in place whole, so that a link to an older one
+keeps what it had.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

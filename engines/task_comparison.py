@@ -6,7 +6,7 @@ gain were a whole one, and were counted (Clopper and Pearson 1934).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from engines.intervals import CONFIDENCE, Bootstrap, Estimate, binomial, draws
@@ -66,7 +66,11 @@ def draw_task(reference: TaskScores, result: TaskScores) -> Mapping[str, DrawnTa
         ours = np.array(scored, dtype=np.float64)
         theirs = np.array(reference[metric][: len(ours)], dtype=np.float64)
         found[metric] = _mean(ours, ours > 0, ours < 1)
-        found[metric + DROP] = _mean(theirs - ours, theirs > ours, theirs < ours)
+        drop = _mean(theirs - ours, theirs > ours, theirs < ours)
+        # Where full precision scores nothing there is nothing to lose, whatever has become of the model.
+        found[metric + DROP] = (
+            drop if theirs.any() else replace(drop, bootstrap=Bootstrap(drop.bootstrap.value, None, 0))
+        )
     return {metric: found[metric] for metric in TASK_METRICS if metric in found}
 
 

@@ -99,8 +99,15 @@ class _Bound:
 
     def excess(self, candidate: Candidate) -> float | None:
         """Return by how much a result misses the limit, as a part of what it allows to be lost."""
-        end = self.worse_end(candidate)
-        return None if end is None else self.missed_by(end) / (abs(self.limit - self.words.perfect) or 1.0)
+        return self._part(self.worse_end(candidate))
+
+    def likely_excess(self, candidate: Candidate) -> float | None:
+        """Return the same, of the value that was measured where that has no interval."""
+        end, estimate = self.worse_end(candidate), candidate.measure(self.metric, self.domain)
+        return self._part(estimate.value if end is None and estimate is not None else end)
+
+    def _part(self, value: float | None) -> float | None:
+        return None if value is None else self.missed_by(value) / (abs(self.limit - self.words.perfect) or 1.0)
 
 
 def pareto(candidates: Sequence[Candidate]) -> frozenset[str]:
@@ -200,8 +207,8 @@ def _size_and_loss(candidate: Candidate) -> tuple[int, float]:
 def _distance(candidate: Candidate, bounds: Sequence[_Bound]) -> tuple[int, float, tuple[int, float]]:
     """Return what is the less the nearer a result comes: what was not measured weighs most, then the largest excess."""
     excesses = [bound.excess(candidate) for bound in bounds]
-    known = [excess for excess in excesses if excess is not None]
-    return len(excesses) - len(known), max(known, default=0.0), _size_and_loss(candidate)
+    likely = [excess for bound in bounds if (excess := bound.likely_excess(candidate)) is not None]
+    return excesses.count(None), max(likely, default=0.0), _size_and_loss(candidate)
 
 
 def _is_alike(candidate: Candidate, chosen: Candidate, bounds: Sequence[_Bound]) -> bool:

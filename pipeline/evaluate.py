@@ -9,7 +9,7 @@ from engines import evaluation, evaluation_needs, runtimes
 from engines.gates import GateReport
 from engines.methods.base import Forecast
 from engines.score_files import Reference
-from pipeline.judging import dataset_inputs, engine, gate_of, judged, longest, read_again, rows
+from pipeline.judging import asked_of, dataset_inputs, engine, gate_of, judged, longest, rows
 from pipeline.step_kind import Facts, Outcome, StepContext, StepKind, model_facts
 
 
@@ -41,7 +41,7 @@ class Evaluate(StepKind):
         written = context.params["format"]
         # A plan of an earlier version has no reference among what is needed: then there is nothing to compare with.
         reference = Reference(context.inputs.get("reference", context.engine.output))
-        asked = read_again(context, reference)
+        asked = asked_of(reference, context)
         result, window_tokens = context.inputs["quantize"], longest(context.params)
         with runtimes.open_runtime(written, result, context.engine, window_tokens) as runtime:
             found = evaluation.score_result(runtime, asked, reference, context.engine, gate_of(context.params))

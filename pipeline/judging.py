@@ -1,16 +1,16 @@
 """What ``reference`` and ``evaluate`` share: which text is read, and how scores become rows."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from core.dataset_kinds import DatasetKind
 from core.steps import EvaluationRow, UnboundStep
 from engines import evaluation, runtimes, tasks
-from engines.domains import ITEM_TOKENS, WINDOW_TOKENS, Item, text_digest
+from engines.domains import ITEM_TOKENS, WINDOW_TOKENS, Item, is_in_order, text_digest
 from engines.evaluation import Asked
 from engines.gates import LOOKS, Gate, expand, items_at
-from engines.intervals import Estimate
+from engines.intervals import BLOCKS_MIN, TOKENS_MIN, Estimate, block_length
 from engines.own_domains import OwnDataset
 from engines.runtimes import Judged
 from engines.score_files import Reference
@@ -47,12 +47,42 @@ def gate_of(params: Mapping[str, Any]) -> Gate | None:
     return Gate(conditions, params["windows"], params.get("task_items", 0)) if conditions else None
 
 
+def gate_warnings(params: Mapping[str, Any], own_items: Mapping[str, int]) -> Iterator[str]:
+    """Yield what of a gate cannot be decided, however good the result is: there is too little to look at.
+
+    Args:
+        params: how a result is judged.
+        own_items: how many items each of the team's own datasets has that is no plain text.
+    """
+    if (gate := gate_of(params)) is None:
+        return
+    for condition in gate.conditions:
+        where = condition.where or ""
+        most = gate.task_items_at(LOOKS) if condition.task else gate.items_at(LOOKS)
+        items = min(most, own_items.get(where, most))
+        needed = condition.items_needed
+        if condition.task and needed is None:
+            yield f"{condition.short} can never be decided: no number of right answers proves that all will be."
+        elif needed is not None and items < needed:
+            yield (
+                f"{condition.short} cannot be decided on {items} items, if the result does as well as full precision "
+                f"on each: it takes {needed}. Allow more, raise task_items or bring a larger dataset."
+            )
+        elif not condition.task and items / block_length(items, in_order=_is_in_order(params, where)) < BLOCKS_MIN:
+            yield f"{condition.short} cannot be decided on {items} items: there is no interval. Ask for more windows."
+
+
+def _is_in_order(params: Mapping[str, Any], domain: str) -> bool:
+    own = params.get("datasets", {})
+    return own[domain]["kind"] == DatasetKind.TEXT if domain in own else is_in_order(domain)
+
+
 def read(context: StepContext) -> Asked:
     """Return what is judged on, read with the source's tokenizer."""
     return Asked(read_first(context, _most(context, "windows")), _tasks(context))
 
 
-def read_again(context: StepContext, reference: Reference) -> Asked:
+def asked_of(reference: Reference, context: StepContext) -> Asked:
     """Return what full precision has been judged on, without the source's tokenizer: many a result loads faster."""
     if reference.items:
         return Asked({name: reference.items[name] for name in context.params["domains"]}, _tasks(context))
@@ -127,10 +157,13 @@ def _documents(measures: Mapping[str, Estimate]) -> dict[str, dict[str, float | 
     return {metric: dataclasses.asdict(estimate) for metric, estimate in measures.items()}
 
 
-def too_short(found: Sequence[EvaluationRow], windows: int) -> list[str]:
-    """Return a warning for each domain that has less than is looked at, with a gate at its last look."""
-    return [
-        f"{row.domain!r} has {row.window_count} items for this tokenizer, and up to {windows} were to be looked at."
-        for row in found
-        if row.window_count < windows
-    ]
+def too_short(found: Sequence[EvaluationRow], windows: int) -> Iterator[str]:
+    """Yield a warning for each domain that has less than is looked at, with a gate at its last look, or too little."""
+    for row in found:
+        if row.window_count < windows:
+            yield f"{row.domain!r} has {row.window_count} items for this tokenizer, and up to {windows} were wanted."
+        if row.token_count < TOKENS_MIN:
+            yield (
+                f"{row.domain!r} has {row.token_count} tokens to score, and intervals take {TOKENS_MIN}: nothing that "
+                "is lost there can be told from noise, and no gate on it be decided. Ask for more of it."
+            )

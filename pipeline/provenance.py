@@ -90,7 +90,9 @@ class Evaluation(Part):
     datasets: dict[str, Dataset] = Field(
         description="Those domains and tasks that are datasets of the team's own, by id"
     )
-    windows: int = Field(description="Windows of 512 tokens that were asked for of each text")
+    windows: int = Field(
+        description="Windows of 512 tokens of each text, or items of a dataset of another kind, that were asked for"
+    )
     tasks: list[str] = Field(default_factory=list, description="Datasets that source and result had to solve")
     task_items: int | None = Field(
         default=None, description="Items that were asked for of each task; null where there were no tasks"

@@ -50,7 +50,7 @@ class Reference(StepKind):
             scores = evaluation.score_reference(runtime, asked, context.engine, _limit(context.params))
             probe.write(probe.ask(runtime, probe.read_windows(source)), context.engine.output)
         found, reference = rows(scores), score_files.Reference(context.engine.output)
-        warnings = [*too_short(found, context.params["windows"]), *_not_kept(reference)]
+        warnings = [*too_short(found, context.params["windows"]), *_not_kept(reference), *_nothing_to_lose(reference)]
         tasks = {"tasks": _tasks(reference)} if reference.tasks else {}
         return Outcome({"device": context.engine.device, **tasks}, found, warnings)
 
@@ -70,6 +70,16 @@ def _tasks(reference: score_files.Reference) -> dict[str, Any]:
         }
         for name, scores in reference.tasks.items()
     }
+
+
+def _nothing_to_lose(reference: score_files.Reference) -> Iterator[str]:
+    """Yield a warning for each task in which full precision scores nothing: no result can do worse."""
+    for name, scores in reference.tasks.items():
+        if not any(scores[ACCURACY]):
+            yield (
+                f"Full precision solves none of the {len(scores[ACCURACY])} items of {name}, so nothing can be lost "
+                "there, and no gate on what is lost can be decided. Bring items that the model can solve."
+            )
 
 
 def _not_kept(reference: score_files.Reference) -> Iterator[str]:

@@ -88,7 +88,7 @@ class NodeCache:
                 return not self._pin(others, pins)
         except OSError as error:
             what = "The step's inputs could not be brought to the worker"
-            raise os_error(error, what, full=_FULL, otherwise=StoreFailed) from error
+            raise os_error(error, what, full=DoesNotFit(_FULL), otherwise=StoreFailed) from error
 
     @contextlib.contextmanager
     def _deciding(self) -> Iterator[None]:

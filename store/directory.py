@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from core.durable import sync
-from core.errors import BlobLost, FewbitsError, StoreFailed, os_error
+from core.errors import BlobLost, FewbitsError, StoreFailed, StoreFull, os_error
 from store.port import CHUNK_BYTES, Check, go_on
 
 READ_ONLY = 0o444
@@ -99,5 +99,4 @@ class DirectoryStore:
 
 
 def _store_error(what: str, error: OSError) -> FewbitsError:
-    full = f"{what}: the store is full. Ask your operator to make room, then submit the job again."
-    return os_error(error, what, full=full, otherwise=StoreFailed)
+    return os_error(error, what, full=StoreFull(what), otherwise=StoreFailed)

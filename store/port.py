@@ -23,7 +23,7 @@ class BlobStore(Protocol):
 
         Raises:
             StoreFailed: it could not be written.
-            DoesNotFit: the store is full.
+            StoreFull: there is no room for it.
         """
 
     def has(self, sha256: str) -> bool:

@@ -10,7 +10,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from core.errors import BlobLost, DoesNotFit, FewbitsError, StoreFailed
+from core.errors import BlobLost, FewbitsError, StoreFailed, StoreFull
 from core.logging import log
 
 if TYPE_CHECKING:
@@ -100,5 +100,5 @@ def _refusal(error: ClientError, what: str, sha256: str) -> FewbitsError:
     if code == "NoSuchKey":
         return BlobLost(sha256)
     if code in FULL_CODES or status_of(error) == HTTPStatus.INSUFFICIENT_STORAGE:
-        return DoesNotFit(f"{what}: the store is full. Ask your operator to make room, then submit the job again.")
+        return StoreFull(what)
     return StoreFailed(f"{what}: the store answers {code}.")

@@ -67,7 +67,7 @@ def _explain() -> Iterator[None]:
     except MemoryError as error:
         raise DoesNotFit("The step ran out of memory.") from error
     except OSError as error:
-        raise os_error(error, "The step failed", full=SCRATCH_FULL) from error
+        raise os_error(error, "The step failed", full=DoesNotFit(SCRATCH_FULL)) from error
     except Exception as error:
         raise WorkError(f"The step failed: {type(error).__name__}: {error}. Its log has the details.") from error
 

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
-from core.errors import BlobLost, ChildCrashed, ErrorDocument, FewbitsError, VerificationFailed, os_error
+from core.errors import BlobLost, ChildCrashed, DoesNotFit, ErrorDocument, FewbitsError, VerificationFailed, os_error
 from core.ids import WorkerId
 from core.logging import log
 from core.manifest import StoredFile
@@ -128,7 +128,7 @@ class _Run:
         except FewbitsError as error:
             return self._mishap(error)
         except OSError as error:
-            return self._mishap(os_error(error, "The step could not be prepared", full=SCRATCH_FULL))
+            return self._mishap(os_error(error, "The step could not be prepared", full=DoesNotFit(SCRATCH_FULL)))
 
     def _work(self, held: HeldLease) -> Result | Mishap | Left:
         def check() -> None:

@@ -22,7 +22,7 @@ def upload(held: HeldLease, store: BlobStore, folder: Path, output: Output) -> N
         Interrupted: the work is not wanted any more.
         ChildCrashed: there is nothing to store, or something that is no file.
         StoreFailed: a blob could not be written.
-        DoesNotFit: the store is full.
+        StoreFull: there is no room for it.
     """
     files = put_files(held, store, folder, held.check)
     if not files:
@@ -34,7 +34,7 @@ def put_files(held: HeldLease, store: BlobStore, folder: Path, check: Check) -> 
     """Store every file under ``folder`` as a blob.
 
     Raises:
-        Interrupted, ChildCrashed, StoreFailed, DoesNotFit: as ``upload``.
+        Interrupted, ChildCrashed, StoreFailed: as ``upload``.
         LeaseLost: the token is not the row's any more.
     """
     paths = files_in(folder)

@@ -34,7 +34,12 @@ JUDGED = {"domains": ["prose", "code"], "windows": 40}
 NOT_JUDGED = {"domains": ["prose"], "windows": 1}
 BESIDE_PRESETS = ("gguf:Q8_0", "gptq:8bit-row", "gptq:3bit-g128", "gptq:2bit-g64", "awq:4bit-g128-ct")
 LEAVES_AFTER = 4  # of eight layers
-BENCHMARK: Mapping[str, Any] = {"context_tokens": [512, 4096], "batch_sizes": [1, 8], "generated_tokens": 64, "repeats": 3}
+BENCHMARK: Mapping[str, Any] = {
+    "context_tokens": [512, 4096],
+    "batch_sizes": [1, 8],
+    "generated_tokens": 64,
+    "repeats": 3,
+}
 LONG = {"calibration_samples": 128, "calibration_tokens": 2048}
 SHORT = {"calibration_samples": 128, "calibration_tokens": 512}
 # Of a row's name: its recipe, and how many layers.

@@ -1,7 +1,9 @@
 """A team's own datasets: what is taken and what is refused, whose they are, and that a job needs them."""
 
+import errno
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Mapping
 from functools import partial
@@ -123,7 +125,7 @@ def test_of_many_uploads_at_once_one_makes_the_text(app: APIFlask, caller: Calle
         (b'{"text": "a"}\n{"text": "b\\u0000"}', "application/jsonl", "Line 2 has a NUL character"),
         (b'{"text": "\\ud800"}', "application/jsonl", "half of a surrogate pair"),
         (b'{"text": "a"}\n\nno', "application/jsonl", "Line 3 is not JSON"),
-        (b"[" * 100_000, "application/jsonl", "Line 1 is not JSON"),
+        (b"[" * 100_000, "application/jsonl", "nested too deeply"),
         (b'"a"', "application/jsonl", "Line 1 is no object"),
         (b'{"content": "a"}', "application/jsonl", "Line 1 has not the fields of any kind"),
         (b'{"text": "a", "messages": []}', "application/jsonl", "several kinds: documents and chat"),
@@ -157,6 +159,21 @@ def test_a_dataset_may_be_as_large_as_the_operator_allows_and_no_larger(caller: 
     assert answer.status_code == 413
     assert "2097152 bytes" in problem_of(answer)["detail"]
     assert "FEWBITS_DATASET_BYTES_MAX" in problem_of(answer)["detail"]
+
+
+def test_a_full_store_is_said_and_leaves_nothing(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    used = caller.get("/v1/quotas").get_json()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", refuse)
+        answer = upload(caller)
+    assert (answer.status_code, problem_of(answer)["code"]) == (503, "store_full")
+    assert "Retry-After" in answer.headers
+    assert "make room, then try again" in problem_of(answer)["detail"]
+    assert caller.get("/v1/quotas").get_json() == used
+    assert upload(caller).status_code == 201
 
 
 def test_another_team_sees_nothing_of_a_text(caller: Caller, stranger: Caller) -> None:

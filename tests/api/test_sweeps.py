@@ -1,11 +1,13 @@
 """Sweeps over REST: all jobs or none, one fetch, what is refused and where, what is left out, and whose they are."""
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from apiflask import APIFlask
 from werkzeug.test import TestResponse
 
 from core.errors import SourceInvalid
@@ -241,7 +243,7 @@ def test_a_sweep_is_extended_also_after_its_end_and_only_by_what_is_new(caller: 
     assert {name: added[name] for name in ASKED} == ASKED
     known = caller.post(f"{path}/recipes", {"recipes": ["gguf:Q5_0", "gguf"]})
     assert (known.status_code, pointers(known)) == (422, ["/recipes/1"])
-    assert problem_of(known)["detail"] == "This is gguf:Q4_K_M, which the sweep has already. Leave it out."
+    assert "This is gguf:Q4_K_M, which the sweep has already and is cancelled." in problem_of(known)["detail"]
     assert len(jobs(caller)) == 5
     assert pointers(caller.post(f"{path}/recipes", {"recipes": ["gguf:Q5_0"], "preset": "gguf-all"})) == ["/preset"]
 
@@ -278,6 +280,31 @@ def test_a_retry_takes_its_place_in_the_sweep(caller: Caller, database: Database
     assert again["sweep"] == sweep["id"]
     assert [row["job"] for row in get(caller, sweep)["rows"]] == [again["id"]]
     assert get(caller, sweep)["status"] == "queued"
+    refused = caller.post(f"/v1/jobs/{sweep['rows'][0]['job']}/retry")
+    assert refused.status_code == 409
+    assert f"retried already, as {again['id']}" in problem_of(refused)["detail"]
+
+
+def test_of_many_retries_at_once_one_takes_the_place(app: APIFlask, caller: Caller, database: Database) -> None:
+    sweep, work = submit(caller, ["gguf"]), Workers(database)
+    work.fail(work.start("fetch"), SourceInvalid("It has no config.json."))
+    answers: list[int] = []
+    clients = [Caller(app.test_client(), caller.key) for _ in range(4)]
+    path = f"/v1/jobs/{sweep['rows'][0]['job']}/retry"
+    threads = [threading.Thread(target=lambda one=one: answers.append(one.post(path).status_code)) for one in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [201, 409, 409, 409]
+
+
+def test_a_recipe_that_has_failed_is_retried_and_not_added_again(caller: Caller, database: Database) -> None:
+    sweep, work = submit(caller, ["gguf"]), Workers(database)
+    work.fail(work.start("fetch"), SourceInvalid("It has no config.json."))
+    refused = caller.post(f"/v1/sweeps/{sweep['id']}/recipes", {"recipes": ["gguf"]})
+    assert refused.status_code == 422
+    assert f"POST /v1/jobs/{sweep['rows'][0]['job']}/retry" in problem_of(refused)["detail"]
 
 
 def test_each_result_is_published_to_a_folder_of_its_own(caller: Caller) -> None:

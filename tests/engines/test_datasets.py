@@ -10,6 +10,7 @@ from core.dataset_kinds import DatasetKind
 from core.errors import InvalidRequest
 from engines.datasets import (
     EXAMPLES,
+    LINE_CHARACTERS_MAX,
     Code,
     Completion,
     Item,
@@ -107,10 +108,29 @@ def test_a_line_of_another_kind_is_named_with_both(other: DatasetKind) -> None:
         ({**QUESTION, "answer": "B"}, '"choices": ["…", "…"], "answer": 0}'),
         ({"text": None}, "The text of line 1 is no string"),
         ({"messages": [{"role": "user", "content": None}]}, "A message of line 1"),
+        ({"messages": [{"role": "us\ud800er", "content": "a"}]}, "half of a surrogate pair"),
+        ({"text": "a" * LINE_CHARACTERS_MAX}, f"characters, and {LINE_CHARACTERS_MAX} may be in an item. Cut it"),
     ],
 )
 def test_a_line_that_is_wrong_is_named_with_what_is_wrong_and_what_it_may_be(line: Any, said: str) -> None:
     assert said in refusal(pieces(line))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"text": "a"', "Line 2 is not JSON (Expecting ',' delimiter at character 14)"),
+        (b'{"text": "a", "n": ' + b"9" * 5000 + b"}", "Line 2 holds a number of thousands of digits"),
+        (b"[" * 100_000, "Line 2 is not JSON that can be read: it is nested too deeply"),
+    ],
+)
+def test_a_line_that_cannot_be_parsed_is_told_of_in_our_words(line: bytes, said: str) -> None:
+    assert said in refusal([b"\n", line, b"\n"])
+
+
+def test_a_long_line_that_was_stored_by_an_earlier_version_is_read() -> None:
+    text = "a" * LINE_CHARACTERS_MAX
+    assert list(read_items(pieces({"text": text}), "jsonl")) == [text]
 
 
 def test_choices_may_be_as_many_as_there_are_letters() -> None:

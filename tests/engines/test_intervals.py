@@ -153,7 +153,7 @@ def test_a_result_just_at_the_limit_passes_in_at_most_one_of_twenty_trials(
         for look in range(1, LOOKS + 1):
             count = gate.items_at(look)
             found = compare(full_precision(count), model[:count], in_order=True, confidence=LOOK_CONFIDENCE)
-            report = gate.judge({"prose": found}, look, has_more=look < LOOKS)
+            report = gate.judge({"prose": found}, look, {"prose"} if look < LOOKS else set())
             if report.is_final:
                 break
         passed += report.verdict == "passed"
@@ -178,13 +178,13 @@ def test_a_gate_decides_on_the_interval(
     found: tuple[float, float], look: int, decision: str, verdict: str, is_final: bool
 ) -> None:
     gate = Gate((Condition(PERPLEXITY_RATIO, "prose", max=1.02),), 10)
-    report = gate.judge(measured(*found), look, has_more=True)
+    report = gate.judge(measured(*found), look, {"prose"})
     assert (report.outcomes[0].decision, report.verdict, report.is_final) == (decision, verdict, is_final)
 
 
 def test_what_was_not_measured_is_not_passed() -> None:
     gate = Gate((Condition(KL_DIVERGENCE, "prose", max=1.0), Condition(PERPLEXITY_RATIO, "prose", max=9.0)), 10)
-    report = gate.judge(measured(1.0, 1.1), 1, has_more=False)
+    report = gate.judge(measured(1.0, 1.1), 1, set())
     assert [outcome.decision for outcome in report.outcomes] == ["undecided", "passed"]
     assert report.verdict == "blocked"
     assert report.is_final
@@ -202,7 +202,18 @@ def test_one_blocked_condition_decides() -> None:
         (AGREEMENT, "code"),
     ]
     both = {"prose": {PERPLEXITY_RATIO: Estimate(1.0, 1.0, 1.01)}, "code": {PERPLEXITY_RATIO: Estimate(1.1, 1.05, 1.2)}}
-    assert Gate(conditions[:2], 5).judge(both, 1, has_more=True).is_final
+    assert Gate(conditions[:2], 5).judge(both, 1, {"prose", "code"}).is_final
+
+
+def test_no_more_is_looked_at_where_one_condition_cannot_be_decided_any_more() -> None:
+    conditions = (Condition(PERPLEXITY_RATIO, "prose", max=1.02), Condition(PERPLEXITY_RATIO, "chat", max=1.02))
+    unclear = {PERPLEXITY_RATIO: Estimate(1.01, 1.0, 1.05)}
+    gate = Gate(conditions, 5)
+    assert not gate.judge({"prose": unclear, "chat": unclear}, 1, {"prose", "chat"}).is_final
+    stuck = gate.judge({"prose": unclear, "chat": unclear}, 1, {"prose"})
+    assert (stuck.is_final, stuck.verdict) == (True, "blocked")
+    decided = {PERPLEXITY_RATIO: Estimate(1.0, 1.0, 1.01)}
+    assert not gate.judge({"prose": unclear, "chat": decided}, 1, {"prose"}).is_final
 
 
 def test_looks_double() -> None:

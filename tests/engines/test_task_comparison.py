@@ -39,6 +39,14 @@ def test_few_items_have_no_interval() -> None:
     assert found["accuracy_drop"].at() == Estimate(0.5, None, None)
 
 
+def test_where_nothing_could_be_lost_nothing_is_decided() -> None:
+    nothing = {"accuracy": [0.0] * 130}
+    found = draw_task(nothing, nothing)
+    assert found["accuracy_drop"].at(LOOK_CONFIDENCE) == Estimate(0, None, None)
+    assert Condition("accuracy_drop", max=0.05).decide(found["accuracy_drop"].at(LOOK_CONFIDENCE)) == "undecided"
+    assert found["accuracy"].at().high == pytest.approx(0.028, abs=1e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("lost", "gained"), [(0.02, 0.0), (0.05, 0.03), (0.2, 0.18)])
 def test_a_result_just_at_the_limit_passes_in_few_trials(lost: float, gained: float) -> None:

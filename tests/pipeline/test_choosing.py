@@ -111,6 +111,14 @@ def test_if_none_meets_the_conditions_the_nearest_is_named_with_what_it_misses()
     assert "prose agreement may be 69.0 %, and 95 % is asked for (26 points too little)" in recommend([Q2], ()).reason
 
 
+def test_without_intervals_the_nearest_is_that_which_has_lost_least() -> None:
+    def unsure(name: str, size_mb: float, loss: float) -> Candidate:
+        measures = {"prose": {"perplexity_ratio": Estimate(loss, None, None)}}
+        return result(name, size_mb, loss, loss, measures=measures)
+
+    assert recommend([unsure("Q8_0", 6700, 1.0), unsure("Q3_K_M", 3500, 1.2)], ()).nearest == "job_Q8_0"
+
+
 def test_numbers_that_differ_do_not_look_the_same() -> None:
     close = result("Q4_K_M", 4000, 1.0, 1.01602)
     said = "code perplexity may be +2.002 %, and +2 % is allowed (0.002 points too much)"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import DoesNotFit, StoreFailed
+from core.errors import StoreFailed, StoreFull
 from core.manifest import StoredFile, manifest_digest
 from store.directory import DirectoryStore
 from tests.store.conftest import put, sha256
@@ -45,7 +45,7 @@ def test_another_file_system_is_copied_from(
 
 
 @pytest.mark.parametrize(
-    ("number", "error"), [(errno.ENOSPC, DoesNotFit), (errno.EDQUOT, DoesNotFit), (errno.EIO, StoreFailed)]
+    ("number", "error"), [(errno.ENOSPC, StoreFull), (errno.EDQUOT, StoreFull), (errno.EIO, StoreFailed)]
 )
 def test_a_failed_write_leaves_nothing(
     store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]

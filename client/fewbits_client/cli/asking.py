@@ -56,7 +56,7 @@ def _refuse_constant(name: str) -> NoReturn:
 _BENCHMARK, _MEASURED = "benchmark-", "benchmark_"
 recipes_argument = click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True, callback=_recipes)
 _TERMS = (
-    click.option("--windows", type=click.IntRange(1, 10000), help="Windows of 512 tokens to score in each domain."),
+    click.option("--windows", type=click.IntRange(1, 10000), help="Windows of 512 tokens, or items, of each domain."),
     click.option(
         "--domain", "domains", multiple=True, help="A text to judge by, such as prose, or a dataset; may be repeated."
     ),

@@ -55,6 +55,9 @@ def interval(estimate: Estimate | None, digits: int) -> str:
     return f"{estimate['value']:.{digits}f}{ends}"
 
 
+_DECISIONS = {"blocked": "is blocked", "undecided": "could not be decided"}
+
+
 def verdict(job: Job) -> str:
     """Return what became of a job's gate: of one that was blocked, what kept it, and by how much."""
     result = job["result"]
@@ -62,7 +65,7 @@ def verdict(job: Job) -> str:
     if job["verdict"] != "blocked" or result is None:
         return f"{job['verdict']}{looks}"
     missed = [
-        f"{one['short']} is {one['decision']} at {interval(one['measured'], 4)}"
+        f"{one['short']} {_DECISIONS[one['decision']]} at {interval(one['measured'], 4)}"
         for one in result["gate"] or []
         if one["decision"] != "passed"
     ]
