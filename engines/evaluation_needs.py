@@ -6,8 +6,7 @@ from engines.model_facts import ModelFacts
 from engines.runtimes import Judged
 from engines.score_files import BYTES_EACH
 
-PROCESS_BYTES = 1536 * 2**20  # of what judges a GGUF file: with tasks, the harness and a large tokenizer
-TORCH_BYTES = 2750 * 2**20  # of what judges any other: torch with CUDA, transformers
+PROCESS_BYTES = 1536 * 2**20  # torch with CUDA, transformers and a large tokenizer
 
 
 def forecast_reference(facts: ModelFacts, logit_bytes: int = 0, window_tokens: int = WINDOW_TOKENS) -> Forecast:
@@ -27,13 +26,16 @@ def forecast_reference(facts: ModelFacts, logit_bytes: int = 0, window_tokens: i
 
 
 def host_bytes(facts: ModelFacts, window_tokens: int) -> int:
-    """Return the room in main memory of a model that runs elsewhere: its files, mapped, and logits that are looked at.
+    """Return the room in main memory of a model that runs elsewhere.
+
+    That is its files, mapped, a tensor in float32 on its way, and logits that are looked at.
 
     Args:
         facts: of the source, whose files are larger than those of what is made of it.
         window_tokens: of how many tokens there are logits at once, with what is kept of them.
     """
-    return TORCH_BYTES + facts.weight_bytes + (4 + 2 * BYTES_EACH) * window_tokens * facts.vocabulary_size
+    logits = (4 + 2 * BYTES_EACH) * window_tokens * facts.vocabulary_size
+    return PROCESS_BYTES + facts.weight_bytes + 4 * facts.largest_tensor_elements + logits
 
 
 def forecast_logits(facts: ModelFacts, windows: int, others: int, limit_bytes: int) -> int:
