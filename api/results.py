@@ -22,7 +22,7 @@ class Estimate(BaseModel):
     """A figure with its 95 % interval."""
 
     value: float
-    low: float | None = Field(description="Null where there was too little text to tell, as the next one")
+    low: float | None = Field(description="Null where there was too little to tell, as the next one")
     high: float | None
 
 

@@ -38,7 +38,7 @@ def retry_job(session: Session, team_id: TeamId, job_id: str) -> JobId:
 
     Raises:
         NotFound: there is none of that id in this team.
-        Conflict: it is not over yet.
+        Conflict: it is not over yet, or another has its place in the sweep already.
         RequestError: this service does not take the request any more.
         NoCapacity: no worker could ever run it.
         QuotaExceeded: the team has as many queued jobs as it may have.

@@ -65,7 +65,7 @@ class EvaluationRow:
 
     Attributes:
         measures: what was lost against full precision, by metric: a ``value`` with the ``low`` and ``high`` end of its
-            95 % interval, which are None where there was too little text. None of full precision itself.
+            95 % interval, which are None where there was too little to tell. None of full precision itself.
     """
 
     domain: str

@@ -88,18 +88,21 @@ def keep(session: Session, dataset_id: DatasetId) -> tuple[Dataset, bool]:
     """Make a dataset visible, all of its bytes in the store, and return it, and whether it is new.
 
     Raises:
-        StoreFailed: it was deleted, or forgotten, since it was announced.
+        StoreFailed: it was deleted, or forgotten, since it was announced; or another upload of it has failed.
     """
     newly = update(Dataset).where(Dataset.id == dataset_id, Dataset.stored_at.is_(None)).values(stored_at=clock.now())
     is_new = session.scalar(newly.returning(Dataset.id)) is not None
     kept = session.get(Dataset, dataset_id, populate_existing=True)
     if kept is None:
-        raise StoreFailed("The dataset was deleted while it was being stored. Send it again.")
+        raise StoreFailed("The dataset was deleted, or failed to be stored, in another request. Send it again.")
     return kept, is_new
 
 
 def abandon(session: Session, new: NewDataset, dataset_id: DatasetId) -> None:
-    """Forget a dataset whose bytes could not be stored, unless they have been in another upload."""
+    """Forget a dataset whose bytes could not be stored, unless an earlier upload has stored them.
+
+    One that goes on meanwhile has to be sent again, which `keep` says.
+    """
     artifacts.hold(session, [new.sha256])
     _delete(session, Dataset.id == dataset_id, Dataset.stored_at.is_(None))
 

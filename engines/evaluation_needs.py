@@ -6,7 +6,7 @@ from engines.model_facts import ModelFacts
 from engines.runtimes import Judged
 from engines.score_files import BYTES_EACH
 
-PROCESS_BYTES = 1536 * 2**20  # torch with CUDA, transformers and a large tokenizer
+PROCESS_BYTES = 1536 * 2**20  # torch with CUDA, transformers, a large tokenizer; or with tasks the harness
 
 
 def forecast_reference(facts: ModelFacts, logit_bytes: int = 0, window_tokens: int = WINDOW_TOKENS) -> Forecast:
@@ -26,16 +26,16 @@ def forecast_reference(facts: ModelFacts, logit_bytes: int = 0, window_tokens: i
 
 
 def host_bytes(facts: ModelFacts, window_tokens: int) -> int:
-    """Return the room in main memory of a model that runs elsewhere.
+    """Return the room in main memory beside a model: a tensor in float32 on its way, and logits that are looked at.
 
-    That is its files, mapped, a tensor in float32 on its way, and logits that are looked at.
+    Its files are mapped, and what of them was read is given back when somebody needs the room.
 
     Args:
-        facts: of the source, whose files are larger than those of what is made of it.
+        facts: of the source.
         window_tokens: of how many tokens there are logits at once, with what is kept of them.
     """
     logits = (4 + 2 * BYTES_EACH) * window_tokens * facts.vocabulary_size
-    return PROCESS_BYTES + facts.weight_bytes + 4 * facts.largest_tensor_elements + logits
+    return PROCESS_BYTES + 4 * facts.largest_tensor_elements + logits
 
 
 def forecast_logits(facts: ModelFacts, windows: int, others: int, limit_bytes: int) -> int:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from core.dataset_kinds import DatasetKind
-from engines.intervals import CONFIDENCE, Estimate
+from engines.intervals import BLOCKS_MIN, CONFIDENCE, Estimate
 from engines.task_comparison import ACCURACY_DROP, TASK_METRICS
 from engines.tasks import ACCURACY
 
@@ -63,7 +63,10 @@ class Condition:
             return None
         lost = self.max if self.max is not None else 1 - _given(self.min)
         tail = (1 - LOOK_CONFIDENCE) / 2
-        return 1 if lost >= 1 else math.ceil(math.log(tail) / math.log1p(-lost)) if lost > 0 else None
+        if lost <= 0:
+            return None
+        proving = 1 if lost >= 1 else math.ceil(math.log(tail) / math.log1p(-lost))
+        return max(BLOCKS_MIN, proving)
 
     def decide(self, measured: Estimate | None) -> Decision:
         """Return what a measurement says; nothing is decided where there is no interval."""

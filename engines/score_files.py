@@ -118,6 +118,9 @@ class LogProbabilityWriter:
         self._waiting: list[NDArray[np.float16]] = []
         self._has_new = False
         self._resumes = bool(done)
+        if not done:  # what lies there is of an attempt that asked otherwise
+            for stale in folder.glob(f"log-probabilities.{domain}.*.npy"):
+                stale.unlink()
 
     def add(self, logits: "NDArray[np.float32]", threads: int = 1) -> None:
         """Keep those that the next item's logits stand for, of shape ``[tokens, vocabulary]``."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+THREADS_MAX = 8  # with more of them, waiting for Python costs more than they bring
 LOG_FLOOR = -1e4  # nats; what a model rules out has no logarithm, and float16 ends at 65,504
 
 
@@ -89,11 +90,12 @@ def _for_each(count: int, do: Callable[[int], None], threads: int) -> None:
 
     def do_every(first: int) -> None:
         with np.errstate(invalid="ignore"):  # what is not finite is told of by whoever asked
-            for row in range(first, count, threads):
+            for row in range(first, count, workers):
                 do(row)
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(do_every, range(threads)))
+    workers = min(threads, THREADS_MAX)
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(do_every, range(workers)))
 
 
 def _normalize(logits: "NDArray[np.float32]") -> "tuple[NDArray[np.float32], np.float64]":

@@ -273,7 +273,7 @@ def _missed(candidate: Candidate, bound: _Bound) -> str | None:
         return f"{bound.what} was not measured"
     end = bound.worse_end(candidate)
     if end is None:
-        return f"{bound.what} was measured on too little text"
+        return f"{bound.what} was measured on too little to tell"
     beyond = bound.missed_by(end)
     if beyond <= 0:
         return None

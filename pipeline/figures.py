@@ -77,7 +77,7 @@ def rise(ratio: Interval) -> str:
 
 
 def interval(found: Interval | None, scale: float, digits: int, unit: str) -> str:
-    """Return a figure with its interval; without that where there was too little text."""
+    """Return a figure with its interval; without that where there was too little to tell."""
     if found is None:
         return NOTHING
     value = f"{scale * found.value:.{digits}f}{unit}"

@@ -48,7 +48,7 @@ def gate_of(params: Mapping[str, Any]) -> Gate | None:
 
 
 def gate_warnings(params: Mapping[str, Any], own_items: Mapping[str, int]) -> Iterator[str]:
-    """Yield what of a gate cannot be decided, however good the result is: there is too little to look at.
+    """Yield what of a gate cannot pass, however good the result is: there is too little to look at.
 
     Args:
         params: how a result is judged.
@@ -62,14 +62,16 @@ def gate_warnings(params: Mapping[str, Any], own_items: Mapping[str, int]) -> It
         items = min(most, own_items.get(where, most))
         needed = condition.items_needed
         if condition.task and needed is None:
-            yield f"{condition.short} can never be decided: no number of right answers proves that all will be."
+            yield f"{condition.short} can never pass: no number of right answers proves that all will be."
         elif needed is not None and items < needed:
+            best = "loses nothing on any" if condition.max is not None else "scores all"
             yield (
-                f"{condition.short} cannot be decided on {items} items, if the result does as well as full precision "
-                f"on each: it takes {needed}. Allow more, raise task_items or bring a larger dataset."
+                f"{condition.short} cannot pass on {items} items where the result {best}: it takes {needed}. Ask for "
+                "less, raise task_items or bring a larger dataset."
             )
         elif not condition.task and items / block_length(items, in_order=_is_in_order(params, where)) < BLOCKS_MIN:
-            yield f"{condition.short} cannot be decided on {items} items: there is no interval. Ask for more windows."
+            advice = "Ask for more windows." if items == most else "Bring a larger dataset."
+            yield f"{condition.short} cannot pass on {items} items, of which there is no interval. {advice}"
 
 
 def _is_in_order(params: Mapping[str, Any], domain: str) -> bool:

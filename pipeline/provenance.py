@@ -179,7 +179,7 @@ class Score(Part):
 
 
 class Estimate(Part):
-    """A figure with its 95 % interval, whose ends are null where there was too little text."""
+    """A figure with its 95 % interval, whose ends are null where there was too little to tell."""
 
     value: float
     low: float | None

@@ -73,13 +73,14 @@ def _tasks(reference: score_files.Reference) -> dict[str, Any]:
 
 
 def _nothing_to_lose(reference: score_files.Reference) -> Iterator[str]:
-    """Yield a warning for each task in which full precision scores nothing: no result can do worse."""
+    """Yield a warning for each metric of a task by which full precision scores nothing: no result can do worse."""
     for name, scores in reference.tasks.items():
-        if not any(scores[ACCURACY]):
-            yield (
-                f"Full precision solves none of the {len(scores[ACCURACY])} items of {name}, so nothing can be lost "
-                "there, and no gate on what is lost can be decided. Bring items that the model can solve."
-            )
+        for metric, scored in scores.items():
+            if not any(scored):
+                yield (
+                    f"In none of the {len(scored)} items of {name} full precision has any {metric}, so none can be "
+                    f"lost, and no gate on {metric}_drop can pass. Bring items that the model can solve."
+                )
 
 
 def _not_kept(reference: score_files.Reference) -> Iterator[str]:

@@ -95,7 +95,7 @@ def retry_a_job(job_id: str, once: OnceHeaders, _query: NoQuery) -> Any:
     """Retry a job that is over.
 
     The answer is a new job with the same request, whose `retry_of` names the old one. Steps that had succeeded are done
-    at once: their results are reused.
+    at once: their results are reused. In a sweep it takes the old one's place, which one job at a time may have.
     """
     return answer_with_new(partial(_show_new, partial(retry_job, job_id=job_id)), once.idempotency_key)
 

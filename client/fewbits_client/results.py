@@ -18,7 +18,7 @@ class Check(TypedDict):
 
 
 class Estimate(TypedDict):
-    """A figure with its 95 % interval, whose ends are null where there was too little text."""
+    """A figure with its 95 % interval, whose ends are null where there was too little to tell."""
 
     value: float
     low: float | None

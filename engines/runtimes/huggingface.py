@@ -53,7 +53,7 @@ class HuggingFaceRuntime:
         return self
 
     def load(self, folder: Path, device: str) -> Any:
-        """Return the model in ``folder`` in float32, of which no more than a layer is copied on its way to a device.
+        """Return the model in ``folder`` in float32, of which no more than a tensor is copied on its way to a device.
 
         See ``__enter__`` for what is raised.
         """

@@ -47,15 +47,15 @@ def test_a_job_is_judged_by_tasks_of_its_team(caller: Caller, database: Database
     assert params_of(database, "evaluate")["gate"] == [{"metric": "accuracy_drop", "task": None, "max": 0.05}]
 
 
-def test_a_gate_that_cannot_be_decided_is_told_of(caller: Caller) -> None:
+def test_a_gate_that_cannot_pass_is_told_of(caller: Caller) -> None:
     task = jsonl(caller, QUESTION)
     wanted = judged_by(task, gate=["accuracy_drop <= 0.01", "perplexity_ratio <= 1.02"], windows=1)
     job = caller.post("/v1/jobs", wanted).get_json()
     events = caller.get(f"/v1/jobs/{job['id']}/events").get_json()["data"]
     told = [event["message"] for event in events if event["level"] == "warn"]
     for said in (caller.post("/v1/plan", wanted).get_json()["warnings"], told):
-        assert f"{task}: accuracy_drop <= 0.01 cannot be decided on 1 items" in said[-2]
-        assert "prose: perplexity_ratio <= 1.02 cannot be decided on 4 items" in said[-1]
+        assert f"{task}: accuracy_drop <= 0.01 cannot pass on 1 items" in said[-2]
+        assert "prose: perplexity_ratio <= 1.02 cannot pass on 4 items" in said[-1]
 
 
 def test_a_plan_without_tasks_is_the_one_that_it_was(caller: Caller, database: Database) -> None:

@@ -40,7 +40,7 @@ def test_a_result_is_held_to_a_teams_own_questions(up: Up, tmp_path: Path) -> No
     prompts = [{"prompt": one["question"], "reference": one["choices"][one["answer"]]} for one in questions()[:8]]
     answers = upload(up, tmp_path / "answers.jsonl", prompts)
     asked = ("--task", choices, "--task", answers, "--task-items", "15", "--windows", "2", "--domain", "prose")
-    gate = ("--gate", f"{choices}: accuracy >= 0.5", "--gate", "accuracy_drop <= 0.5")
+    gate = ("--gate", f"{choices}: accuracy >= 0.5", "--gate", f"{choices}: accuracy_drop <= 0.5")
     done = up.cli("submit", str(TINY_LLAMA), "gguf:Q8_0", *asked, *gate, "--wait")
     assert done.returncode == 0, done.stdout + done.stderr
     with up.client() as client:
@@ -55,6 +55,9 @@ def test_a_result_is_held_to_a_teams_own_questions(up: Up, tmp_path: Path) -> No
     assert chosen["baseline"]["accuracy"] == pytest.approx(chosen["accuracy"]["value"] + lost["value"])
     assert lost["low"] < lost["value"] < lost["high"]
     assert 0 < answered["rouge_l"]["value"] < 1
+    assert answered["baseline"]["accuracy"] == 0
+    assert answered["accuracy_drop"] == {"value": 0, "low": None, "high": None}  # there was nothing to lose
+    assert f"none of the 8 items of {answers} full precision has any accuracy" in done.stdout + done.stderr
     assert [one["task"] for one in facts["tasks"]] == [*judged]
     assert choices in report
     assert "accuracy" in up.cli("show", job["id"]).stdout

@@ -334,6 +334,23 @@ def test_scoring_goes_on_at_the_item_where_it_was_broken_off(
     assert again.measures == once.measures
 
 
+def test_what_was_begun_on_other_items_is_begun_anew(
+    tiny: Path, make_context: conftest.MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engines.score_files.PART_BYTES", 255 * 4096 * 2)
+    items = evaluation.read_all(tiny, ["prose"], 5)
+    shorter = {"prose": [dataclasses.replace(one, ids=one.ids[:400]) for one in items["prose"]]}
+    begun, anew = make_context(), make_context()
+    with pytest.raises(Suspended):
+        evaluation.score_reference(
+            FakeRuntime(ahead=2.0), Asked(shorter), dataclasses.replace(begun, must_leave=Leaving(5))
+        )
+    limit_bytes = 2 * 255 * 4096 * 2  # less than the parts that are there already
+    for context in (begun, anew):
+        evaluation.score_reference(FakeRuntime(ahead=2.0), Asked(items), context, limit_bytes)
+    assert files(begun.output) == files(anew.output)
+
+
 def test_a_gate_that_was_broken_off_decides_on_the_same_items(tiny: Path, make_context: conftest.MakeContext) -> None:
     context, items = make_context(), evaluation.read_all(tiny, ["prose", "code"], 24)
     evaluation.score_reference(FakeRuntime(), Asked(items), context)

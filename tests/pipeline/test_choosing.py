@@ -152,7 +152,7 @@ def test_what_was_not_measured_is_not_met() -> None:
     assert recommend([one, Q5], ()).chosen == "job_Q5_K_M"
     short = {"code": {"perplexity_ratio": Estimate(1.001, None, None)}}
     few = waiting("Q8_0", is_over=True, has_result=True, size_bytes=MB, measures=short)
-    assert recommend([few], GATE).reason.endswith("code perplexity was measured on too little text.")
+    assert recommend([few], GATE).reason.endswith("code perplexity was measured on too little to tell.")
     assert recommend([one], [Condition("agreement", "poems", min=0.9)]).reason.endswith(
         "poems agreement was not measured."
     )

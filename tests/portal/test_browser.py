@@ -152,7 +152,8 @@ def test_a_screen_reader_hears_what_is_seen(page: Page, jobs: dict[str, str]) ->
     expect(table.get_by_role("row", name="Perplexity, prose")).to_contain_text("+3.04 %")
     page.goto("/jobs/new")
     expect(page.get_by_label("Windows")).to_have_accessible_description(
-        "Windows of 512 tokens of each domain's text. From 1 to 10,000. Default: 40."
+        "Windows of 512 tokens of each text, or items of a dataset of another kind; with a gate up to four times as "
+        "many. From 1 to 10,000. Default: 40."
     )
     page.goto("/jobs")
     for header in ("Recipe", "Status", "Source"):

@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 
 from fewbits_client.objects import STEP_OVER, Job, Step
-from fewbits_client.results import Estimate, Result, TaskComparison
+from fewbits_client.results import Estimate, GateOutcome, Result, TaskComparison
 
 _KEPT = {"\n", "\t"}
 NOTHING = "-"
@@ -55,21 +55,19 @@ def interval(estimate: Estimate | None, digits: int) -> str:
     return f"{estimate['value']:.{digits}f}{ends}"
 
 
-_DECISIONS = {"blocked": "is blocked", "undecided": "could not be decided"}
-
-
 def verdict(job: Job) -> str:
     """Return what became of a job's gate: of one that was blocked, what kept it, and by how much."""
     result = job["result"]
     looks = f" after {result['looks']} looks" if result and (result.get("looks") or 1) > 1 else ""
     if job["verdict"] != "blocked" or result is None:
         return f"{job['verdict']}{looks}"
-    missed = [
-        f"{one['short']} {_DECISIONS[one['decision']]} at {interval(one['measured'], 4)}"
-        for one in result["gate"] or []
-        if one["decision"] != "passed"
-    ]
+    missed = [_decided(one) for one in result["gate"] or [] if one["decision"] != "passed"]
     return f"blocked{looks}, nothing was published: {'; '.join(missed)}"
+
+
+def _decided(one: GateOutcome) -> str:
+    place = f" at {interval(one['measured'], 4)}" if one["measured"] else ""
+    return f"{one['short']} {'is blocked' if one['decision'] == 'blocked' else 'could not be decided'}{place}"
 
 
 def perplexity(result: Result | None, domain: str) -> str:
