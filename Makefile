@@ -14,7 +14,7 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 help: ## List what can be done
 	grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
 
-setup: ## Prepare .venv with everything in it (about 6 minutes the first time, then instant)
+setup: ## Prepare .venv with everything in it (about 10 minutes the first time, then instant)
 	$(PYTHON) -I setup
 
 demo: setup ## Quantize a small model on the whole stack and print what was lost
