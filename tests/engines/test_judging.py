@@ -25,6 +25,7 @@ def model(tiny: Path, tmp_path: Path) -> Path:
     return conftest.cut_to_two_layers(tiny, tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_a_gguf_file_is_judged_without_what_takes_seconds_to_import(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -41,6 +42,7 @@ def test_a_gguf_file_is_judged_without_what_takes_seconds_to_import(
     assert [row.domain for row in done["evaluate"].outcome.evaluations] == EVALUATION["domains"]
 
 
+@pytest.mark.slow
 def test_what_an_earlier_version_has_left_is_judged_alike(model: Path, tmp_path: Path) -> None:
     bench = Bench(tmp_path, "cpu")
     now = bench.run("gguf:Q4_0", model, EVALUATION)

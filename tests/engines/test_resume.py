@@ -81,7 +81,7 @@ def with_checkpoint(context: EngineContext, saved: Path) -> EngineContext:
     [
         (GPTQ, 6, Break(dies_at=3.3)),
         pytest.param({**GPTQ, **RULES}, 3, Break(leaves_after=2), marks=pytest.mark.slow),
-        (AWQ, 2, Break(dies_at=1.3)),
+        pytest.param(AWQ, 2, Break(dies_at=1.3), marks=pytest.mark.slow),
         (GPTQ, 2, Break(leaves_after=2)),
     ],
     ids=[

@@ -97,6 +97,7 @@ def test_an_expert_without_tokens_and_a_hessian_that_stays_indefinite_stop() -> 
     assert "damp_percent" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_module_is_measured(name: str, two_layers: Path, make_context: conftest.MakeContext) -> None:
     measured: list[Measurement] = []
@@ -345,6 +346,7 @@ def test_presets_are_among_them(tiny: Path, make_context: conftest.MakeContext) 
     making.quantize(parse_recipe("fp8"), make_context(), tiny, make_context)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gptq", "awq"])
 def test_what_gptqmodel_writes_is_the_same_unwatched(
     name: str, two_layers: Path, make_context: conftest.MakeContext, monkeypatch: pytest.MonkeyPatch
@@ -354,6 +356,7 @@ def test_what_gptqmodel_writes_is_the_same_unwatched(
     assert weights_of(RECIPES[name], two_layers, make_context) == watched
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["int4", "int8 w8a8", "awq as compressed-tensors", "fp8 static"])
 def test_what_llm_compressor_writes_is_the_same_unwatched(
     name: str, two_layers: Path, make_context: conftest.MakeContext, monkeypatch: pytest.MonkeyPatch
