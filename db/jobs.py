@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session, selectinload
 from core.errors import Conflict, InvalidRequest, NotFound
 from core.ids import JobId, TeamId, new_id
 from db import events, flow, shown
-from db.locks import lock_job
+from db.locks import lock_job, lock_sweep
 from db.notify import WORK, notify
 from db.shown import ShownJob
 from db.states import JobStatus, StepStatus, is_terminal
-from db.tables import Artifact, Attempt, Execution, Job, Step, Sweep
+from db.tables import Artifact, Attempt, Execution, Job, Step
 
 DOCUMENTS = "documents"  # the format of what says how a result came about and what was found of it
 
@@ -142,13 +142,13 @@ def retry(session: Session, team_id: TeamId, job_id: str, plan_anew: Callable[[S
         )
     place = None if job.sweep_id is None or job.sweep_position is None else Place(job.sweep_id, job.sweep_position)
     if place is not None:
-        _require_place(session, place, job.id)
+        lock_sweep(session, team_id, place.sweep_id)
+        _require_newest(session, place, job.id)
     return submit(session, team_id, replace(plan_anew(job), sweep=place), retry_of=job.id)
 
 
-def _require_place(session: Session, place: Place, job_id: str) -> None:
-    """Require that no later job has the place of one in its sweep, to which no other transaction now adds one."""
-    session.execute(select(Sweep.id).where(Sweep.id == place.sweep_id).with_for_update(key_share=True))
+def _require_newest(session: Session, place: Place, job_id: str) -> None:
+    """Require that no later job has the place of one in its sweep, which the caller has locked."""
     at_place = select(Job.id).where(Job.sweep_id == place.sweep_id, Job.sweep_position == place.position)
     newest = session.scalar(at_place.order_by(Job.created_at.desc(), Job.id.desc()).limit(1))
     if newest != job_id:

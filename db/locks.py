@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from db.session import Interleaved
 from db.states import ExecutionStatus, JobStatus, live
-from db.tables import Execution, Job, Step
+from db.tables import Execution, Job, Step, Sweep
 from db.tables.base import sql_list
 
 _LIVE_EXECUTIONS = live(ExecutionStatus)
@@ -99,6 +99,12 @@ def lock_job(session: Session, job_id: str) -> Job:
     """
     (job,) = lock_jobs(session, {job_id})
     return job
+
+
+def lock_sweep(session: Session, team_id: str, sweep_id: str) -> None:
+    """Lock a sweep of a team, if it has it: no other transaction that does adds a job to it before this one ends."""
+    of_team = select(Sweep.id).where(Sweep.id == sweep_id, Sweep.team_id == team_id)
+    session.execute(of_team.with_for_update(key_share=True))
 
 
 def lock_jobs(session: Session, job_ids: set[str]) -> Sequence[Job]:

@@ -16,7 +16,7 @@ from core.errors import Conflict, InvalidRequest, NotFound
 from core.ids import SweepId, TeamId, new_id
 from db import flow, jobs, shown
 from db.jobs import NewJob, Place
-from db.locks import lock_jobs
+from db.locks import lock_jobs, lock_sweep
 from db.shown import ShownJob
 from db.states import JobStatus, live
 from db.tables import Job, Sweep
@@ -147,8 +147,7 @@ def get_locked(session: Session, team_id: TeamId, sweep_id: str) -> ShownSweep:
     Raises:
         NotFound: as ``get``.
     """
-    locking = select(Sweep.id).where(Sweep.id == sweep_id, Sweep.team_id == team_id).with_for_update(key_share=True)
-    session.execute(locking)
+    lock_sweep(session, team_id, sweep_id)
     return get(session, team_id, sweep_id)
 
 
